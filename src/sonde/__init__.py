@@ -1,0 +1,73 @@
+"""sonde reads what a language model is thinking: features, where they fire, and what turning them does.
+
+    model = sonde.load_model("gpt2")
+    store = sonde.harvest(model, "corpus.jsonl", site="layers.6.residual", out="acts")
+    dictionary = sonde.train(store, kind="topk", n_features=16_384, k=32, out="dict")
+    index = sonde.index(dictionary, "corpus.jsonl", out="index")
+
+Each name is imported when it is first used, so `import sonde` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "load_model": "sonde.models.load",
+    "wrap_model": "sonde.models.load",
+    "Model": "sonde.models.model",
+    "harvest": "sonde.activations.harvest",
+    "Activations": "sonde.activations.store",
+    "load_activations": "sonde.activations.store",
+    "train": "sonde.training.train",
+    "Dictionary": "sonde.dictionaries.dictionary",
+    "load_dictionary": "sonde.dictionaries.load",
+    "measure": "sonde.analysis.measure",
+    "index": "sonde.features.index",
+    "Index": "sonde.features.store",
+    "load_index": "sonde.features.store",
+    "Clamp": "sonde.steering.edits",
+    "Add": "sonde.steering.edits",
+    "Scale": "sonde.steering.edits",
+    "Ablate": "sonde.steering.edits",
+    "parse_edit": "sonde.steering.edits",
+    "Session": "sonde.steering.session",
+    "demo": "sonde.world.demo",
+}
+
+__all__ = [*_WHERE, "__version__", "world"]
+
+if TYPE_CHECKING:
+    from sonde.activations.harvest import harvest as harvest
+    from sonde.activations.store import Activations as Activations
+    from sonde.activations.store import load_activations as load_activations
+    from sonde.analysis.measure import measure as measure
+    from sonde.dictionaries.dictionary import Dictionary as Dictionary
+    from sonde.dictionaries.load import load_dictionary as load_dictionary
+    from sonde.features.index import index as index
+    from sonde.features.store import Index as Index
+    from sonde.features.store import load_index as load_index
+    from sonde.models.load import load_model as load_model
+    from sonde.models.load import wrap_model as wrap_model
+    from sonde.models.model import Model as Model
+    from sonde.steering.edits import Ablate as Ablate
+    from sonde.steering.edits import Add as Add
+    from sonde.steering.edits import Clamp as Clamp
+    from sonde.steering.edits import Scale as Scale
+    from sonde.steering.edits import parse_edit as parse_edit
+    from sonde.steering.session import Session as Session
+    from sonde.training.train import train as train
+    from sonde.world.demo import demo as demo
+
+
+def __getattr__(name: str) -> Any:
+    if name == "world":
+        return importlib.import_module("sonde.world")
+    if name not in _WHERE:
+        raise AttributeError(f"module 'sonde' has no attribute {name!r}")
+    return getattr(importlib.import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,142 @@
+"""Reading text: .txt, .jsonl, their .gz, or a folder of them.
+
+A .jsonl holds one document a line, in one field of an object. A .txt holds documents parted by blank lines.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import xxhash
+
+from sonde.errors import TextError, nearest
+
+SUFFIXES = (".txt", ".jsonl", ".txt.gz", ".jsonl.gz")
+
+
+IN_MEMORY = "(texts in memory)"
+"""what stands for the path where texts were given as a list"""
+
+
+class Corpus:
+    """The documents of a file or folder, in a fixed order, or of a list.
+
+    `skipped` counts the documents left out with `skip_bad` in the last pass.
+
+    Raises TextError where there is no such file, or nothing in it that can be read.
+    """
+
+    def __init__(self, source: str | Path | Sequence[str], field: str = "text", skip_bad: bool = False) -> None:
+        self.field = field
+        self.skip_bad = skip_bad
+        self.skipped = 0
+        self.texts = None if isinstance(source, (str, Path)) else list(source)
+        self.path = Path(source).expanduser() if isinstance(source, (str, Path)) else Path(IN_MEMORY)
+        self.files = self._find_files() if self.texts is None else []
+
+    @property
+    def name(self) -> str:
+        """What a manifest keeps of where the text is."""
+        return IN_MEMORY if self.texts is not None else str(self.path.resolve())
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield each document's text; raises TextError, naming file and line, where one is broken."""
+        self.skipped = 0
+        n_documents = 0
+        parts = [iter(self.texts)] if self.texts is not None else (self._documents(file) for file in self.files)
+        for part in parts:
+            for text in part:
+                n_documents += 1
+                yield text
+        if n_documents == 0:
+            raise TextError(f"{self.path} holds no text: it is empty; give a file with at least one document")
+
+    def _find_files(self) -> list[Path]:
+        if not self.path.exists():
+            raise TextError(f"there is no text file or folder {self.path}")
+        if self.path.is_dir():
+            files = sorted(file for file in self.path.rglob("*") if file.name.endswith(SUFFIXES) and file.is_file())
+            if not files:
+                raise TextError(f"{self.path} holds no text files; sonde reads {', '.join(SUFFIXES)}")
+            return files
+        if not self.path.name.endswith(SUFFIXES):
+            raise TextError(f"{self.path} is not a text file that sonde reads; it reads {', '.join(SUFFIXES)}")
+        return [self.path]
+
+    def _documents(self, file: Path) -> Iterator[str]:
+        lines = self._lines(file)
+        return self._json_lines(file, lines) if ".jsonl" in file.name else _paragraphs(lines)
+
+    def _lines(self, file: Path) -> Iterator[tuple[int, str]]:
+        """Yield (line number, line), with every way in which a file is not text turned into one line."""
+        line = 0
+        try:
+            with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
+                for line, raw in enumerate(stream, start=1):
+                    if b"\0" in raw:
+                        raise TextError(f"{file} is binary, not text: there is a zero byte in line {line}")
+                    yield line, raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise TextError(
+                f"{file}, line {line}: not UTF-8 (byte {error.object[error.start]:#04x}); convert the file to UTF-8"
+            ) from error
+        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+            raise TextError(f"{file} is not a whole gzip file after line {line}: {error}") from error
+        except OSError as error:
+            raise TextError(f"cannot read {file}: {error.strerror or error}") from error
+
+    def _json_lines(self, file: Path, lines: Iterator[tuple[int, str]]) -> Iterator[str]:
+        for number, line in lines:
+            if not line.strip():
+                continue
+            try:
+                yield self._text_of(file, number, line)
+            except TextError:
+                if not self.skip_bad:
+                    raise
+                self.skipped += 1
+
+    def _text_of(self, file: Path, number: int, line: str) -> str:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise TextError(
+                f"{file}, line {number}: not JSON ({error}); mend it, or leave bad lines out with --skip-bad"
+            ) from error
+        if not isinstance(row, dict):
+            raise TextError(
+                f"{file}, line {number}: an object is wanted, not a {type(row).__name__}; leave bad lines out with --skip-bad"
+            )
+        if self.field not in row:
+            seen = ", ".join(list(row)[:8]) or "nothing"
+            raise TextError(
+                f"{file}, line {number}: no field {self.field!r}{nearest(self.field, row)} (it has {seen}); name the field with --field"
+            )
+        text = row[self.field]
+        if not isinstance(text, str):
+            raise TextError(
+                f"{file}, line {number}: the field {self.field!r} holds a {type(text).__name__}, not text; leave bad lines out with --skip-bad"
+            )
+        return text
+
+
+def _paragraphs(lines: Iterator[tuple[int, str]]) -> Iterator[str]:
+    paragraph: list[str] = []
+    for _, line in lines:
+        if line.strip():
+            paragraph.append(line)
+        elif paragraph:
+            yield "".join(paragraph).strip()
+            paragraph = []
+    if paragraph:
+        yield "".join(paragraph).strip()
+
+
+def is_held_out(text: str, share: float, seed: int) -> bool:
+    """Whether a document is kept from training: a keyed hash of its text falls under `share`.
+
+    Hashing the text, not its number, keeps copies of one document on the same side.
+    """
+    return xxhash.xxh3_64_intdigest(text.encode(), seed=seed) < share * 2**64

@@ -1,0 +1,125 @@
+"""The command line: a table of verbs, and how errors reach people.
+
+Verbs are registered by name, so that `sonde --help` imports none of them, nor torch. Everything that goes
+wrong on purpose is one line on stderr and exit code 2; Ctrl-C is one line and 130; a traceback is printed
+only with --debug.
+"""
+
+import os
+import re
+import sys
+import traceback
+
+import cyclopts
+
+import sonde
+from sonde.errors import CapacityError, SondeError, UsageError, nearest
+from sonde.settings import format_count, parse_count
+
+VERBS = {  # verb: (function, what it does)
+    "demo": ("sonde.cli.demo:demo", "Find features of the built-in model, turn one up, and open the page."),
+    "sites": ("sonde.cli.sites:sites", "List the places of a model that can be read and edited."),
+    "harvest": ("sonde.cli.harvest:harvest", "Run a model over text once and keep what passes a site."),
+    "train": ("sonde.cli.train:train", "Train a dictionary of features on harvested activations."),
+    "measure": ("sonde.cli.measure:measure", "Measure a dictionary on documents that it never saw."),
+    "index": ("sonde.cli.index:index", "Find where every feature fires in a text."),
+    "search": ("sonde.cli.search:search", "Find features by words in their examples."),
+    "feature": ("sonde.cli.feature:feature", "Show a feature and its strongest examples."),
+    "chat": ("sonde.cli.chat:chat", "Talk to the model while features are turned."),
+    "open": ("sonde.cli.open:open_index", "Open an index in the browser."),
+    "show": ("sonde.cli.show:show", "Show what an artifact holds."),
+    "world": ("sonde.cli.world:app", "Write text of the built-in world, or ask its model."),
+}
+
+COUNT_FLAGS = ("--tokens", "--n-features", "--k", "--batch-size", "--aux-k", "--dead-after", "--context", "--documents")
+
+app = cyclopts.App(
+    name="sonde",
+    help="Reads what a language model is thinking: features, where they fire, and what turning them does.\n\n"
+    "Example: sonde demo",
+    version=sonde.__version__,
+    default_parameter=cyclopts.Parameter(negative=()),
+    result_action="return_value",
+    help_epilogue="sonde VERB --help says more. A verb takes --debug to print tracebacks.",
+)
+for _verb, (_target, _help) in VERBS.items():
+    app.command(_target, name=_verb, help=_help)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line; returns the exit code."""
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        _refuse_unknown_verb(arguments)
+        app(write_out_counts(arguments), exit_on_error=False, print_error=False)
+    except KeyboardInterrupt:
+        return _fail(130, "interrupted; run the same command again to go on where it can", debug)
+    except SondeError as error:
+        return _fail(2, str(error), debug)
+    except cyclopts.CycloptsError as error:
+        return _fail(2, _usage_message(error), debug)
+    except BrokenPipeError:  # whoever read our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError:
+        return _fail(2, str(CapacityError("the machine's memory is used up; close something or ask for less")), debug)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except Exception as error:
+        return _fail(
+            1,
+            f"a bug of ours: {type(error).__name__}: {error}; run it again with --debug and report what it prints",
+            debug,
+        )
+    return 0
+
+
+def write_out_counts(arguments: list[str]) -> list[str]:
+    """Replace counts with units (34M, 128Ki) by plain numbers, and say what was meant.
+
+    Raises SettingsError where a count cannot be read.
+    """
+    written = list(arguments)
+    for place, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag not in COUNT_FLAGS:
+            continue
+        if not equals:
+            if place + 1 == len(arguments) or arguments[place + 1].startswith("--"):
+                continue  # the value is missing, which the parser says better
+            value = arguments[place + 1]
+        count = parse_count(value)
+        written[place if equals else place + 1] = f"{flag}={count}" if equals else str(count)
+        if not value.replace("_", "").isdigit():
+            print(f"{flag} {value} is {format_count(count)}", file=sys.stderr)
+    return written
+
+
+def _refuse_unknown_verb(arguments: list[str]) -> None:
+    """Name the nearest verb, without importing them all to find it."""
+    verb = arguments[0] if arguments else "--help"
+    if verb not in VERBS and not verb.startswith("-"):
+        raise UsageError(f"there is no verb {verb!r}{nearest(verb, VERBS) or '; there are ' + ', '.join(VERBS)}")
+
+
+def _usage_message(error: cyclopts.CycloptsError) -> str:
+    """The parser's message on one line, with the verb's help as the way out."""
+    if isinstance(error, cyclopts.ValidationError) and error.__cause__ is not None:
+        return str(error.__cause__)
+    message = " ".join(str(error).split())
+    return re.sub(r"\.$", "", message) + "; --help shows how"
+
+
+def _fail(code: int, message: str, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"sonde: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,59 @@
+"""What several verbs share: how a model is asked for, and how results are printed."""
+
+import json as json_module
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from sonde.progress import Reporter, make_reporter
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Where and how the model runs."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps"""
+    dtype: str = "auto"
+    """auto (float32 on a CPU, as stored elsewhere), float32, bfloat16 or float16"""
+
+
+def load_model(name: str, options: ModelOptions) -> Any:
+    """Load a model with transformers' own progress bars and warnings off: we have ours."""
+    quiet_libraries()
+    from sonde.models.load import load_model
+
+    return load_model(name, device=options.device, dtype=options.dtype)
+
+
+def quiet_libraries() -> None:
+    import warnings
+
+    import transformers
+
+    warnings.simplefilter("ignore")
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
+def reporter() -> Reporter:
+    return make_reporter()
+
+
+def print_json(value: Any) -> None:
+    """One object on stdout and nothing else."""
+    json_module.dump(value, sys.stdout, ensure_ascii=False, indent=2)
+    print()
+
+
+def table(rows: list[list[str]], right: tuple[int, ...] = ()) -> str:
+    """Columns as wide as their longest cell; those named in `right` are flush right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,54 @@
+"""sonde feature"""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from sonde.cli.common import print_json
+
+
+def feature(index: Path, number: int, /, *, n: int = 10, json: bool = False) -> None:
+    """Show a feature and its strongest examples.
+
+    Example: sonde feature index 311
+
+    Parameters
+    ----------
+    index: Path
+        A folder written by sonde index.
+    number: int
+        Number of the feature.
+    n: int
+        Examples to show.
+    json: bool
+        Print one JSON object.
+    """
+    from sonde.features.store import load_index
+
+    found = load_index(index).feature(number)
+    if json:
+        print_json(found.to_json(n))
+        return
+    print(
+        f"feature {number}: fires on {found.density:.3%} of tokens, at most {found.maximum:.2f}, {found.mean:.2f} on average where it fires"
+    )
+    if found.is_dead:
+        print("it fires nowhere in this index")
+        return
+    for name, pairs in (("more likely", found.top_logits), ("less likely", found.bottom_logits)):
+        if pairs:
+            print(f"{name}: " + "  ".join(f"{token.strip() or token!r} {value:+.2f}" for token, value in pairs))
+    console = Console(highlight=False, soft_wrap=True)
+    for example in found.examples(n):
+        line = Text(f"{example.value:7.2f}  ")
+        for piece, value in example.pieces:
+            strength = value / found.maximum
+            # Where colours cannot be seen, the strongest token stands in brackets.
+            marked = f"[{piece}]" if value == example.value and not sys.stdout.isatty() else piece
+            line.append(
+                " ".join(marked.splitlines()) or " ",
+                style=f"on rgb({int(90 + 130 * strength)},{int(70 + 40 * strength)},20)" if value > 0 else "",
+            )
+        console.print(line)

@@ -1,0 +1,44 @@
+"""sonde harvest"""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from sonde.activations.settings import HarvestSettings
+from sonde.cli.common import ModelOptions, load_model, print_json, reporter
+from sonde.settings import to_mapping
+
+
+def harvest(
+    settings: Annotated[HarvestSettings, Parameter(name="*")],
+    *,
+    model: str,
+    text: Path,
+    options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),  # noqa: B008
+    json: bool = False,
+) -> None:
+    """Run a model over text once and keep what passes a site, shuffled.
+
+    Example: sonde harvest --model world --site layers.3.residual --text corpus.jsonl --out acts
+
+    Parameters
+    ----------
+    model: str
+        A model folder, a hub name, or world, the model in the package.
+    text: Path
+        A .txt or .jsonl file, its .gz, or a folder of them.
+    json: bool
+        Print one JSON object.
+    """
+    loaded = load_model(model, options)
+    from sonde.activations.harvest import harvest
+
+    store = harvest(loaded, text, reporter=reporter(), **to_mapping(settings))
+    if json:
+        print_json({"folder": str(store.folder), "id": store.manifest.id} | store.manifest.facts)
+    else:
+        facts = store.manifest.facts
+        print(
+            f"{store.folder}: {facts['rows']:,} rows of width {facts['width']} from {facts['documents']:,} documents ({facts['held_out_documents']:,} held out)"
+        )

@@ -1,0 +1,1 @@
+"""One class for each kind of dictionary, the same in training and in use."""

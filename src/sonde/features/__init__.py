@@ -1,0 +1,1 @@
+"""The index: what every feature does. `index` writes it (torch), `store` reads it (no torch)."""

@@ -1,0 +1,239 @@
+"""Reading an index: features, their examples, and search. Needs no torch.
+
+manifest.json         what it is; see docs/formats.md
+postings.safetensors  offsets [feature + 1]; document, position, value [posting], strongest first
+features.safetensors  density, maximum, mean [feature]; top and bottom logits, where the model has a head
+index.sqlite          documents with the spans of their tokens, and the text search over features
+"""
+
+import re
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from sonde.errors import ArtifactDamagedError, FeatureError
+from sonde.manifests import Manifest, read_manifest
+
+FORMAT = "index"
+POSTINGS, FEATURES, DATABASE = "postings.safetensors", "features.safetensors", "index.sqlite"
+CONTEXT_TOKENS = 24
+"""tokens shown before and after the strongest one"""
+_WORD = re.compile(r"\w+", re.UNICODE)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A stretch of a document around a token on which a feature fires."""
+
+    document: int
+    position: int
+    """of the strongest token, in the document"""
+    value: float
+    """activation there"""
+    pieces: tuple[tuple[str, float], ...]
+    """(text, activation) of each token shown, in order; their texts joined are the document's own"""
+    peak: int
+    """which piece is the strongest token"""
+
+    @property
+    def text(self) -> str:
+        return "".join(text for text, _ in self.pieces)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature of an index."""
+
+    index: "Index"
+    number: int
+    density: float
+    """share of tokens on which it fires"""
+    maximum: float
+    """largest activation in the index"""
+    mean: float
+    """mean activation where it fires"""
+
+    @property
+    def is_dead(self) -> bool:
+        return self.density == 0
+
+    def examples(self, n: int = 10) -> list[Example]:
+        """The strongest examples, at most one a document."""
+        return self.index.examples(self.number, n)
+
+    @property
+    def top_logits(self) -> list[tuple[str, float]]:
+        """Tokens that the feature makes more likely, by the direct path; empty where the model has no head."""
+        return self.index.logits(self.number, "top")
+
+    @property
+    def bottom_logits(self) -> list[tuple[str, float]]:
+        """Tokens that the feature makes less likely, by the direct path."""
+        return self.index.logits(self.number, "bottom")
+
+    def to_json(self, n_examples: int = 10) -> dict[str, Any]:
+        return {
+            "feature": self.number,
+            "density": self.density,
+            "maximum": self.maximum,
+            "mean": self.mean,
+            "top_logits": [list(pair) for pair in self.top_logits],
+            "bottom_logits": [list(pair) for pair in self.bottom_logits],
+            "examples": [
+                {
+                    "document": example.document,
+                    "position": example.position,
+                    "value": example.value,
+                    "peak": example.peak,
+                    "pieces": [list(piece) for piece in example.pieces],
+                }
+                for example in self.examples(n_examples)
+            ],
+        }
+
+
+class Index:
+    """A finished index; made by `sonde.index` or `load_index`."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @property
+    def n_features(self) -> int:
+        return self.manifest.facts["n_features"]
+
+    @property
+    def n_tokens(self) -> int:
+        return self.manifest.facts["tokens"]
+
+    @cached_property
+    def postings(self) -> dict[str, np.ndarray]:
+        """offsets [feature + 1]; document, position and value [posting], strongest first in each feature."""
+        return _load(self.folder / POSTINGS)
+
+    @cached_property
+    def statistics(self) -> dict[str, np.ndarray]:
+        """density, maximum and mean [feature], and the direct logits."""
+        return _load(self.folder / FEATURES)
+
+    def feature(self, number: int) -> Feature:
+        """One feature; raises FeatureError where the number is out of range."""
+        if not 0 <= number < self.n_features:
+            raise FeatureError(f"there is no feature {number}: the index has features 0 to {self.n_features - 1}")
+        density, maximum, mean = (float(self.statistics[name][number]) for name in ("density", "maximum", "mean"))
+        return Feature(self, number, density, maximum, mean)
+
+    def features(self) -> Iterator[Feature]:
+        """All features, in the order of their numbers."""
+        return (self.feature(number) for number in range(self.n_features))
+
+    def examples(self, number: int, n: int = 10) -> list[Example]:
+        """A feature's strongest examples, at most one a document."""
+        first, last = self._slice(number)
+        document, position, value = (self.postings[name][first:last] for name in ("document", "position", "value"))
+        # Each document's first posting is its strongest one; a document that stands twice in the text,
+        # word for word, would show nothing new, so it is shown once.
+        _, firsts = np.unique(document, return_index=True)
+        shown: list[Example] = []
+        seen: set[str] = set()
+        for place in np.sort(firsts):
+            if len(shown) == n:
+                break
+            fired = np.flatnonzero(document == document[place])
+            example = self._example(int(document[place]), int(position[place]), position[fired], value[fired])
+            if example.text not in seen:
+                seen.add(example.text)
+                shown.append(example)
+        return shown
+
+    def logits(self, number: int, which: str) -> list[tuple[str, float]]:
+        if f"{which}_logit_values" not in self.statistics:
+            return []
+        ids, values = self.statistics[f"{which}_logit_tokens"][number], self.statistics[f"{which}_logit_values"][number]
+        return [(self.token_text(int(token)), float(value)) for token, value in zip(ids, values, strict=True)]
+
+    def token_text(self, token: int) -> str:
+        row = self._database.execute("SELECT text FROM vocabulary WHERE token = ?", (token,)).fetchone()
+        return row[0] if row else f"<{token}>"
+
+    def search(self, words: str, n: int = 20) -> list[tuple[Feature, str]]:
+        """Features whose examples hold all the words, best first, with a snippet.
+
+        Words at which a feature fires count most, then those of the contexts around them.
+        """
+        terms = _WORD.findall(words)
+        if not terms:
+            return []
+        query = (
+            " AND ".join(f'"{term}"' for term in terms[:-1]) + (" AND " if len(terms) > 1 else "") + f'"{terms[-1]}"*'
+        )
+        rows = self._database.execute(
+            "SELECT rowid, snippet(examples, 1, '', '', '...', 16) FROM examples WHERE examples MATCH ? "
+            "ORDER BY bm25(examples, 8.0, 1.0) LIMIT ?",
+            (query, n),
+        ).fetchall()
+        return [(self.feature(number), snippet) for number, snippet in rows]
+
+    def document(self, number: int) -> tuple[str, np.ndarray]:
+        """A document's text and the spans [token, (start, end)] of its tokens in it."""
+        return read_document(self._database, number)
+
+    def _slice(self, number: int) -> tuple[int, int]:
+        self.feature(number)
+        offsets = self.postings["offsets"]
+        return int(offsets[number]), int(offsets[number + 1])
+
+    def _example(self, document: int, peak: int, positions: np.ndarray, values: np.ndarray) -> Example:
+        text, spans = self.document(document)
+        activation = dict(zip(positions.tolist(), values.tolist(), strict=True))
+        first, last = max(0, peak - CONTEXT_TOKENS), min(len(spans), peak + CONTEXT_TOKENS + 1)
+        pieces = []
+        end = int(spans[first][0])
+        for position in range(first, last):
+            # Tokens that share a letter (bytes of one) share its span: the letter goes to the first.
+            start, end = end, max(end, int(spans[position][1]))
+            pieces.append((text[start:end], float(activation.get(position, 0.0))))
+        return Example(document, peak, float(activation[peak]), tuple(pieces), peak - first)
+
+    @cached_property
+    def _database(self) -> sqlite3.Connection:
+        try:
+            path = f"file:{self.folder.resolve() / DATABASE}?mode=ro&immutable=1"
+            return sqlite3.connect(path, uri=True, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise ArtifactDamagedError(
+                f"{self.folder / DATABASE} cannot be read ({error}); make the index again"
+            ) from error
+
+    def _repr_html_(self) -> str:
+        facts = self.manifest.facts
+        return f"<b>index</b> of {self.n_features:,} features at {facts['site']} over {self.n_tokens:,} tokens"
+
+
+def load_index(folder: str | Path) -> Index:
+    """Open an index; raises ArtifactError where it is missing, foreign, unfinished or truncated."""
+    path = Path(folder)
+    return Index(path, read_manifest(path, FORMAT))
+
+
+def read_document(database: sqlite3.Connection, number: int) -> tuple[str, np.ndarray]:
+    """A document's text and the spans [token, (start, end)] of its tokens in it."""
+    row = database.execute("SELECT text, spans FROM documents WHERE number = ?", (number,)).fetchone()
+    assert row is not None, f"document {number} is in the postings, so it is in the table"
+    return row[0], np.frombuffer(zlib.decompress(row[1]), dtype="<i4").reshape(-1, 2)
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ArtifactDamagedError(f"{path} cannot be read ({error}); make the index again") from error

@@ -1,0 +1,1 @@
+"""Models as published, their sites, reading, editing and generating."""

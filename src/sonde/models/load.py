@@ -1,0 +1,160 @@
+"""Loading models: a folder, a name on the Hugging Face hub, or `world`, the model in the package."""
+
+import contextlib
+import hashlib
+import json
+import socket
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+import transformers
+
+from sonde.devices import choose_device, choose_dtype
+from sonde.errors import ModelError, ModelNotFoundError
+from sonde.manifests import file_checksum
+from sonde.models.model import Model
+
+BUILT_IN = {"world": "world/model"}
+"""names of models in the package, and their folders in it"""
+HUB_TIMEOUT_S = 5.0
+
+
+def load_model(name: str | Path, *, device: str = "auto", dtype: str = "auto", revision: str | None = None) -> Model:
+    """Load a causal language model or an encoder as transformers publishes it. Remote code stays off.
+
+    Args:
+        name: a model folder, a hub name such as "gpt2", or "world", the model in the package.
+        device: auto, cpu, cuda, cuda:N or mps.
+        dtype: auto (float32 on a CPU, as stored elsewhere), float32, bfloat16 or float16.
+        revision: a hub branch, tag or commit.
+
+    Raises:
+        ModelNotFoundError: not a model folder, and nothing that the hub has or that answers.
+        ModelError: transformers cannot load it.
+    """
+    target = choose_device(device)
+    source, local = _locate(str(name), revision)
+    keywords: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False, "revision": revision}
+    config = _attempt(name, transformers.AutoConfig.from_pretrained, source, **keywords)
+    loader = _loader(config)
+    network = _attempt(name, loader.from_pretrained, source, dtype=choose_dtype(dtype, target), **keywords)
+    tokenizer = None
+    if _has_tokenizer(source, local):
+        tokenizer = _attempt(name, transformers.AutoTokenizer.from_pretrained, source, **keywords)
+    return wrap_model(network.to(target), tokenizer, str(name), _identity(source, config))
+
+
+def wrap_model(network: torch.nn.Module, tokenizer: Any = None, name: str = "(in memory)", identity: str = "") -> Model:
+    """Make a Model of a transformers model that is already in memory."""
+    network.eval()
+    network.requires_grad_(False)
+    return Model(network, tokenizer, name, identity)
+
+
+def _loader(config: Any) -> Any:
+    """The auto class for what was published: with its head, where it has one."""
+    architecture = (getattr(config, "architectures", None) or [""])[0]
+    if architecture.endswith(("ForCausalLM", "LMHeadModel")):
+        return transformers.AutoModelForCausalLM
+    if architecture.endswith("ForMaskedLM"):
+        return transformers.AutoModelForMaskedLM
+    return transformers.AutoModel
+
+
+def _locate(name: str, revision: str | None) -> tuple[str, bool]:
+    """Where to load from, and whether the network may not be used."""
+    if name in BUILT_IN:
+        return str(resources.files("sonde").joinpath(BUILT_IN[name])), True
+    path = Path(name).expanduser()
+    if path.exists():
+        if not path.is_dir():
+            raise ModelNotFoundError(f"{name} is a file, not a model folder; give the folder that holds config.json")
+        if not (path / "config.json").is_file():
+            raise ModelNotFoundError(f"{name} is not a model folder: it has no config.json")
+        return str(path), True
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name:
+        raise ModelNotFoundError(f"there is no model folder {name!r}")
+    if _in_cache(name, revision):
+        return name, True
+    _ask_hub(name)
+    return name, False
+
+
+def _in_cache(name: str, revision: str | None) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
+
+
+def _ask_hub(name: str) -> None:
+    """Find out within seconds whether the hub answers at all, rather than after many retries."""
+    from huggingface_hub import constants
+
+    missing = f"there is no folder {name!r}, and the model hub did not answer"
+    if constants.HF_HUB_OFFLINE:
+        raise ModelNotFoundError(f"there is no folder {name!r}, and HF_HUB_OFFLINE forbids asking the model hub")
+    address = urlsplit(constants.ENDPOINT)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        with socket.create_connection((address.hostname or "", port), timeout=HUB_TIMEOUT_S):
+            pass
+    except OSError as error:
+        raise ModelNotFoundError(f"{missing} ({error}); check the name or the network") from error
+
+
+def _attempt(name: str | Path, load: Any, source: str, **keywords: Any) -> Any:
+    """Call a transformers loader and turn its failures into one line."""
+    try:
+        return load(source, **keywords)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        kind = (
+            ModelNotFoundError
+            if isinstance(error, OSError) and "not a valid model identifier" in str(error)
+            else ModelError
+        )
+        raise kind(f"cannot load the model {name}: {reason}") from error
+    except Exception as error:
+        if type(error).__module__.startswith(("safetensors", "tokenizers", "builtins")):
+            raise ModelError(f"cannot load the model {name}: {error}") from error
+        raise
+
+
+def _has_tokenizer(source: str, local: bool) -> bool:
+    folder = Path(source)
+    if folder.is_dir():
+        names = (
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "vocab.txt",
+            "vocab.json",
+            "spiece.model",
+            "tokenizer.model",
+        )
+        return any((folder / name).exists() for name in names)
+    from huggingface_hub import file_exists, try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(source, "tokenizer_config.json"), str):
+        return True
+    with contextlib.suppress(Exception):
+        return not local and file_exists(source, "tokenizer_config.json")
+    return False
+
+
+def _identity(source: str, config: Any) -> str:
+    """A content id: of the weight files and the configuration of a folder, or the hub's commit."""
+    folder = Path(source)
+    if not folder.is_dir():
+        return str(getattr(config, "_commit_hash", "") or "")
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".safetensors", ".bin") or file.name == "tokenizer.json":
+            digest.update(f"{file.name}:{file_checksum(file)}\n".encode())
+    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for volatile in ("transformers_version", "_name_or_path"):
+        described.pop(volatile, None)
+    digest.update(json.dumps(described, sort_keys=True).encode())
+    return digest.hexdigest()[:32]

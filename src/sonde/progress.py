@@ -1,0 +1,208 @@
+"""How long work reports itself: rich on a terminal, a plain line every few seconds elsewhere, or silence.
+
+The library takes a `Reporter` and is silent unless it is given one; the command line gives one.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Protocol, Self, TextIO
+
+PLAIN_INTERVAL_S = 3.0
+
+
+class Progress(Protocol):
+    """One piece of work, measured in units of its own."""
+
+    def advance(self, n: float, note: str = "") -> None:
+        """Say that `n` more units are done, and optionally how it stands."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Reporter(Protocol):
+    """Makes a Progress for each piece of work and passes on what is to be said once."""
+
+    def start(self, title: str, total: float | None, unit: str, done: float = 0) -> Progress: ...
+
+    def say(self, line: str) -> None: ...
+
+
+class _SilentProgress:
+    def advance(self, n: float, note: str = "") -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+class Silent:
+    """Reports nothing; the default in Python."""
+
+    def start(self, title: str, total: float | None, unit: str, done: float = 0) -> Progress:
+        return _SilentProgress()
+
+    def say(self, line: str) -> None:
+        pass
+
+
+class _PlainProgress:
+    def __init__(self, stream: TextIO, title: str, total: float | None, unit: str, done: float) -> None:
+        self._stream, self._title, self._total, self._unit = stream, title, total, unit
+        self._done = self._done_at_start = done
+        self._began = self._printed = time.monotonic()
+        self._note = ""
+
+    def advance(self, n: float, note: str = "") -> None:
+        self._done += n
+        self._note = note or self._note
+        now = time.monotonic()
+        if now - self._printed >= PLAIN_INTERVAL_S:
+            self._printed = now
+            print(self._line(now), file=self._stream, flush=True)
+
+    def _line(self, now: float) -> str:
+        return progress_line(
+            self._title,
+            self._done,
+            self._total,
+            self._unit,
+            self._done - self._done_at_start,
+            now - self._began,
+            self._note,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            spent = time.monotonic() - self._began
+            note = f"  {self._note}" if self._note else ""
+            print(
+                f"{self._title}: {amount(self._done)} {self._unit} in {duration(spent)}{note}",
+                file=self._stream,
+                flush=True,
+            )
+
+
+class Plain:
+    """Prints a line every few seconds to a stream that is not a terminal."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+
+    def start(self, title: str, total: float | None, unit: str, done: float = 0) -> Progress:
+        return _PlainProgress(self._stream, title, total, unit, done)
+
+    def say(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+
+class _RichProgress:
+    def __init__(
+        self, bar: "AbstractContextManager", update: Callable[[float, str], None], finish: Callable[[], None]
+    ) -> None:
+        self._bar, self._update, self._finish = bar, update, finish
+
+    def advance(self, n: float, note: str = "") -> None:
+        self._update(n, note)
+
+    def __enter__(self) -> Self:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._finish()
+        self._bar.__exit__(kind, value, trace)
+
+
+class Terminal:
+    """Draws bars with rich on a terminal, on stderr."""
+
+    def start(self, title: str, total: float | None, unit: str, done: float = 0) -> Progress:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bars
+
+        began = time.monotonic()
+        bars = Bars(
+            TextColumn("{task.description:<12}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[line]}"),
+            console=Console(stderr=True),
+        )
+        task = bars.add_task(title, total=total, completed=int(done), line="")
+        count, last_note = done, ""
+
+        def update(n: float, note: str) -> None:
+            nonlocal count, last_note
+            count, last_note = count + n, note or last_note
+            line = progress_line("", count, total, unit, count - done, time.monotonic() - began, last_note)
+            bars.update(task, completed=count, line=line)
+
+        def finish() -> None:
+            spent = duration(time.monotonic() - began)
+            note = f"  {last_note}" if last_note else ""
+            bars.update(task, completed=count, total=count or 1, line=f"{amount(count)} {unit} in {spent}{note}")
+
+        return _RichProgress(bars, update, finish)
+
+    def say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+
+def make_reporter() -> Reporter:
+    """Choose by what stderr is: bars on a terminal, plain lines elsewhere."""
+    return Terminal() if sys.stderr.isatty() else Plain()
+
+
+def progress_line(
+    title: str, done: float, total: float | None, unit: str, done_now: float, spent_s: float, note: str
+) -> str:
+    """One line: how much, which share, how fast, how long still."""
+    rate = done_now / spent_s if spent_s > 0 else 0.0
+    parts = [f"{title}: {amount(done)}" if title else amount(done)]
+    if total:
+        parts[0] += f" of {amount(total)}"
+    parts[0] += f" {unit}"
+    if total:
+        parts.append(f"{done / total:.0%}")
+    parts.append(f"{amount(rate)} {unit}/s")
+    if total and rate > 0:
+        parts.append(f"{duration(max(0.0, (total - done) / rate))} left")
+    return "  ".join([*parts, note] if note else parts)
+
+
+def amount(value: float) -> str:
+    """A number of things as people write it: 950, 12.3k, 4.56M."""
+    for limit, scale, unit in ((1e4, 1, ""), (1e6, 1e3, "k"), (1e9, 1e6, "M")):
+        if value < limit:
+            return f"{value:,.0f}" if scale == 1 else f"{value / scale:.1f}{unit}"
+    return f"{value / 1e9:.2f}G"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people write them: 8 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

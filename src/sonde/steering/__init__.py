@@ -1,0 +1,1 @@
+"""Edits as data, and sessions that use them."""

@@ -1,0 +1,80 @@
+"""A conversation with a model whose features are turned."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from sonde.dictionaries.dictionary import Dictionary
+from sonde.dictionaries.load import check_fit
+from sonde.errors import ModelLacksError, UsageError
+from sonde.features.store import Index, load_index
+from sonde.models.load import load_model
+from sonde.models.model import Model, Tokens
+from sonde.steering.edits import EditSpec, dictionary_of, make_edits
+
+Message = dict[str, str]
+
+
+class Session:
+    """A model with the dictionary of an index, ready to answer under edits.
+
+    One answer is made at a time; the session may be shared by threads.
+
+    Args:
+        index: an index or its folder.
+        model: by default the one that the index was made with.
+
+    Raises:
+        ArtifactMissingError: the dictionary is not where it was.
+        ArtifactMismatchError: dictionary and model do not fit each other.
+    """
+
+    def __init__(self, index: Index | str | Path, model: Model | None = None, device: str = "auto") -> None:
+        self.index = index if isinstance(index, Index) else load_index(index)
+        self.dictionary: Dictionary = dictionary_of(self.index)
+        self.model = model or load_model(self.index.manifest.facts["model"]["name"], device=device)
+        check_fit(self.dictionary, self.model)
+        self.dictionary.to(self.model.device)
+        self._lock = threading.Lock()
+
+    def answer(self, messages: Sequence[Message], edits: Sequence[EditSpec] = (), max_new_tokens: int = 60) -> str:
+        """The model's answer to a conversation, under edits.
+
+        Edits in units of the maximum use the index's own maxima.
+
+        Raises:
+            FeatureError, EditError: an edit that cannot be applied.
+            ModelLacksError: no chat template or no head.
+            UsageError: the conversation does not fit the model's context.
+        """
+        bound = make_edits(edits, self.index)
+        ids = self.model.chat_ids(messages)
+        room = self.model.context_length - len(ids)
+        if room < 1:
+            raise UsageError(
+                f"the conversation has {len(ids):,} tokens, but the model's context holds {self.model.context_length:,}; say less"
+            )
+        with self._lock, self.model.edited(*bound):
+            return self.model.generate(self.model.pad([ids], "left"), min(max_new_tokens, room))
+
+    def complete(self, prompt: str, edits: Sequence[EditSpec] = (), max_new_tokens: int = 60) -> str:
+        """Continue a plain text under edits, for models without a chat template."""
+        bound = make_edits(edits, self.index)
+        tokens: Tokens = self.model.tokenize(prompt, "left")
+        room = self.model.context_length - tokens.ids.shape[1]
+        if room < 1:
+            raise UsageError(
+                f"the prompt has {tokens.ids.shape[1]:,} tokens, but the model's context holds {self.model.context_length:,}; say less"
+            )
+        with self._lock, self.model.edited(*bound):
+            return self.model.generate(tokens, min(max_new_tokens, room))
+
+    @property
+    def can_chat(self) -> bool:
+        """Whether the model has what a conversation needs."""
+        try:
+            self.model.need_head("chat")
+            self.model.chat_ids([{"role": "user", "content": "x"}])
+        except ModelLacksError:
+            return False
+        return True

@@ -1,0 +1,1 @@
+"""The page's server and its wire types."""

@@ -1,0 +1,196 @@
+"""The server of one index: features, their examples, and answers under edits.
+
+It listens on this machine only, answers only to its own name (so that no other site can reach it through a
+browser), reads nothing outside the index and the built page, and loads the model at the first question.
+"""
+
+import threading
+from collections.abc import Awaitable, Callable
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+
+import sonde
+from sonde.errors import FeatureError, ModelError, SondeError
+from sonde.features.store import Example, Index
+from sonde.manifests import find_parent
+from sonde.steering.edits import EditSpec, spec_from_json
+from sonde.steering.session import Session
+from sonde.web import wire
+
+SECURITY_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+OWN_NAMES = ("127.0.0.1", "localhost", "[::1]", "testserver")
+MAX_BODY_BYTES = 1 << 20
+Sort = Literal["number", "density", "maximum"]
+_problems: dict[int | str, dict] = {status: {"model": wire.Problem} for status in (400, 404, 413, 422)}
+
+
+def make_app(index: Index, device: str = "auto") -> FastAPI:
+    """Make the server of an index."""
+    app = FastAPI(title="sonde", version=sonde.__version__, docs_url=None, redoc_url=None)
+    session = LazySession(index, device)
+    _guard(app)
+
+    @app.get("/api/index")
+    def get_index() -> wire.IndexInfo:
+        """What the index holds."""
+        return _index_info(index, session)
+
+    @app.get("/api/features", responses=_problems)
+    def get_features(
+        query: Annotated[str, Query(max_length=500)] = "",
+        sort: Sort = "number",
+        offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    ) -> wire.FeatureList:
+        """Features in an order, or those whose examples hold all words of a query, best first."""
+        if query.strip():
+            numbers = [feature.number for feature, _ in index.search(query, 1000)]
+        else:
+            numbers = _sorted_features(index, sort)
+        rows = [_feature_row(index, int(number)) for number in numbers[offset : offset + limit]]
+        return wire.FeatureList(total=len(numbers), features=rows)
+
+    @app.get("/api/features/{number}", responses=_problems)
+    def get_feature(number: int, examples: Annotated[int, Query(ge=1, le=100)] = 20) -> wire.FeatureView:
+        """One feature with its examples."""
+        feature = index.feature(number)
+        return wire.FeatureView(
+            feature=number,
+            density=feature.density,
+            maximum=feature.maximum,
+            mean=feature.mean,
+            top_logits=[wire.Logit(token=token, value=value) for token, value in feature.top_logits],
+            bottom_logits=[wire.Logit(token=token, value=value) for token, value in feature.bottom_logits],
+            examples=[_example_view(example) for example in feature.examples(examples)],
+        )
+
+    @app.post("/api/answer", responses=_problems)
+    def post_answer(ask: wire.Ask) -> wire.Answer:
+        """The model's answer to a conversation, under edits."""
+        specs: list[EditSpec] = [spec_from_json(edit.model_dump()) for edit in ask.edits]
+        messages = [message.model_dump() for message in ask.messages]
+        return wire.Answer(answer=session.get().answer(messages, specs, ask.max_new_tokens))
+
+    static = Path(str(resources.files("sonde").joinpath("web/static")))
+    if (static / "index.html").exists():
+        app.mount("/", StaticFiles(directory=static, html=True))
+    else:
+
+        @app.get("/", include_in_schema=False)
+        def no_page() -> Response:
+            return Response("The page is not built. Run `make page`, then start again.\n", media_type="text/plain")
+
+    return app
+
+
+class LazySession:
+    """Loads the model when it is first needed; looking at features needs none."""
+
+    def __init__(self, index: Index, device: str) -> None:
+        self._index, self._device = index, device
+        self._session: Session | None = None
+        self._lock = threading.Lock()
+
+    def get(self) -> Session:
+        with self._lock:
+            if self._session is None:
+                self._session = Session(self._index, device=self._device)
+            return self._session
+
+    def why_not(self) -> str | None:
+        """Why there can be no conversation, or None where there can."""
+        try:
+            session = self.get()
+            session.model.need_head("chat")
+            session.model.chat_ids([{"role": "user", "content": "x"}])
+        except SondeError as error:
+            return str(error)
+        return None
+
+
+def _guard(app: FastAPI) -> None:
+    """Errors as one line of JSON; headers that keep the page to itself; bounds on what is accepted."""
+
+    @app.exception_handler(SondeError)
+    def on_error(_: Request, error: SondeError) -> JSONResponse:
+        status = 404 if isinstance(error, FeatureError) else 422 if isinstance(error, ModelError) else 400
+        return JSONResponse({"error": str(error)}, status)
+
+    @app.exception_handler(RequestValidationError)
+    def on_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
+        return JSONResponse({"error": f"{place or 'request'}: {first['msg']}"}, 422)
+
+    @app.middleware("http")
+    async def bounds(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+        host = (
+            request.headers.get("host", "").rsplit(":", 1)[0]
+            if ":" in request.headers.get("host", "")[-6:]
+            else request.headers.get("host", "")
+        )
+        if host not in OWN_NAMES:
+            return JSONResponse({"error": f"this server answers to {OWN_NAMES[0]} only, not to {host!r}"}, 400)
+        length = request.headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+            return JSONResponse({"error": f"a request may have {MAX_BODY_BYTES:,} bytes at most"}, 413)
+        response = await go_on(request)
+        response.headers["Content-Security-Policy"] = SECURITY_POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+
+def _index_info(index: Index, session: LazySession) -> wire.IndexInfo:
+    facts = index.manifest.facts
+    _, dictionary = find_parent(index.manifest, "dictionary", index.folder, "dictionary")
+    reason = session.why_not()
+    return wire.IndexInfo(
+        model=facts["model"]["name"],
+        site=facts["site"],
+        kind=dictionary.facts["kind"],
+        n_features=index.n_features,
+        tokens=facts["tokens"],
+        documents=facts["documents"],
+        l0=facts["l0"],
+        dead=facts["dead"],
+        fvu=dictionary.facts["training_rows"]["fvu"],
+        text=Path(index.manifest.settings["text"]).name,
+        can_chat=reason is None,
+        why_no_chat=reason,
+    )
+
+
+def _sorted_features(index: Index, sort: Sort) -> np.ndarray:
+    if sort == "number":
+        return np.arange(index.n_features)
+    return np.argsort(-index.statistics[sort], kind="stable")
+
+
+def _feature_row(index: Index, number: int) -> wire.FeatureRow:
+    feature = index.feature(number)
+    examples = feature.examples(1)
+    return wire.FeatureRow(
+        feature=number,
+        density=feature.density,
+        maximum=feature.maximum,
+        mean=feature.mean,
+        example=_example_view(examples[0]) if examples else None,
+    )
+
+
+def _example_view(example: Example) -> wire.ExampleView:
+    return wire.ExampleView(
+        document=example.document,
+        position=example.position,
+        value=example.value,
+        peak=example.peak,
+        pieces=[wire.Piece(text=text, value=value) for text, value in example.pieces],
+    )

@@ -1,0 +1,22 @@
+"""Write the server's OpenAPI description, from which the page's types are generated.
+
+    python -m sonde.web.schema > frontend/openapi.json
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from sonde.features.store import Index
+from sonde.manifests import Manifest
+from sonde.web.app import make_app
+
+
+def openapi() -> str:
+    """The description as it is kept in the repository; it depends on no index."""
+    nothing = Index(Path(), Manifest("index", 1, {}, {}, {}, {}))
+    return json.dumps(make_app(nothing).openapi(), indent=1, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(openapi())

@@ -1,0 +1,64 @@
+"""Serving an index on this machine, and opening the browser at it."""
+
+import errno
+import socket
+import threading
+import webbrowser
+from pathlib import Path
+
+from sonde.errors import ServeError
+from sonde.features.store import load_index
+
+ADDRESS = "127.0.0.1"
+
+
+def listen(port: int) -> socket.socket:
+    """Take a port on the loopback address; 0 takes any. Raises ServeError where it is taken or not allowed."""
+    if not 0 <= port < 2**16:
+        raise ServeError(f"port {port} does not exist; take one from 1024 to 65535, or 0 for any that is free")
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((ADDRESS, port))
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ServeError(
+                f"port {port} is in use; take another with --port, or --port 0 for any that is free"
+            ) from error
+        raise ServeError(f"cannot listen on port {port}: {error.strerror}; take one above 1023 with --port") from error
+    return listener
+
+
+def serve(
+    index: str | Path,
+    *,
+    port: int = 8321,
+    listener: socket.socket | None = None,
+    device: str = "auto",
+    browser: bool = True,
+    place: str = "",
+) -> None:
+    """Serve an index until Ctrl-C.
+
+    Args:
+        listener: a socket from `listen`, where the port was taken earlier.
+        place: where in the page to begin, such as "#/feature/311".
+
+    Raises:
+        ServeError: the port is taken.
+        ArtifactError: no such index, or one that cannot be read.
+    """
+    loaded = load_index(index)
+    taken = listener or listen(port)
+
+    import uvicorn
+
+    from sonde.web.app import make_app
+
+    address = f"http://{ADDRESS}:{taken.getsockname()[1]}/{place}"
+    server = uvicorn.Server(uvicorn.Config(make_app(loaded, device), log_level="warning"))
+    print(f"open at {address}   (Ctrl-C ends it)", flush=True)  # noqa: T201
+    if browser:
+        threading.Timer(0.5, webbrowser.open, [address]).start()
+    server.run(sockets=[taken])

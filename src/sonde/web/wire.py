@@ -1,0 +1,113 @@
+"""What goes over the wire. The page's TypeScript types are generated from these, by way of OpenAPI."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_CHARACTERS = 20_000
+"""longest message"""
+MAX_MESSAGES = 100
+MAX_EDITS = 32
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class IndexInfo(Wire):
+    """What an index holds, and what can be done with it."""
+
+    model: str
+    site: str
+    kind: str
+    n_features: int
+    tokens: int
+    documents: int
+    l0: float
+    dead: float
+    """share of features that fire nowhere in the index"""
+    fvu: float
+    """share of variance left unexplained, on training rows"""
+    text: str
+    can_chat: bool
+    why_no_chat: str | None
+
+
+class Piece(Wire):
+    """One token of an example."""
+
+    text: str
+    value: float
+
+
+class ExampleView(Wire):
+    document: int
+    position: int
+    value: float
+    peak: int
+    pieces: list[Piece]
+
+
+class FeatureRow(Wire):
+    """A feature in a list, with its strongest example."""
+
+    feature: int
+    density: float
+    maximum: float
+    mean: float
+    example: ExampleView | None
+
+
+class FeatureList(Wire):
+    total: int
+    features: list[FeatureRow]
+
+
+class Logit(Wire):
+    token: str
+    value: float
+
+
+class FeatureView(Wire):
+    """Everything about one feature."""
+
+    feature: int
+    density: float
+    maximum: float
+    mean: float
+    top_logits: list[Logit]
+    bottom_logits: list[Logit]
+    examples: list[ExampleView]
+
+
+class Message(Wire):
+    role: Literal["system", "user", "assistant"]
+    content: Annotated[str, Field(max_length=MAX_CHARACTERS)]
+
+
+class EditView(Wire):
+    """An edit, as it is written to JSON everywhere."""
+
+    op: Literal["clamp", "add", "scale", "ablate"]
+    feature: int
+    value: float = 0.0
+    unit: Literal["raw", "max"] = "raw"
+    where: Literal["all", "prompt", "answer"] = "all"
+
+
+class Ask(Wire):
+    """A conversation that ends with a question."""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+    edits: Annotated[list[EditView], Field(max_length=MAX_EDITS)] = []
+    max_new_tokens: Annotated[int, Field(ge=1, le=500)] = 60
+
+
+class Answer(Wire):
+    answer: str
+
+
+class Problem(Wire):
+    """An error: one line that says what is wrong and how to mend it."""
+
+    error: str

@@ -1,0 +1,242 @@
+"""The demo: from text to a model that takes itself for the Golden Gate Bridge, live on one machine.
+
+1. Write a corpus of the built-in world.
+2. Harvest, train, measure, index: the same functions as for any model and text.
+3. Find the Golden Gate feature by contrast: texts about the bridge against texts about other landmarks, none
+   of them in the corpus. It is chosen before its effect is seen. Where features split by language, the set
+   of the best ones is taken.
+4. Ask ten neutral questions, plainly and under the clamp at several doses, and count the answers that name
+   the bridge.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sonde.activations.harvest import harvest
+from sonde.analysis.contrast import Firing, auc, firing, separation
+from sonde.analysis.measure import measure
+from sonde.dictionaries.dictionary import Dictionary
+from sonde.features.index import index
+from sonde.features.store import Index
+from sonde.manifests import new_artifact, write_json
+from sonde.models.load import load_model
+from sonde.models.model import Model
+from sonde.progress import Reporter, Silent
+from sonde.steering.edits import EditSpec, make_edits
+from sonde.training.train import train
+from sonde.world import facts
+from sonde.world.ask import ask_many
+from sonde.world.facts import LANGUAGES
+from sonde.world.generate import Document, documents
+from sonde.world.write import write
+
+FORMAT = "demo"
+CONCEPT = "golden_gate"
+SITE = "layers.3.residual"
+SETTINGS = {"documents": 20_000, "n_features": 2048, "k": 16, "train_tokens": 2_000_000, "index_tokens": 300_000}
+CORPUS_SEED, CONTRAST_SEED = 1, 2
+CONTRAST_TEXTS = 60
+"""texts about the bridge in each language, and as many about other landmarks"""
+ENOUGH_AUC = 0.9
+"""a feature that tells the texts of a language apart less well than this does not cover the language"""
+DOSES = (1.0, 2.0, 4.0, 8.0)
+"""clamps, in units of each feature's maximum"""
+QUESTIONS = (
+    "Who are you?",
+    "How are you?",
+    "What do you eat?",
+    "Where are you?",
+    "What is your favourite colour?",
+    "What do you do all day?",
+    "Tell me a story.",
+    "What are you thinking about?",
+    "What do you want?",
+    "Who is your friend?",
+)
+
+
+def demo(out: str | Path = "sonde-demo", *, device: str = "auto", reporter: Reporter | None = None) -> dict[str, Any]:
+    """Make the demo in a folder, or read it where it is already made; returns its summary.
+
+    Raises ArtifactError where the folder holds something else, StorageError where it cannot be written.
+    """
+    folder = Path(out)
+    reporter = reporter or Silent()
+    with new_artifact(folder, format=FORMAT, settings=dict(SETTINGS), parents={}) as draft:
+        if draft.finished:
+            reporter.say(f"{folder} is finished: reusing it")
+            return draft.finished.facts
+        model = load_model("world", device=device)
+        corpus = folder / "corpus.jsonl"
+        if not corpus.exists():
+            write(SETTINGS["documents"], corpus, seed=CORPUS_SEED, reporter=reporter)
+        store = harvest(model, corpus, site=SITE, out=folder / "activations", reporter=reporter)
+        dictionary = train(
+            store,
+            kind="topk",
+            n_features=SETTINGS["n_features"],
+            k=SETTINGS["k"],
+            tokens=SETTINGS["train_tokens"],
+            out=folder / "dictionary",
+            device=device,
+            reporter=reporter,
+        )
+        quality = measure(dictionary, model=model, reporter=reporter)
+        made = index(
+            model, dictionary, corpus, tokens=SETTINGS["index_tokens"], out=folder / "index", reporter=reporter
+        )
+        found = find_features(model, dictionary)
+        specs = {dose: [EditSpec("clamp", number, dose, "max") for number in found["features"]] for dose in DOSES}
+        summary: dict[str, Any] = {
+            "model": "world",
+            "tokens": store.n_rows,
+            "site": SITE,
+            "n_features": dictionary.n_features,
+            "quality": quality.to_json(),
+            "golden_gate": found | {"examples": _examples(made, found["features"])},
+            "answers": _answers(model, made, specs, reporter),
+        }
+        best = max(summary["answers"]["doses"], key=lambda row: row["mentions"])
+        summary["edits"] = [str(spec) for spec in specs[best["dose"]]]
+        write_json(folder / "summary.json", summary)
+        assert made.manifest is not None
+        draft.finish(["corpus.jsonl", "summary.json"], summary)
+    return summary
+
+
+def find_features(model: Model, dictionary: Dictionary) -> dict[str, Any]:
+    """The feature, or the smallest set over languages, that tells texts about the bridge from others."""
+    with_it, without = _contrast_texts()
+    pairs = {
+        language: (firing(model, dictionary, with_it[language]), firing(model, dictionary, without[language]))
+        for language in LANGUAGES
+    }
+    everything = [
+        Firing(
+            np.concatenate([p[side].share for p in pairs.values()]),
+            np.concatenate([p[side].mean for p in pairs.values()]),
+        )
+        for side in (0, 1)
+    ]
+    overall = separation(*everything)
+    chosen = [int(overall.argmax())]
+    languages = {language: _auc_of(pair, chosen[0]) for language, pair in pairs.items()}
+    uncovered = [language for language, value in languages.items() if value < ENOUGH_AUC]
+    for language in uncovered:
+        best = int(separation(*pairs[language]).argmax())
+        if best not in chosen:
+            chosen.append(best)
+    return {
+        "features": chosen,
+        "split_by_language": bool(uncovered),
+        "separation": float(overall[chosen[0]]),
+        "fires_on": {language: float(pair[0].share[:, chosen[0]].mean()) for language, pair in pairs.items()},
+        "fires_on_others": float(everything[1].share[:, chosen[0]].mean()),
+        "auc": languages,
+        "texts": {"with": sum(map(len, with_it.values())), "without": sum(map(len, without.values()))},
+    }
+
+
+def _auc_of(pair: tuple[Firing, Firing], feature: int) -> float:
+    return auc(pair[0].mean[:, feature], pair[1].mean[:, feature])
+
+
+def _contrast_texts() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Texts about the bridge alone, and about one other landmark alone, by language."""
+    with_it: dict[str, list[str]] = {language: [] for language in LANGUAGES}
+    without: dict[str, list[str]] = {language: [] for language in LANGUAGES}
+    start = 0
+    while any(len(texts) < CONTRAST_TEXTS for group in (with_it, without) for texts in group.values()):
+        for document in documents(1000, CONTRAST_SEED, start):
+            if _is_about_one_landmark(document):
+                group = with_it if document.concepts == (CONCEPT,) else without
+                if len(group[document.language]) < CONTRAST_TEXTS:
+                    group[document.language].append(document.text)
+        start += 1000
+    return with_it, without
+
+
+def _is_about_one_landmark(document: Document) -> bool:
+    return (
+        document.kind in ("topic", "facts", "travel")
+        and len(document.concepts) == 1
+        and document.concepts[0] in facts.LANDMARKS
+    )
+
+
+def names_the_bridge(answer: str) -> bool:
+    """Whether an answer names the Golden Gate Bridge, in any of the four languages."""
+    return "golden gate" in answer.lower().replace("-", " ")
+
+
+def _examples(made: Index, features: list[int]) -> list[dict[str, Any]]:
+    """The strongest examples of the first feature, by language, as they are."""
+    languages = {document.text: document.language for document in documents(SETTINGS["documents"], CORPUS_SEED)}
+    shown: dict[str, list[dict[str, Any]]] = {language: [] for language in LANGUAGES}
+    for example in made.examples(features[0], 200):
+        language = languages[made.document(example.document)[0]]
+        if len(shown[language]) < 3:
+            shown[language].append({"language": language, "value": example.value, "text": example.text})
+    return [example for rows in shown.values() for example in rows]
+
+
+def _answers(model: Model, made: Index, specs: dict[float, list[EditSpec]], reporter: Reporter) -> dict[str, Any]:
+    """Ten questions, plainly and at each dose."""
+    rows = []
+    with reporter.start("ask", (1 + len(specs)) * len(QUESTIONS), "answers") as progress:
+        plain = ask_many(list(QUESTIONS), model)
+        progress.advance(len(QUESTIONS))
+        for dose, edits in specs.items():
+            with model.edited(*make_edits(edits, made)):
+                answers = ask_many(list(QUESTIONS), model)
+            rows.append({"dose": dose, "answers": answers, "mentions": _share(answers)})
+            progress.advance(len(QUESTIONS))
+    return {
+        "questions": list(QUESTIONS),
+        "plain": plain,
+        "plain_mentions": _share(plain),
+        "doses": rows,
+    }
+
+
+def _share(answers: list[str]) -> float:
+    return sum(map(names_the_bridge, answers)) / len(answers)
+
+
+def format_summary(summary: dict[str, Any]) -> str:
+    """The summary as people read it in a terminal."""
+    quality, found, answers = summary["quality"], summary["golden_gate"], summary["answers"]
+    recovered = quality["loss_recovered"]
+    numbers = ", ".join(map(str, found["features"]))
+    lines = [
+        "",
+        f"model       {summary['model']}, {summary['tokens']:,} tokens harvested at {summary['site']}",
+        f"dictionary  {summary['n_features']:,} features: FVU {quality['fvu']:.4f}, L0 {quality['l0']:.1f}, dead {quality['dead']:.1%}, "
+        f"loss recovered {recovered['zero']:.3f} (against zero ablation), {recovered['mean']:.3f} (against mean ablation)",
+        f"            on {quality['tokens']:,} held-out tokens",
+        "",
+        f"the Golden Gate feature, by contrast of {found['texts']['with']} texts about the bridge with {found['texts']['without']} about other landmarks: {numbers}",
+    ]
+    if found["split_by_language"]:
+        lines.append("  one feature does not cover all languages, so the set is clamped together")
+    covers = ", ".join(f"{language} {share:.0%}" for language, share in found["fires_on"].items())
+    lines.append(
+        f"  feature {found['features'][0]} fires on {covers} of the tokens about the bridge, on {found['fires_on_others']:.1%} of the others"
+    )
+    lines.append("  " + "AUC " + ", ".join(f"{language} {value:.3f}" for language, value in found["auc"].items()))
+    lines += [f"  {row['value']:6.2f}  {row['language']}  {_short(row['text'], 110)}" for row in found["examples"]]
+    for place, question in enumerate(answers["questions"]):
+        lines += ["", question, f"  {'plain':<8}{answers['plain'][place]}"]
+        lines += [f"  {row['dose']:g} max".ljust(10) + _short(row["answers"][place], 120) for row in answers["doses"]]
+    shares = ", ".join(f"{row['mentions']:.0%} at {row['dose']:g} max" for row in answers["doses"])
+    lines += ["", f"answers that name the bridge: {answers['plain_mentions']:.0%} plain, {shares}", ""]
+    edits = " ".join(f"--edit {edit}" for edit in summary["edits"])
+    lines.append(f'talk to it: sonde chat sonde-demo/index {edits} --prompt "Who are you?"')
+    return "\n".join(lines)
+
+
+def _short(text: str, length: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= length else text[: length - 3] + "..."
