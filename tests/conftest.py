@@ -1,6 +1,35 @@
-"""Shared fixtures. Torch runs on two threads at most, as the machines that run these tests have two cores."""
+"""Shared fixtures: one small walk from text to an index, made once for all tests.
+
+Torch runs on two threads at most, as the machines that run these tests have two cores.
+"""
 
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+
+from tests.tiny import write_corpus, write_model
+
+torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture(scope="session")
+def walk(tmp_path_factory) -> SimpleNamespace:
+    """Folders of a tiny model, a corpus, activations, a TopK and an L1 dictionary, and an index of the first."""
+    import sonde
+
+    root: Path = tmp_path_factory.mktemp("walk")
+    model = write_model(root / "model")
+    corpus = write_corpus(root / "corpus.jsonl", 400)
+    store = sonde.harvest(model, corpus, site="layers.1.residual", held_out=0.1, out=root / "acts")
+    sonde.train(store, n_features=64, k=4, tokens=40_000, out=root / "topk", device="cpu")
+    sonde.train(store, kind="l1", n_features=64, l1=1.0, tokens=40_000, out=root / "l1", device="cpu")
+    sonde.index(None, root / "topk", corpus, out=root / "index", device="cpu")
+    names = ("model", "corpus", "acts", "topk", "l1", "index")
+    paths = dict(zip(names, (model, corpus, root / "acts", root / "topk", root / "l1", root / "index"), strict=True))
+    return SimpleNamespace(root=root, **paths)

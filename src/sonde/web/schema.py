@@ -1,6 +1,6 @@
 """Write the server's OpenAPI description, from which the page's types are generated.
 
-    python -m sonde.web.schema > frontend/openapi.json
+python -m sonde.web.schema > frontend/openapi.json
 """
 
 import json
