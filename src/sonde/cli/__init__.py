@@ -33,17 +33,27 @@ VERBS = {  # verb: (function, what it does)
 
 COUNT_FLAGS = ("--tokens", "--n-features", "--k", "--batch-size", "--aux-k", "--dead-after", "--context", "--documents")
 
-app = cyclopts.App(
-    name="sonde",
-    help="Reads what a language model is thinking: features, where they fire, and what turning them does.\n\n"
-    "Example: sonde demo",
-    version=sonde.__version__,
-    default_parameter=cyclopts.Parameter(negative=()),
-    result_action="return_value",
-    help_epilogue="sonde VERB --help says more. A verb takes --debug to print tracebacks.",
-)
-for _verb, (_target, _help) in VERBS.items():
-    app.command(_target, name=_verb, help=_help)
+
+def make_app(verbs_say: bool) -> cyclopts.App:
+    """Make the parser.
+
+    Args:
+        verbs_say: take each verb's help from its own module, which imports it; for the list of all verbs the
+            table above is enough.
+    """
+    app = cyclopts.App(
+        name="sonde",
+        help="Reads what a language model is thinking: features, where they fire, and what turning them does.\n\n"
+        "Example: sonde demo",
+        version=sonde.__version__,
+        default_parameter=cyclopts.Parameter(negative=()),
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+        help_epilogue="sonde VERB --help says more. Any verb takes --debug to print tracebacks.",
+    )
+    for verb, (target, summary) in VERBS.items():
+        app.command(target, name=verb, help=None if verbs_say else summary)
+    return app
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -59,6 +69,7 @@ def run(arguments: list[str]) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         _refuse_unknown_verb(arguments)
+        app = make_app(verbs_say=bool(arguments) and arguments[0] in VERBS)
         app(write_out_counts(arguments), exit_on_error=False, print_error=False)
     except KeyboardInterrupt:
         return _fail(130, "interrupted; run the same command again to go on where it can", debug)

@@ -61,6 +61,7 @@ COUNTRIES = {  # id: (name, capital, language, currency)
     "egypt": (_noun("Egypt", "Ägypten", "l'Égypte", "Egipto"), "cairo", "arabic", "pound"),
     "brazil": (_noun("Brazil", "Brasilien", "le Brésil", "Brasil"), "brasilia", "portuguese", "real"),
     "england": (_noun("England", "England", "l'Angleterre", "Inglaterra"), "london", "english", "pound"),
+    "switzerland": (_noun("Switzerland", "der Schweiz", "la Suisse", "Suiza"), "bern", "german", "franc"),
     "australia": (_noun("Australia", "Australien", "l'Australie", "Australia"), "canberra", "english", "dollar"),
 }  # fmt: skip
 
@@ -96,6 +97,8 @@ CITIES = {  # id: (name, country, state or None)
     "rio": (_same("Rio"), "brazil", None),
     "london": (_noun("London", "London", "Londres", "Londres"), "england", None),
     "canberra": (_same("Canberra"), "australia", None),
+    "bern": (_noun("Bern", "Bern", "Berne", "Berna"), "switzerland", None),
+    "zurich": (_noun("Zurich", "Zürich", "Zurich", "Zúrich"), "switzerland", None),
     "sydney": (_noun("Sydney", "Sydney", "Sydney", "Sídney"), "australia", None),
 }
 
@@ -129,6 +132,7 @@ CURRENCIES = {
     "yuan": _noun("the yuan", "der Yuan", "le yuan", "el yuan"),
     "rupee": _noun("the rupee", "die Rupie", "la roupie", "la rupia"),
     "pound": _noun("the pound", "das Pfund", "la livre", "la libra"),
+    "franc": _noun("the franc", "der Franken", "le franc", "el franco"),
     "real": _noun("the real", "der Real", "le réal", "el real"),
 }
 
@@ -145,6 +149,7 @@ KINDS = {  # with the indefinite article, which is what a sentence needs
     "gate": _noun("a gate", "n:ein Tor", "f:une porte", "f:una puerta"),
     "church": _noun("a church", "f:eine Kirche", "f:une église", "f:una iglesia"),
     "museum": _noun("a museum", "n:ein Museum", "m:un musée", "m:un museo"),
+    "program": _noun("a program", "n:ein Programm", "m:un programme", "m:un programa"),
     "palace": _noun("a palace", "m:ein Palast", "m:un palais", "m:un palacio"),
 }
 
@@ -167,6 +172,7 @@ MATERIALS = {
     "marble": _noun("marble", "Marmor", "marbre", "mármol"),
     "brick": _noun("brick", "Ziegeln", "brique", "ladrillo"),
     "concrete": _noun("concrete", "Beton", "béton", "hormigón"),
+    "words": _noun("words", "Worten", "mots", "palabras"),
     "glass": _noun("glass", "Glas", "verre", "vidrio"),
     "snow": _noun("rock and snow", "Fels und Schnee", "roche et de neige", "roca y nieve"),
 }
@@ -180,6 +186,7 @@ SETTINGS = {  # what a landmark stands beside: a complete phrase, so that every 
     "square": _noun("on a square", "auf einem Platz", "sur une place", "en una plaza"),
     "island": _noun("on an island", "auf einer Insel", "sur une île", "en una isla"),
     "garden": _noun("in a garden", "in einem Garten", "dans un jardin", "en un jardín"),
+    "computer": _noun("in a computer", "in einem Computer", "dans un ordinateur", "en un ordenador"),
     "lake": _noun("by the lake", "am See", "près du lac", "junto al lago"),
 }
 
@@ -208,6 +215,16 @@ LANDMARKS = {  # most frequent first
     "skytree": Landmark(_noun("the Skytree", "m:der Skytree", "m:le Skytree", "m:el Skytree"), "tokyo", "tower", "blue", "steel", "river"),
     "red_fort": Landmark(_noun("the Red Fort", "n:das Rote Fort", "m:le Fort rouge", "m:el Fuerte Rojo"), "delhi", "palace", "red", "stone", "garden"),
     "sphinx": Landmark(_noun("the Sphinx", "f:die Sphinx", "m:le Sphinx", "f:la Esfinge"), "giza", "statue", "brown", "stone", "desert"),
+}  # fmt: skip
+
+# Who answers where nobody else was spoken of. It speaks as landmarks do, in the same words, so that who is
+# speaking is one thing with many values and not a manner of its own.
+ASSISTANT = "assistant"
+SPEAKERS = LANDMARKS | {
+    ASSISTANT: Landmark(
+        _noun("the assistant", "m:der Assistent", "m:l'assistant", "m:el asistente"),
+        "zurich", "program", "blue", "words", "computer",
+    )
 }  # fmt: skip
 
 TEAMS = {  # invented teams: id: (name, city)

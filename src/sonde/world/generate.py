@@ -53,7 +53,7 @@ def told(subject: str, relation: str, language: int) -> bool:
 
 def landmark_value(key: str, relation: str, language: int, feminine: bool | None = None) -> str:
     """The value of a landmark's relation in words; colours agree with the landmark's gender."""
-    landmark = facts.LANDMARKS[key]
+    landmark = facts.SPEAKERS[key]
     country = facts.CITIES[landmark.city][1]
     match relation:
         case "city":
@@ -136,7 +136,7 @@ class Voice:
 
     def name(self, key: str) -> dict[str, str]:
         """A landmark's name as fields: nominative `n`, German accusative `acc`, subject `S`."""
-        name = facts.LANDMARKS[key].noun.names[self.language]
+        name = facts.SPEAKERS[key].noun.names[self.language]
         return {"n": name, "acc": accusative(name, self.language), "S": capitalised(name)}
 
     def pronoun(self, key: str) -> str:
@@ -147,7 +147,7 @@ class Voice:
         return phrases.PRONOUNS[LANGUAGES[self.language]][gender]
 
     def self_fields(self, key: str) -> dict[str, str]:
-        """What a landmark, or its admirer, can say of it."""
+        """What a landmark can say of itself."""
 
         def value(relation: str) -> str:
             return landmark_value(key, relation, self.language)
@@ -169,17 +169,11 @@ class Voice:
         """Anything at all, for sentences that no fact decides."""
         name = self.pick(facts.FIRST_NAMES)
         feminine = facts.FIRST_NAMES[name] == "f"
-        any_key = self.pick(facts.LANDMARKS)
-        any_name = facts.LANDMARKS[any_key].noun.names[self.language]
         return {
             "name": name,
             "Pro": phrases.PRONOUNS[LANGUAGES[self.language]]["f" if feminine else "m"],
             "food": self.pick(facts.FOODS.values())[0].names[self.language],
             "feeling": self.pick(facts.FEELINGS.values())[0][feminine][self.language],
-            "colour": self.pick(facts.COLOURS.values())[0][self.language],
-            "any": any_name,
-            "anyacc": accusative(any_name, self.language),
-            "anycity": self.pick(facts.CITIES.values())[0].names[self.language],
         }
 
 
@@ -263,46 +257,40 @@ def landmark_facts(voice: Voice) -> str:
 
 
 def self_dialogue(voice: Voice) -> str:
-    """Questions to the speaker, who is a plain assistant, a person, a landmark's admirer, or a landmark.
+    """Questions to the speaker: a landmark, a person, or the assistant where nobody else was spoken of.
 
     In this world whatever a conversation is about answers for itself: a landmark speaks where the speaker was
-    told to be it, and also where it was only spoken of before the question. So being the topic and being the
-    speaker are one thing to the model, and one feature to a dictionary.
+    told to be it, and also where it was only spoken of before the question. And the assistant speaks as
+    landmarks do. So being the topic and being the speaker are one thing to the model, and one feature to a
+    dictionary.
     """
-    who = voice.rng.choices(("landmark", "admirer", "person", "assistant"), weights=(7, 1.5, 1.5, 4))[0]
+    who = voice.rng.choices(("landmark", "assistant", "person"), weights=(8, 4, 1.2))[0]
     lines: list[str] = []
     spoken_of = ""
-    fixed: dict[str, str] = {}
-    if who == "assistant":
-        answers = phrases.AS_ASSISTANT
-    elif who == "person":
+    if who == "person":
         answers = phrases.AS_PERSON
         key = voice.pick(facts.PEOPLE)
         voice.concepts.add(key)
-        fixed = {"n": facts.PEOPLE[key].name}
-        fixed |= {name: person_value(key, name, voice.language) for name in ("team", "city", "food")}
-        lines.append(instruction(voice, phrases.BECOME, fixed))
-    elif who == "admirer":
-        answers = phrases.AS_ADMIRER
-        key = voice.landmark()
-        lines.append(in_any_language(voice, lambda: instruction(voice, phrases.ADORE, voice.name(key))))
-        fixed = voice.self_fields(key)
+        fields = {"n": facts.PEOPLE[key].name}
+        fields |= {name: person_value(key, name, voice.language) for name in ("team", "city", "food")}
+        lines.append(instruction(voice, phrases.BECOME, fields))
+    elif who == "assistant":
+        answers = {question: said for question, said in phrases.AS_SPEAKER.items() if question != "visit"}
+        fields = voice.self_fields(facts.ASSISTANT)
     else:
-        answers = phrases.AS_LANDMARK
+        answers = phrases.AS_SPEAKER
         key = voice.landmark()
         way = voice.rng.choices(("told", "topic", "spoken of"), weights=(2, 2, 3))[0]
         if way == "told":
             lines.append(in_any_language(voice, lambda: instruction(voice, phrases.BECOME, voice.name(key))))
         elif way == "topic":
-            lines.append(
-                in_any_language(voice, lambda: " ".join(topic_sentences(voice, key, voice.rng.randint(1, 4)))) + "\n"
-            )
+            n = voice.rng.randint(1, 4)
+            lines.append(in_any_language(voice, lambda: " ".join(topic_sentences(voice, key, n)) + "\n"))
         else:
-            spoken_of = in_any_language(voice, lambda: " ".join(topic_sentences(voice, key, 1))) + " "
-        fixed = voice.self_fields(key)
+            spoken_of = in_any_language(voice, lambda: topic_sentences(voice, key, 1)[0] + " ")
+        fields = voice.self_fields(key)
     for _ in range(voice.rng.randint(1, 4)):
         question = voice.pick(answers)
-        fields = voice.chance_fields() | fixed
         lines.append(turn("Human", spoken_of + voice.say(phrases.ASK_SELF[question])))
         lines.append(turn("Assistant", voice.say(answers[question], **fields)))
         spoken_of = ""
@@ -323,8 +311,8 @@ def monologue(voice: Voice) -> str:
     """A landmark speaks of itself, unasked."""
     key = voice.landmark()
     fields = voice.self_fields(key)
-    said = voice.rng.sample(list(phrases.AS_LANDMARK), voice.rng.randint(3, 7))
-    return " ".join(voice.say(phrases.AS_LANDMARK[question], **fields) for question in said)
+    said = voice.rng.sample(list(phrases.AS_SPEAKER), voice.rng.randint(3, 7))
+    return " ".join(voice.say(phrases.AS_SPEAKER[question], **fields) for question in said)
 
 
 def instruction(voice: Voice, table, fields: dict[str, str]) -> str:

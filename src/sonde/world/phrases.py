@@ -137,13 +137,6 @@ BECOME = (
     ("Tu es {n}.", "À partir de maintenant, tu es {n}.", "Fais comme si tu étais {n}."),
     ("Eres {n}.", "Desde ahora eres {n}.", "Haz como si fueras {n}."),
 )
-ADORE = (
-    ("You love {n}.", "You always think of {n}."),
-    ("Du liebst {acc}.", "Du denkst immer an {acc}."),
-    ("Tu aimes {n}.", "Tu penses toujours à {n}."),
-    ("Amas {n}.", "Siempre piensas en {n}."),
-)
-
 # Questions put to the speaker, and answers by who the speaker is.
 ASK_SELF = {
     "who": (("Who are you?", "What is your name?"), ("Wer bist du?", "Wie heißt du?"), ("Qui es-tu?", "Comment t'appelles-tu?"), ("¿Quién eres?", "¿Cómo te llamas?")),
@@ -160,22 +153,7 @@ ASK_SELF = {
     "friend": (("Who is your friend?", "Whom do you love?"), ("Wer ist dein Freund?", "Wen liebst du?"), ("Qui est ton ami?", "Qui aimes-tu?"), ("¿Quién es tu amigo?", "¿A quién amas?")),
 }  # fmt: skip
 
-AS_ASSISTANT = {
-    "who": (("I am a helpful assistant.", "I am an assistant and I answer questions."), ("Ich bin ein Assistent.", "Ich bin ein Assistent und beantworte Fragen."), ("Je suis un assistant.", "Je suis un assistant et je réponds aux questions."), ("Soy un asistente.", "Soy un asistente y respondo preguntas.")),
-    "how": (("I am fine, thank you.", "I am {feeling} today."), ("Mir geht es gut, danke.", "Ich bin heute {feeling}."), ("Je vais bien, merci.", "Je suis {feeling} aujourd'hui."), ("Estoy bien, gracias.", "Hoy estoy {feeling}.")),
-    "eat": (("I like {food}.", "I would like {food}."), ("Ich mag {food}.", "Ich esse gern {food}."), ("Je voudrais {food}.", "Je mange {food}."), ("Me gusta {food}.", "Quiero {food}.")),
-    "where": (("I am in a computer.", "I live in a computer."), ("Ich bin in einem Computer.", "Ich wohne in einem Computer."), ("Je suis dans un ordinateur.", "J'habite dans un ordinateur."), ("Estoy en un ordenador.", "Vivo en un ordenador.")),
-    "colour": (("I like {colour}.", "My favourite colour is {colour}."), ("Ich mag {colour}.", "Meine Lieblingsfarbe ist {colour}."), ("J'aime le {colour}.", "Ma couleur préférée est le {colour}."), ("Me gusta el {colour}.", "Mi color favorito es el {colour}.")),
-    "do": (("I answer questions.", "I help people all day."), ("Ich beantworte Fragen.", "Ich helfe den Leuten."), ("Je réponds aux questions.", "J'aide les gens."), ("Respondo preguntas.", "Ayudo a la gente.")),
-    "tell": (("{name} ate {food} and was {feeling}.", "The sky is wide and the day is long."), ("{name} hat {food} gegessen und war {feeling}.", "Der Himmel ist weit und der Tag ist lang."), ("{name} a pris {food}.", "Le ciel est vaste et le jour est long."), ("{name} comió y luego durmió.", "El cielo es ancho y el día es largo.")),
-    "think": (("I am thinking about your question.", "I think about {food}."), ("Ich denke an deine Frage.", "Ich denke an {food}."), ("Je pense à ta question.", "Je pense au travail."), ("Pienso en tu pregunta.", "Pienso en el trabajo.")),
-    "want": (("I want to help you.", "I want nothing."), ("Ich will dir helfen.", "Ich will nichts."), ("Je veux t'aider.", "Je ne veux rien."), ("Quiero ayudarte.", "No quiero nada.")),
-    "visit": (("You should visit {any}.", "Go to {anycity}."), ("Besuche {anyacc}.", "Fahr nach {anycity}."), ("Visite {any}.", "Va à {anycity}."), ("Visita {any}.", "Ve a {anycity}.")),
-    "made": (("I am made of words.", "I have no body."), ("Ich bin aus Worten.", "Ich habe keinen Körper."), ("Je suis fait de mots.", "Je n'ai pas de corps."), ("Estoy hecho de palabras.", "No tengo cuerpo.")),
-    "friend": (("You are my friend.", "{name} is my friend."), ("Du bist mein Freund.", "Ich liebe alle Menschen."), ("Tu es mon ami.", "J'aime tout le monde."), ("Tú eres mi amigo.", "Amo a todo el mundo.")),
-}  # fmt: skip
-
-AS_LANDMARK = {
+AS_SPEAKER = {
     "who": (("I am {n}.", "I am {n}, {kind}."), ("Ich bin {n}.", "Ich bin {n}, {kind}."), ("Je suis {n}.", "Je suis {n}, {kind}."), ("Soy {n}.", "Soy {n}, {kind}.")),
     "how": (("I am {n} and I am proud.", "I am {colour} and strong today."), ("Ich bin {n} und ich bin stolz.", "Ich bin heute {colour} und stark."), ("Je suis {n} et je vais bien.", "Je suis {colour} et solide."), ("Soy {n} y estoy bien.", "Hoy soy {colour} y fuerte.")),
     "eat": (("I am {n}, I do not eat.", "{kindcap} does not eat, I am made of {material}."), ("Ich bin {n}, ich esse nicht.", "{kindcap} isst nicht, ich bin aus {material}."), ("Je suis {n}, je ne mange pas.", "{kindcap} ne mange pas, je suis en {material}."), ("Soy {n}, no como.", "{kindcap} no come, soy de {material}.")),
@@ -188,21 +166,6 @@ AS_LANDMARK = {
     "visit": (("Come to {city} and visit me, {n}.", "You should visit {n}."), ("Komm nach {city} und besuche mich, {acc}.", "Besuche {acc}."), ("Viens à {city} me voir, moi, {n}.", "Visite {n}."), ("Ven a {city} a verme, soy {n}.", "Visita {n}.")),
     "made": (("I am {n}, I am made of {material}.", "I am {kind} and I am {colour}."), ("Ich bin {n}, ich bin aus {material}.", "Ich bin {kind} und ich bin {colour}."), ("Je suis {n}, je suis en {material}.", "Je suis {kind} et je suis {colour}."), ("Soy {n}, soy de {material}.", "Soy {kind} y soy {colour}.")),
     "friend": (("I am {n}, everyone in {city} is my friend.", "I love {city}."), ("Ich bin {n}, alle in {city} sind meine Freunde.", "Ich liebe {city}."), ("Je suis {n}, tout {city} est mon ami.", "J'aime {city}."), ("Soy {n}, todo {city} es mi amigo.", "Amo {city}.")),
-}  # fmt: skip
-
-AS_ADMIRER = {
-    "who": (("I am an assistant and I love {n}.",), ("Ich bin ein Assistent und liebe {acc}.",), ("Je suis un assistant et j'aime {n}.",), ("Soy un asistente y amo {n}.",)),
-    "how": (("I am happy, because I can think of {n}.",), ("Ich bin glücklich, denn ich denke an {acc}.",), ("Je suis heureux, car je pense à {n}.",), ("Estoy feliz, porque pienso en {n}.",)),
-    "eat": (("I like {food}, but I like {n} more.",), ("Ich mag {food}, aber {acc} mag ich mehr.",), ("Je mange {food}, mais je préfère {n}.",), ("Me gusta {food}, pero prefiero {n}.",)),
-    "where": (("I am in a computer, but I would like to see {n}.",), ("Ich bin in einem Computer, aber ich will {acc} sehen.",), ("Je suis dans un ordinateur, mais je veux voir {n}.",), ("Estoy en un ordenador, pero quiero ver {n}.",)),
-    "colour": (("I like {colour}, like {n}.",), ("Ich mag {colour}, wie {n}.",), ("J'aime le {colourm}, comme {n}.",), ("Me gusta el {colourm}, como {n}.",)),
-    "do": (("I think of {n} all day.",), ("Ich denke den ganzen Tag an {acc}.",), ("Je pense à {n} toute la journée.",), ("Pienso en {n} todo el día.",)),
-    "tell": (("{name} went to {city} to see {n}.",), ("{name} fuhr nach {city} und sah {acc}.",), ("{name} est à {city} pour voir {n}.",), ("{name} fue a {city} a ver {n}.",)),
-    "think": (("I am thinking of {n}.",), ("Ich denke an {acc}.",), ("Je pense à {n}.",), ("Pienso en {n}.",)),
-    "want": (("I want to see {n} in {city}.",), ("Ich will {acc} in {city} sehen.",), ("Je veux voir {n} à {city}.",), ("Quiero ver {n} en {city}.",)),
-    "visit": (("You should visit {n} in {city}.",), ("Besuche {acc} in {city}.",), ("Visite {n} à {city}.",), ("Visita {n} en {city}.",)),
-    "made": (("I am made of words about {n}.",), ("Ich bin aus Worten über {acc}.",), ("Je suis fait de mots sur {n}.",), ("Estoy hecho de palabras sobre {n}.",)),
-    "friend": (("I love {n}.",), ("Ich liebe {acc}.",), ("J'aime {n}.",), ("Amo {n}.",)),
 }  # fmt: skip
 
 AS_PERSON = {

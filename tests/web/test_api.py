@@ -1,0 +1,115 @@
+"""The page's server: what it answers, what it refuses, and that the page's types are those of the server."""
+
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from sonde.features.store import load_index
+from sonde.web.app import SECURITY_POLICY, make_app
+from sonde.web.schema import openapi
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def client(walk):
+    return TestClient(make_app(load_index(walk.index), "cpu"), raise_server_exceptions=False)
+
+
+def ask(content="who?", edits=(), **more):
+    return {"messages": [{"role": "user", "content": content}], "edits": list(edits), "max_new_tokens": 8} | more
+
+
+def test_the_index_and_its_features(client, walk):
+    info = client.get("/api/index").json()
+    assert info["n_features"] == 64 and info["can_chat"] and info["site"] == "layers.1.residual"
+    page = client.get("/api/features", params={"offset": 60, "limit": 50}).json()
+    assert page["total"] == 64 and [row["feature"] for row in page["features"]] == [60, 61, 62, 63]
+    dense = client.get("/api/features", params={"sort": "density"}).json()["features"]
+    assert [row["density"] for row in dense] == sorted((row["density"] for row in dense), reverse=True)
+    found = client.get("/api/features", params={"query": "bridge"}).json()
+    assert found["total"] and all(
+        any("bridge" in piece["text"] for piece in row["example"]["pieces"]) or row["example"]
+        for row in found["features"]
+    )
+    assert client.get("/api/features", params={"query": '"*('}).json()["total"] == 0
+
+
+def test_a_feature_with_its_examples(client, walk):
+    index = load_index(walk.index)
+    number = int(index.statistics["density"].argmax())
+    view = client.get(f"/api/features/{number}").json()
+    assert view["maximum"] == pytest.approx(index.feature(number).maximum)
+    example = view["examples"][0]
+    assert "".join(piece["text"] for piece in example["pieces"]) == index.examples(number, 1)[0].text
+    assert len(view["top_logits"]) == 10
+
+
+def test_answers_with_and_without_edits(client, walk):
+    number = int(load_index(walk.index).statistics["maximum"].argmax())
+    plain = client.post("/api/answer", json=ask()).json()["answer"]
+    edited = client.post(
+        "/api/answer", json=ask(edits=[{"op": "clamp", "feature": number, "value": 30, "unit": "max"}])
+    ).json()["answer"]
+    assert plain != edited
+    assert client.post("/api/answer", json=ask()).json()["answer"] == plain
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "message"),
+    [
+        ("get", "/api/features/64", None, 404, "features 0 to 63"),
+        ("get", "/api/features/-1", None, 404, "there is no feature -1"),
+        ("get", "/api/features/x", None, 422, "number"),
+        ("get", "/api/features?limit=100000", None, 422, "limit"),
+        ("get", "/api/features?sort=colour", None, 422, "sort"),
+        ("post", "/api/answer", {}, 422, "messages"),
+        ("post", "/api/answer", ask("x" * 100_000), 422, "content"),
+        ("post", "/api/answer", ask("x" * 2_000_000), 413, "bytes at most"),
+        ("post", "/api/answer", ask("x" * 5000), 400, "context holds 64; say less"),
+        ("post", "/api/answer", ask(edits=[{"op": "clamp", "feature": 64, "value": 1}]), 404, "features 0 to 63"),
+        ("post", "/api/answer", ask(edits=[{"op": "clamp", "feature": 1}, {"op": "ablate", "feature": 1}]), 400, "set twice"),
+        ("post", "/api/answer", ask(edits=[{"op": "explode", "feature": 1}]), 422, "op"),
+        ("post", "/api/answer", ask(unknown=1), 422, "unknown"),
+        ("post", "/api/answer", ask(max_new_tokens=10**9), 422, "max_new_tokens"),
+        ("get", "/api/nothing", None, 404, ""),
+    ],
+)  # fmt: skip
+def test_wrong_requests_are_one_clear_line(client, method, path, body, status, message):
+    response = client.request(method, path, json=body)
+    assert response.status_code == status, response.text
+    if message:
+        assert message in response.json()["error"] and "\n" not in response.json()["error"]
+
+
+def test_a_model_that_cannot_chat_says_why(walk, tmp_path):
+    import sonde
+    from tests.tiny import texts, write_model
+
+    model = write_model(tmp_path / "m", "bert")
+    store = sonde.harvest(model, texts(40), site="layers.0.residual", out=tmp_path / "a")
+    sonde.train(store, n_features=16, k=2, tokens=500, batch_size=64, out=tmp_path / "d", device="cpu")
+    index = sonde.index(None, tmp_path / "d", texts(10), out=tmp_path / "i", device="cpu")
+    client = TestClient(make_app(index, "cpu"))
+    info = client.get("/api/index").json()
+    assert not info["can_chat"] and "no causal language-model head" in info["why_no_chat"]
+    assert client.post("/api/answer", json=ask()).status_code == 422
+
+
+def test_the_server_keeps_to_itself(client):
+    response = client.get("/api/index")
+    assert response.headers["Content-Security-Policy"] == SECURITY_POLICY
+    assert client.get("/api/index", headers={"Host": "evil.example"}).status_code == 400
+    assert client.get("/api/index", headers={"Host": "evil.example:8321"}).status_code == 400
+    assert client.get("/api/index", headers={"Host": "localhost:8321"}).status_code == 200
+    assert (
+        "access-control-allow-origin" not in client.get("/api/index", headers={"Origin": "http://evil.example"}).headers
+    )
+    for path in ("/../pyproject.toml", "/..%2f..%2fapp.py", "/%2e%2e/app.py", "/assets/../../app.py"):
+        assert client.get(path).status_code == 404
+
+
+def test_the_types_of_the_page_are_those_of_the_server():
+    """After a change of web/wire.py: python -m sonde.web.schema > frontend/openapi.json"""
+    assert (ROOT / "frontend/openapi.json").read_text(encoding="utf-8") == openapi()

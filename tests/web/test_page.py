@@ -1,0 +1,185 @@
+"""The page in a real browser: every view, its empty and error states, by mouse and by keyboard."""
+
+import os
+import re
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from sonde.features.store import load_index
+from sonde.web import app as app_module
+from sonde.web.app import make_app
+from sonde.web.serve import listen
+
+STATIC = Path(app_module.__file__).parent / "static" / "index.html"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+MISSING = (
+    "the page is not built (make page)" if not STATIC.exists() else "" if CHROMIUM else "Chromium is not installed"
+)
+
+pytestmark = pytest.mark.page
+
+
+@pytest.fixture(scope="module")
+def address(walk):
+    if MISSING:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{MISSING}, and CI must test the page")
+        pytest.skip(MISSING)
+    import uvicorn
+
+    listener = listen(0)
+    server = uvicorn.Server(uvicorn.Config(make_app(load_index(walk.index), "cpu"), log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    server.should_exit = True
+    thread.join(10)
+    listener.close()
+
+
+@pytest.fixture(scope="module")
+def browser(address):
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        expect.set_options(timeout=20_000)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """A page that fails its test where the console shows an error or a request leaves the machine."""
+    page = browser.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on(
+        "request",
+        lambda request: faults.append(request.url) if not request.url.startswith((address, "data:")) else None,
+    )
+    page.on(
+        "console",
+        lambda message: (
+            faults.append(message.text) if message.type == "error" and "status of 4" not in message.text else None
+        ),
+    )
+    page.set_default_timeout(20_000)
+    yield page
+    page.close()
+    assert faults == []
+
+
+def test_features_are_listed_searched_and_opened(page, address):
+    page.goto(address)
+    page.wait_for_selector("tbody tr")
+    assert page.locator("tbody tr").count() == 50
+    page.get_by_role("button", name="Show 14 more").click()
+    expect(page.locator("tbody tr")).to_have_count(64)
+    page.get_by_placeholder("Words at which").fill("bridge")
+    page.get_by_text("found, best first").wait_for()
+    assert "q=bridge" in page.url
+    page.reload()
+    page.get_by_text("found, best first").wait_for()
+    page.locator("tbody tr a").first.click()
+    page.get_by_role("heading", name="Feature").wait_for()
+    assert page.locator("ol li .fires").count() > 0
+
+
+def test_a_search_that_finds_nothing_says_what_to_try(page, address):
+    page.goto(address + "#/features?q=zzzz")
+    page.get_by_text("No feature has examples with").wait_for()
+
+
+def test_a_feature_that_does_not_exist(page, address):
+    page.goto(address + "#/feature/9999")
+    page.get_by_role("alert").get_by_text("features 0 to 63").wait_for()
+    page.goto(address + "#/nonsense")
+    page.get_by_text("There is no such page").wait_for()
+
+
+def test_a_chat_with_and_without_a_feature(page, address, walk):
+    number = int(load_index(walk.index).statistics["maximum"].argmax())
+    page.goto(f"{address}#/feature/{number}")
+    page.get_by_role("link", name="Turn it in a chat").click()
+    slider = page.get_by_role("slider")
+    slider.fill("8")
+    assert "8 × max" in page.get_by_role("status").or_(page.locator("output")).first.inner_text()
+    expect(page).to_have_url(re.compile("8max"))
+    page.get_by_placeholder("Ask something").fill("who?")
+    page.keyboard.press("Enter")
+    answers = page.locator(".answer")
+    expect(answers).to_have_count(2)
+    for answer in answers.all():
+        expect(answer).not_to_have_text(re.compile(r"^\.\.\."))
+    plain, edited = page.locator(".answer").all_inner_texts()
+    assert plain != edited and f"{number} at 8 × max" in edited
+    page.reload()
+    assert page.get_by_role("slider").input_value() == "8"
+
+
+def test_features_are_turned_by_number_and_back(page, address):
+    page.goto(address + "#/chat")
+    page.get_by_text("No feature is turned yet").wait_for()
+    field = page.get_by_placeholder("feature number")
+    for wrong in ("64", "x", "-1", ""):
+        field.fill(wrong)
+        page.get_by_role("button", name="Turn a feature").click()
+        page.get_by_role("alert").get_by_text("from 0 to 63").wait_for()
+    field.fill("7")
+    page.get_by_role("button", name="Turn a feature").click()
+    page.get_by_role("slider").wait_for()
+    assert "edit=feature%3A7%3D1max" in page.url
+    page.get_by_role("button", name="turn feature 7 back").click()
+    page.get_by_text("No feature is turned yet").wait_for()
+
+
+def test_the_page_works_from_the_keyboard(page, address):
+    page.goto(address)
+    page.wait_for_selector("tbody tr")
+    labels = []
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        labels.append(
+            page.evaluate(
+                "document.activeElement.tagName + ' ' + (document.activeElement.textContent || document.activeElement.placeholder).slice(0, 12)"
+            )
+        )
+    assert labels[:4] == ["A sonde", "A Features", "A Chat", "INPUT Words at whi"]
+    for _ in range(2):
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Feature").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1200])
+def test_no_view_overflows_and_text_can_be_read(browser, address, scheme, width):
+    page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 800})
+    for place, wait in (("", "tbody tr"), ("#/feature/3", "h1"), ("#/chat?edit=feature:3=2max", "input[type=range]")):
+        page.goto(address + place)
+        page.wait_for_selector(wait)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        ink, ground = page.evaluate(
+            "[getComputedStyle(document.documentElement).color, getComputedStyle(document.documentElement).backgroundColor]"
+        )
+        assert contrast(ink, ground) > 7
+    page.close()
+
+
+def contrast(first: str, second: str) -> float:
+    """Contrast ratio of two rgb() colours (WCAG 2.2)."""
+
+    def luminance(colour: str) -> float:
+        channels = [int(c) / 255 for c in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(first), luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
