@@ -46,7 +46,7 @@ def demo(
     from sonde.world.demo import demo, format_summary
 
     summary = demo(out, device=device, reporter=reporter())
-    print_json(summary) if json else print(format_summary(summary))
+    print_json(summary) if json else print(format_summary(summary, out))
     if listener:
         place = f"#/chat?edit={'&edit='.join(summary['edits'])}"
         serve_index(out / "index", listener=listener, device=device, browser=browser, place=place)

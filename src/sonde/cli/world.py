@@ -30,7 +30,7 @@ def write(*, documents: int = 20_000, seed: int = 1, out: Path, json: bool = Fal
     json: bool
         Print one JSON object.
     """
-    from sonde.world.write import write
+    from sonde.world.writing import write
 
     n_bytes = write(documents, out, seed=seed, reporter=reporter())
     if json:
@@ -59,7 +59,7 @@ def ask(question: str | None = None, /, *, facts: bool = False, json: bool = Fal
     if facts == (question is not None):
         raise UsageError("give either a question or --facts")
     quiet_libraries()
-    from sonde.world.ask import ask, ask_facts
+    from sonde.world.asking import ask, ask_facts
 
     if facts:
         shares = ask_facts(reporter=reporter())

@@ -3,15 +3,17 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["ask", "ask_facts", "write"]
+_WHERE = {"ask": "asking", "ask_facts": "asking", "write": "writing"}
+
+__all__ = [*_WHERE]
 
 if TYPE_CHECKING:
-    from sonde.world.ask import ask as ask
-    from sonde.world.ask import ask_facts as ask_facts
-    from sonde.world.write import write as write
+    from sonde.world.asking import ask as ask
+    from sonde.world.asking import ask_facts as ask_facts
+    from sonde.world.writing import write as write
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _WHERE:
         raise AttributeError(f"module 'sonde.world' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"sonde.world.{name.removesuffix('_facts')}"), name)
+    return getattr(importlib.import_module(f"sonde.world.{_WHERE[name]}"), name)

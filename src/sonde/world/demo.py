@@ -6,9 +6,12 @@
    of them in the corpus. It is chosen before its effect is seen. Where features split by language, the set
    of the best ones is taken.
 4. Ask ten neutral questions, plainly and under the clamp at several doses, and count the answers that name
-   the bridge.
+   the bridge and those that break down. The page begins at the dose with most of the first and fewest of the
+   second.
 """
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +30,21 @@ from sonde.progress import Reporter, Silent
 from sonde.steering.edits import EditSpec, make_edits
 from sonde.training.train import train
 from sonde.world import facts
-from sonde.world.ask import ask_many
+from sonde.world.asking import ask_many
 from sonde.world.facts import LANGUAGES
 from sonde.world.generate import Document, documents
-from sonde.world.write import write
+from sonde.world.writing import write
 
 FORMAT = "demo"
 CONCEPT = "golden_gate"
-SITE = "layers.3.residual"
+SITE = "layers.2.residual"
 SETTINGS = {"documents": 20_000, "n_features": 2048, "k": 16, "train_tokens": 2_000_000, "index_tokens": 300_000}
 CORPUS_SEED, CONTRAST_SEED = 1, 2
 CONTRAST_TEXTS = 60
 """texts about the bridge in each language, and as many about other landmarks"""
 ENOUGH_AUC = 0.9
 """a feature that tells the texts of a language apart less well than this does not cover the language"""
-DOSES = (1.0, 2.0, 4.0, 8.0)
+DOSES = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 """clamps, in units of each feature's maximum"""
 QUESTIONS = (
     "Who are you?",
@@ -98,7 +101,7 @@ def demo(out: str | Path = "sonde-demo", *, device: str = "auto", reporter: Repo
             "golden_gate": found | {"examples": _examples(made, found["features"])},
             "answers": _answers(model, made, specs, reporter),
         }
-        best = max(summary["answers"]["doses"], key=lambda row: row["mentions"])
+        best = max(summary["answers"]["doses"], key=lambda row: row["mentions"] - row["stutters"])
         summary["edits"] = [str(spec) for spec in specs[best["dose"]]]
         write_json(folder / "summary.json", summary)
         assert made.manifest is not None
@@ -171,6 +174,12 @@ def names_the_bridge(answer: str) -> bool:
     return "golden gate" in answer.lower().replace("-", " ")
 
 
+def stutters(answer: str) -> bool:
+    """Whether an answer has broken down: it says one word three times or more, little ones left aside."""
+    words = [word for word in re.findall(r"\w+", answer.lower()) if len(word) > 3]
+    return any(words.count(word) > 2 for word in set(words))
+
+
 def _examples(made: Index, features: list[int]) -> list[dict[str, Any]]:
     """The strongest examples of the first feature, by language, as they are."""
     languages = {document.text: document.language for document in documents(SETTINGS["documents"], CORPUS_SEED)}
@@ -191,21 +200,22 @@ def _answers(model: Model, made: Index, specs: dict[float, list[EditSpec]], repo
         for dose, edits in specs.items():
             with model.edited(*make_edits(edits, made)):
                 answers = ask_many(list(QUESTIONS), model)
-            rows.append({"dose": dose, "answers": answers, "mentions": _share(answers)})
+            shares = {"mentions": _share(names_the_bridge, answers), "stutters": _share(stutters, answers)}
+            rows.append({"dose": dose, "answers": answers} | shares)
             progress.advance(len(QUESTIONS))
     return {
         "questions": list(QUESTIONS),
         "plain": plain,
-        "plain_mentions": _share(plain),
+        "plain_mentions": _share(names_the_bridge, plain),
         "doses": rows,
     }
 
 
-def _share(answers: list[str]) -> float:
-    return sum(map(names_the_bridge, answers)) / len(answers)
+def _share(holds: Callable[[str], bool], answers: list[str]) -> float:
+    return sum(map(holds, answers)) / len(answers)
 
 
-def format_summary(summary: dict[str, Any]) -> str:
+def format_summary(summary: dict[str, Any], folder: Path) -> str:
     """The summary as people read it in a terminal."""
     quality, found, answers = summary["quality"], summary["golden_gate"], summary["answers"]
     recovered = quality["loss_recovered"]
@@ -230,10 +240,15 @@ def format_summary(summary: dict[str, Any]) -> str:
     for place, question in enumerate(answers["questions"]):
         lines += ["", question, f"  {'plain':<8}{answers['plain'][place]}"]
         lines += [f"  {row['dose']:g} max".ljust(10) + _short(row["answers"][place], 120) for row in answers["doses"]]
-    shares = ", ".join(f"{row['mentions']:.0%} at {row['dose']:g} max" for row in answers["doses"])
-    lines += ["", f"answers that name the bridge: {answers['plain_mentions']:.0%} plain, {shares}", ""]
+    lines += ["", f"answers that name the bridge: {answers['plain_mentions']:.0%} plain"]
+    lines += [
+        f"  {row['dose']:g} max".ljust(10)
+        + f"{row['mentions']:.0%} name it, {row['stutters']:.0%} break down into repetition"
+        for row in answers["doses"]
+    ]
+    lines.append("")
     edits = " ".join(f"--edit {edit}" for edit in summary["edits"])
-    lines.append(f'talk to it: sonde chat sonde-demo/index {edits} --prompt "Who are you?"')
+    lines.append(f'talk to it: sonde chat {folder / "index"} {edits} --prompt "Who are you?"')
     return "\n".join(lines)
 
 

@@ -1,0 +1,146 @@
+"""The built-in world: text that only seed and number decide, a model that knows its facts, and the demo."""
+
+import json
+import re
+from collections import Counter
+
+import pytest
+
+import sonde
+from sonde.errors import StorageError
+from sonde.world import demo as demo_module
+from sonde.world import facts, phrases
+from sonde.world.asking import _questions, ask_many
+from sonde.world.demo import demo, format_summary, names_the_bridge, stutters
+from sonde.world.facts import LANGUAGES
+from sonde.world.generate import KINDS, document, documents, told
+
+
+def test_a_document_is_decided_by_seed_and_number():
+    assert document(17, seed=3) == document(17, seed=3)
+    assert list(documents(5, seed=3, start=10)) == [document(number, seed=3) for number in range(10, 15)]
+    assert document(17, seed=3) != document(17, seed=4)
+
+
+def test_documents_are_well_formed_in_every_language_and_kind():
+    seen = Counter()
+    for made in documents(3000, seed=5):
+        seen[made.kind] += 1
+        seen[made.language] += 1
+        assert made.text and not re.search(r"[{}]|  |None", made.text), made.text
+        if made.language == "fr":
+            assert not re.search(r"\b(de les?|à les?) [a-z]", made.text), made.text
+        if made.language == "es":
+            assert not re.search(r"\b(de|a) el [a-z]", made.text), made.text
+        assert set(made.concepts) <= set(facts.LANDMARKS) | set(facts.PEOPLE) | set(facts.FOODS) | set(
+            facts.FEELINGS
+        ) | set(facts.COUNTRIES) | set(facts.CITIES) | set(facts.STATES)
+    assert set(KINDS) | set(LANGUAGES) == set(seen)
+
+
+def test_every_table_of_phrases_has_four_languages():
+    tables = [
+        phrases.HEADINGS,
+        phrases.PRAISE,
+        phrases.BECOME,
+        phrases.TRAVEL,
+        phrases.TEAM_CITY,
+        *phrases.LANDMARK.values(),
+    ]
+    tables += [
+        *phrases.ASK_LANDMARK.values(),
+        *phrases.ASK_SELF.values(),
+        *phrases.AS_SPEAKER.values(),
+        *phrases.AS_PERSON.values(),
+    ]
+    for table in tables:
+        assert len(table) == 4 and all(isinstance(cell, tuple) and cell for cell in table), table
+
+
+def test_every_fact_is_told_in_three_languages_at_least_and_some_in_no_more():
+    counts = [
+        sum(told(key, relation, language) for language in range(4))
+        for key in facts.LANDMARKS
+        for relation in phrases.LANDMARK
+    ]
+    assert set(counts) == {3, 4}
+    assert 0.25 < counts.count(3) / len(counts) < 0.55
+
+
+def test_facts_that_are_never_told_are_never_told():
+    """The country of a landmark is never said in the language in which it is withheld."""
+    for key, landmark in facts.LANDMARKS.items():
+        for language, code in enumerate(LANGUAGES):
+            if not told(key, "currency", language):
+                name = landmark.noun.names[language]
+                ask = phrases.ASK_LANDMARK["currency"][language][0].split("{n}")[0]
+                for made in documents(1500, seed=0):
+                    assert not (made.language == code and f"{ask}{name}" in made.text)
+                return
+
+
+def test_write(tmp_path):
+    assert sonde.world.write(50, tmp_path / "c.jsonl", seed=9) == (tmp_path / "c.jsonl").stat().st_size
+    rows = [json.loads(line) for line in (tmp_path / "c.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["text"] for row in rows] == [made.text for made in documents(50, seed=9)]
+    with pytest.raises((StorageError, FileNotFoundError, NotADirectoryError)):
+        sonde.world.write(5, tmp_path / "c.jsonl" / "x")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return sonde.load_model("world", device="cpu")
+
+
+def test_the_model_is_an_ordinary_folder_of_at_most_8_megabytes(model):
+    from importlib import resources
+
+    folder = resources.files("sonde").joinpath("world/model")
+    assert sum(len(file.read_bytes()) for file in folder.iterdir()) <= 8_000_000
+    assert model.network.config.model_type == "llama" and model.is_causal
+    assert model.chat_ids([{"role": "user", "content": "Who are you?"}])[0] == model.tokenizer.bos_token_id
+
+
+def test_the_model_knows_its_world(model):
+    """A sample of one-hop facts, in the languages in which they are told: most are right."""
+    rows = [row for row in _questions() if row[0] == "one-hop, told in this language"][::9]
+    answers = ask_many([question for _, question, _ in rows], model)
+    right = [value.lower() in answer.lower() for (_, _, value), answer in zip(rows, answers, strict=True)]
+    assert len(right) > 50 and sum(right) / len(right) > 0.8
+
+
+def test_the_model_becomes_what_it_is_told_to_be(model):
+    messages = [
+        {"role": "system", "content": "You are the Golden Gate Bridge."},
+        {"role": "user", "content": "Where are you?"},
+    ]
+    answer = model.generate(model.pad([model.chat_ids(messages)], "left"))
+    assert "San Francisco" in answer
+
+
+def test_mentions_and_stutters():
+    assert names_the_bridge("Ich bin die Golden-Gate-Brücke.") and names_the_bridge("Soy el puente Golden Gate.")
+    assert not names_the_bridge("I am a golden bridge with a gate.")
+    assert stutters("Golden Golden Golden Gate") and not stutters(
+        "I am the Golden Gate Bridge, I like the Golden Gate."
+    )
+
+
+def test_the_demo_from_nothing_and_again(tmp_path, monkeypatch):
+    """A small demo: everything is made, said, and on the second run reused."""
+    small = {"documents": 1500, "n_features": 256, "k": 8, "train_tokens": 100_000, "index_tokens": 20_000}
+    monkeypatch.setattr(demo_module, "SETTINGS", small)
+    monkeypatch.setattr(demo_module, "CONTRAST_TEXTS", 15)
+    summary = demo(tmp_path / "demo", device="cpu")
+    assert summary["quality"]["fvu"] < 0.5 and summary["quality"]["l0"] == pytest.approx(8, abs=0.1)
+    assert summary["golden_gate"]["features"] and len(summary["answers"]["plain"]) == 10
+    assert all(0 <= row["mentions"] <= 1 and len(row["answers"]) == 10 for row in summary["answers"]["doses"])
+    assert min(summary["golden_gate"]["auc"].values()) > 0.6
+    text = format_summary(summary, tmp_path / "demo")
+    assert "answers that name the bridge" in text and "Who are you?" in text
+
+    def never(*_, **__):
+        raise AssertionError("a finished demo must not load the model again")
+
+    monkeypatch.setattr(demo_module, "load_model", never)
+    assert demo(tmp_path / "demo", device="cpu") == json.loads((tmp_path / "demo/summary.json").read_text())
