@@ -38,6 +38,8 @@ from sonde.errors import (
 )
 
 MANIFEST, RUN, UNFINISHED, LOCK = "manifest.json", "run.json", "unfinished.json", ".lock"
+PLACES = ("out", "text", "model")
+"""settings that say where something lies; what lies there is known by its content"""
 LIBRARIES = ("sonde", "torch", "transformers", "numpy", "safetensors")
 _CHUNK_BYTES = 1 << 20
 
@@ -60,10 +62,14 @@ class Manifest:
 
     @property
     def id(self) -> str:
-        """The content id: a hash of everything but where parents and outputs lie."""
+        """The content id: a hash of everything but where parents, text, model and output lie."""
         body = self.to_json()
         body["parents"] = {role: parent["id"] for role, parent in self.parents.items()}
-        body["settings"] = {name: value for name, value in self.settings.items() if name not in ("out", *self.parents)}
+        body["settings"] = {
+            name: value for name, value in self.settings.items() if name not in (*PLACES, *self.parents)
+        }
+        if "model" in self.facts:
+            body["facts"] = self.facts | {"model": self.facts["model"]["id"]}
         canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 

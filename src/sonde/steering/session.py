@@ -9,7 +9,7 @@ from sonde.dictionaries.load import check_fit
 from sonde.errors import ModelLacksError, UsageError
 from sonde.features.store import Index, load_index
 from sonde.models.load import load_model
-from sonde.models.model import Model, Tokens
+from sonde.models.model import Model
 from sonde.steering.edits import EditSpec, dictionary_of, make_edits
 
 Message = dict[str, str]
@@ -57,24 +57,11 @@ class Session:
         with self._lock, self.model.edited(*bound):
             return self.model.generate(self.model.pad([ids], "left"), min(max_new_tokens, room))
 
-    def complete(self, prompt: str, edits: Sequence[EditSpec] = (), max_new_tokens: int = 60) -> str:
-        """Continue a plain text under edits, for models without a chat template."""
-        bound = make_edits(edits, self.index)
-        tokens: Tokens = self.model.tokenize(prompt, "left")
-        room = self.model.context_length - tokens.ids.shape[1]
-        if room < 1:
-            raise UsageError(
-                f"the prompt has {tokens.ids.shape[1]:,} tokens, but the model's context holds {self.model.context_length:,}; say less"
-            )
-        with self._lock, self.model.edited(*bound):
-            return self.model.generate(tokens, min(max_new_tokens, room))
-
-    @property
-    def can_chat(self) -> bool:
-        """Whether the model has what a conversation needs."""
+    def why_no_chat(self) -> str | None:
+        """What the model lacks for a conversation, or None where there can be one."""
         try:
             self.model.need_head("chat")
             self.model.chat_ids([{"role": "user", "content": "x"}])
-        except ModelLacksError:
-            return False
-        return True
+        except ModelLacksError as error:
+            return str(error)
+        return None

@@ -4,6 +4,7 @@ It listens on this machine only, answers only to its own name (so that no other 
 browser), reads nothing outside the index and the built page, and loads the model at the first question.
 """
 
+import re
 import threading
 from collections.abc import Awaitable, Callable
 from importlib import resources
@@ -107,12 +108,9 @@ class LazySession:
     def why_not(self) -> str | None:
         """Why there can be no conversation, or None where there can."""
         try:
-            session = self.get()
-            session.model.need_head("chat")
-            session.model.chat_ids([{"role": "user", "content": "x"}])
-        except SondeError as error:
+            return self.get().why_no_chat()
+        except SondeError as error:  # the model or the dictionary cannot be loaded
             return str(error)
-        return None
 
 
 def _guard(app: FastAPI) -> None:
@@ -131,11 +129,7 @@ def _guard(app: FastAPI) -> None:
 
     @app.middleware("http")
     async def bounds(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        host = (
-            request.headers.get("host", "").rsplit(":", 1)[0]
-            if ":" in request.headers.get("host", "")[-6:]
-            else request.headers.get("host", "")
-        )
+        host = re.sub(r":\d+$", "", request.headers.get("host", ""))
         if host not in OWN_NAMES:
             return JSONResponse({"error": f"this server answers to {OWN_NAMES[0]} only, not to {host!r}"}, 400)
         length = request.headers.get("content-length", "0")
