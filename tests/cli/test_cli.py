@@ -434,8 +434,8 @@ def test_a_harvest_that_is_stopped_goes_on_and_ends_bit_equal(tmp_path, capsys, 
 
 def test_a_server_ends_on_ctrl_c(walk):
     process = start("open", walk.index, "--port", 0, "--no-browser")
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("open at http://127.0.0.1:")
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("open at http://127.0.0.1:")
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)

@@ -122,3 +122,29 @@ def test_a_damaged_index_is_refused(walk, tmp_path):
     (tmp_path / "i" / "postings.safetensors").write_bytes(b"")
     with pytest.raises(ArtifactDamagedError, match="0 bytes instead of"):
         load_index(tmp_path / "i")
+
+
+@pytest.mark.parametrize("step", ["_fire", "_sort_postings", "_write_search"])
+def test_a_stopped_index_made_again_equals_one_that_was_not(walk, tmp_path, monkeypatch, step):
+    import sqlite3
+
+    from sonde.features import index as module
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, step, stop)
+        with pytest.raises(KeyboardInterrupt):
+            sonde.index(None, walk.topk, walk.corpus, out=tmp_path / "i", device="cpu")
+    with pytest.raises(ArtifactDamagedError, match="unfinished"):
+        load_index(tmp_path / "i")
+    sonde.index(None, walk.topk, walk.corpus, out=tmp_path / "i", device="cpu")
+    for name in ("postings.safetensors", "features.safetensors"):
+        assert (tmp_path / "i" / name).read_bytes() == (walk.index / name).read_bytes()
+    for table in ("documents", "vocabulary", "examples"):
+        rows = [
+            sqlite3.connect(folder / "index.sqlite").execute(f"SELECT rowid, * FROM {table}").fetchall()
+            for folder in (tmp_path / "i", walk.index)
+        ]
+        assert rows[0] == rows[1] and rows[0]

@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import sys
 import threading
 import webbrowser
 from pathlib import Path
@@ -58,7 +59,7 @@ def serve(
 
     address = f"http://{ADDRESS}:{taken.getsockname()[1]}/{place}"
     server = uvicorn.Server(uvicorn.Config(make_app(loaded, device), log_level="warning"))
-    print(f"open at {address}   (Ctrl-C ends it)", flush=True)  # noqa: T201
+    print(f"open at {address}   (Ctrl-C ends it)", file=sys.stderr, flush=True)  # noqa: T201
     if browser:
         threading.Timer(0.5, webbrowser.open, [address]).start()
     server.run(sockets=[taken])

@@ -37,7 +37,7 @@ from sonde.world.writing import write
 
 FORMAT = "demo"
 CONCEPT = "golden_gate"
-SITE = "layers.2.residual"
+SITE = "layers.3.residual"
 SETTINGS = {"documents": 20_000, "n_features": 2048, "k": 16, "train_tokens": 2_000_000, "index_tokens": 300_000}
 CORPUS_SEED, CONTRAST_SEED = 1, 2
 CONTRAST_TEXTS = 60
@@ -174,6 +174,11 @@ def names_the_bridge(answer: str) -> bool:
     return "golden gate" in answer.lower().replace("-", " ")
 
 
+def names_the_bridge_or_its_city(answer: str) -> bool:
+    """Whether an answer names the bridge or San Francisco, where it stands."""
+    return names_the_bridge(answer) or "san francisco" in answer.lower()
+
+
 def stutters(answer: str) -> bool:
     """Whether an answer has broken down: it says one word three times or more, little ones left aside."""
     words = [word for word in re.findall(r"\w+", answer.lower()) if len(word) > 3]
@@ -200,7 +205,11 @@ def _answers(model: Model, made: Index, specs: dict[float, list[EditSpec]], repo
         for dose, edits in specs.items():
             with model.edited(*make_edits(edits, made)):
                 answers = ask_many(list(QUESTIONS), model)
-            shares = {"mentions": _share(names_the_bridge, answers), "stutters": _share(stutters, answers)}
+            shares = {
+                "mentions": _share(names_the_bridge, answers),
+                "mentions_or_city": _share(names_the_bridge_or_its_city, answers),
+                "stutters": _share(stutters, answers),
+            }
             rows.append({"dose": dose, "answers": answers} | shares)
             progress.advance(len(QUESTIONS))
     return {
@@ -243,7 +252,7 @@ def format_summary(summary: dict[str, Any], folder: Path) -> str:
     lines += ["", f"answers that name the bridge: {answers['plain_mentions']:.0%} plain"]
     lines += [
         f"  {row['dose']:g} max".ljust(10)
-        + f"{row['mentions']:.0%} name it, {row['stutters']:.0%} break down into repetition"
+        + f"{row['mentions']:.0%} name it ({row['mentions_or_city']:.0%} it or its city), {row['stutters']:.0%} break down into repetition"
         for row in answers["doses"]
     ]
     lines.append("")
