@@ -28,6 +28,8 @@ def make():
     chosen = torch.rand(batch, 2048).topk(16, dim=1).indices
     return (truth[chosen] * torch.rand(batch, 16, 1)).sum(1) * d ** 0.5
 xs = [make() for _ in range(3)]
+mean = torch.stack(xs).mean((0, 1))
+xs = [x - mean for x in xs]
 def cpu():
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
@@ -52,7 +54,7 @@ plan = Plan(10**6, batch, 5e-4, 1, 1, k, 0.0, 0, 10**9, 1.0)
 dictionary = TopK(n, d, k=k)
 with torch.no_grad():
     directions = torch.nn.functional.normalize(torch.randn(n, d), dim=1)
-    dictionary.W_enc.copy_(directions); dictionary.W_dec.copy_(directions)
+    dictionary.W_enc.copy_(directions / 2); dictionary.W_dec.copy_(directions)
 state = _State(dictionary, torch.optim.Adam(dictionary.parameters(), lr=5e-4, fused=True), 0, torch.zeros(n, dtype=torch.int64))
 variance = float((xs[0] - xs[0].mean(0)).square().sum(1).mean())
 serve(lambda x: _step(state, x, plan, variance)["fvu"])

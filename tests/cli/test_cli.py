@@ -414,11 +414,16 @@ def wait_for(path, seconds: float = 120.0) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "after"), [(signal.SIGINT, 2), (signal.SIGKILL, 0), (signal.SIGKILL, 3), (signal.SIGKILL, 6)]
+    ("how", "after"),
+    [
+        (signal.SIGINT, 2),
+        *((signal.SIGKILL, after) for after in (0, 3, 6)),
+        *(pytest.param(signal.SIGKILL, after, marks=pytest.mark.soak) for after in (1, 2, 4, 5, 7, 8, 9, 10)),
+    ],
 )
 def test_a_harvest_that_is_stopped_goes_on_and_ends_bit_equal(tmp_path, capsys, monkeypatch, how, after):
     monkeypatch.setattr("sonde.activations.harvest.TASK_BYTES", 1 << 18)
-    model, text = write_model(tmp_path / "m"), write_corpus(tmp_path / "c.jsonl", 1500)
+    model, text = write_model(tmp_path / "m"), write_corpus(tmp_path / "c.jsonl", 3000)
     process = start(*harvest_arguments(model, text, tmp_path / "part"))
     wait_for(tmp_path / "part" / "segments" / f"{after:05d}.json")
     process.send_signal(how)

@@ -96,7 +96,9 @@ def test_the_l1_loss_does_not_change_when_activations_are_rescaled():
 
 
 @pytest.mark.parametrize("kind", ["topk", "l1"])
-@pytest.mark.parametrize("stop_at", [1, 17, 33])
+@pytest.mark.parametrize(
+    "stop_at", [1, 17, 33, *(pytest.param(n, marks=pytest.mark.soak) for n in (2, 5, 8, 13, 20, 25, 30, 36, 38))]
+)
 def test_a_stopped_run_goes_on_and_ends_bit_equal(walk, tmp_path, monkeypatch, kind, stop_at):
     options = {
         "kind": kind,

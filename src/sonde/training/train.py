@@ -36,7 +36,9 @@ CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 CLIP_NORM = 1.0
 L1_DECODER_START = 0.1  # source: Conerly et al., April 2024 update: decoder rows start at length 0.1 or less
 L1_WARM_UP_SHARE = 0.05  # source: same: the penalty grows from zero over the first 5 % of steps
-LR_AT_4096_FEATURES = 2e-3  # measured: docs/log.md, 2026-11-21, sweep on the world
+LR_AT_128_WIDE = 4e-3  # with 2,048 features; measured: docs/log.md, 2026-11-21
+LR_MOST = 1e-2
+TOPK_ENCODER_START = 0.5  # of the decoder rows' length; measured: docs/log.md, 2026-11-21
 SUMMARY_ROWS = 1 << 18
 
 
@@ -70,7 +72,7 @@ def make_plan(store: Activations, settings: TrainSettings) -> Plan:
     return Plan(
         steps=steps,
         batch_size=batch_size,
-        lr=settings.lr or LR_AT_4096_FEATURES * math.sqrt(4096 / max(settings.n_features, 256)),
+        lr=settings.lr or min(LR_MOST, LR_AT_128_WIDE * math.sqrt(128 / store.width * 2048 / settings.n_features)),
         warm_up=max(1, min(1000, steps // 20)),
         decay=max(1, steps // 5),
         k=settings.k or min(32, settings.n_features),
@@ -179,17 +181,17 @@ def _run(
 
 
 def _start(store: Activations, settings: TrainSettings, plan: Plan, device: torch.device) -> _State:
-    """Random decoder directions, the encoder their transpose, biases zero."""
+    """Random decoder directions, the encoder their transpose (topk: at half the length), biases zero."""
     generator = torch.Generator().manual_seed(settings.seed)
     dictionary: Dictionary
     if settings.kind == "topk":
-        dictionary, length = TopK(settings.n_features, store.width, k=plan.k), 1.0
+        dictionary, length, encoder_share = TopK(settings.n_features, store.width, k=plan.k), 1.0, TOPK_ENCODER_START
     else:
-        dictionary, length = L1(settings.n_features, store.width), L1_DECODER_START
+        dictionary, length, encoder_share = L1(settings.n_features, store.width), L1_DECODER_START, 1.0
     directions = torch.randn(settings.n_features, store.width, generator=generator)
     directions /= directions.norm(dim=1, keepdim=True)
     with torch.no_grad():
-        dictionary.W_enc.copy_(directions * length)
+        dictionary.W_enc.copy_(directions * length * encoder_share)
         dictionary.W_dec.copy_(directions * length)
     dictionary.to(device)
     optimiser = torch.optim.Adam(
@@ -213,6 +215,11 @@ def _step(state: _State, x: Tensor, plan: Plan, variance: float) -> dict[str, fl
         group["lr"] = plan.lr_at(state.step)
     state.optimiser.zero_grad()
     result.loss.backward()
+    if isinstance(dictionary, TopK):  # rows keep their length, so what points along them would only mislead Adam
+        with torch.no_grad():
+            W_dec, gradient = dictionary.W_dec, dictionary.W_dec.grad
+            assert gradient is not None
+            gradient.sub_((gradient * W_dec).sum(dim=1, keepdim=True) * W_dec)
     torch.nn.utils.clip_grad_norm_(dictionary.parameters(), CLIP_NORM)
     state.optimiser.step()
     if isinstance(dictionary, TopK):

@@ -245,6 +245,7 @@ def format_summary(summary: dict[str, Any], folder: Path) -> str:
         f"  feature {found['features'][0]} fires on {covers} of the tokens about the bridge, on {found['fires_on_others']:.1%} of the others"
     )
     lines.append("  " + "AUC " + ", ".join(f"{language} {value:.3f}" for language, value in found["auc"].items()))
+    lines.append("  its strongest examples, by the language in which their documents begin:")
     lines += [f"  {row['value']:6.2f}  {row['language']}  {_short(row['text'], 110)}" for row in found["examples"]]
     for place, question in enumerate(answers["questions"]):
         lines += ["", question, f"  {'plain':<8}{answers['plain'][place]}"]
