@@ -1,6 +1,7 @@
 """Tiny random models and tokenizers built in memory, one for each family."""
 
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -61,6 +62,14 @@ def write_model(folder: Path, family: str = "llama", seed: int = 0, chat: bool =
     if tokenizer:
         make_tokenizer(chat).save_pretrained(folder)
     return folder
+
+
+def unwritable(folder: Path) -> Path:
+    """A folder in which nobody may write: made here, or for root, who may write anywhere, one of the kernel's."""
+    if os.geteuid() == 0:
+        return Path("/sys")
+    (folder / "locked").mkdir(mode=0o500)
+    return folder / "locked"
 
 
 WORDS = "the red bridge stands by bay and people come to see it when sun is low over water".split()
