@@ -12,6 +12,7 @@ from sonde.features.store import load_index
 from sonde.models.load import load_model
 from sonde.steering.edits import Ablate, Add, Clamp, EditSpec, Scale, make_edits, parse_spec, spec_from_json
 from sonde.steering.session import Session
+from tests.tiny import make_model, texts
 
 SITE = "layers.1.residual"
 
@@ -165,3 +166,15 @@ def test_a_session_answers_under_edits_and_forgets_them(walk):
     with pytest.raises(UsageError, match="context holds 64; say less"):
         session.answer([{"role": "user", "content": "x" * 100_000}])
     assert sonde.Session is Session
+
+
+def test_features_of_heads_are_turned_where_the_heads_lie_side_by_side(tmp_path):
+    model, site = make_model(), "layers.1.heads"
+    store = sonde.harvest(model, texts(40), site=site, out=tmp_path / "a")
+    dictionary = sonde.train(store, n_features=16, k=2, tokens=500, batch_size=64, out=tmp_path / "d", device="cpu")
+    tokens = model.tokenize("the red bridge")
+    heads = model.read(tokens, site)[site]
+    with model.edited(Clamp(dictionary, 3, 2.0)):
+        changed = model.read(tokens, site)[site]
+    expected = Clamp(dictionary, 3, 2.0)(heads.flatten(2))
+    torch.testing.assert_close(changed.flatten(2), expected)

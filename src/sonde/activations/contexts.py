@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sonde.errors import ModelLacksError
 from sonde.models.model import Model, Tokens
 
 
@@ -33,6 +34,8 @@ class Cutter:
 
     def __init__(self, model: Model, length: int | None = None) -> None:
         self.tokenizer = model.need_tokenizer()
+        if not self.tokenizer.is_fast:  # a slow one cannot say where in the text a token stands
+            raise ModelLacksError(f"{model.name} has no fast tokenizer (tokenizer.json), which reading text needs")
         self.length = min(length or 512, model.context_length)
         self.before, self.after = _special_tokens(self.tokenizer)
         self.room = self.length - len(self.before) - len(self.after)

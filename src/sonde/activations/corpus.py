@@ -37,6 +37,13 @@ class Corpus:
         self.files = self._find_files() if self.texts is None else []
 
     @property
+    def size_bytes(self) -> int:
+        """About how much text there is: the size on disk, four times that of what is compressed."""
+        if self.texts is not None:
+            return sum(len(text) for text in self.texts)
+        return sum(file.stat().st_size * (4 if file.suffix == ".gz" else 1) for file in self.files)
+
+    @property
     def name(self) -> str:
         """What a manifest keeps of where the text is."""
         return IN_MEMORY if self.texts is not None else str(self.path.resolve())

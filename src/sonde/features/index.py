@@ -35,6 +35,8 @@ from sonde.settings import from_mapping, to_mapping
 DOCUMENTS_AT_ONCE = 512
 BATCH_TOKENS = 8192
 SEARCHED_EXAMPLES = 20
+BYTES_PER_TOKEN = 4
+"""about what a token takes in a text file; for the estimate of memory alone"""
 POSTING_BYTES = 60
 """peak memory of an activation while postings are sorted: columns, keys, order and sorted copies"""
 RESIDUAL_SITES = ("residual", "residual_mid", "attention", "mlp", "embedding", "final")
@@ -73,9 +75,10 @@ def index(
     corpus = Corpus(text, chosen.field, chosen.skip_bad)
     cutter = Cutter(reader)
     per_token = max(loaded.facts["training_rows"]["l0"], 1.0)
+    n_expected = chosen.tokens or corpus.size_bytes // BYTES_PER_TOKEN
     ensure_memory(
-        (chosen.tokens or 0) * per_token * POSTING_BYTES,
-        f"an index of {chosen.tokens or 0:,} tokens with {per_token:.0f} active features each",
+        n_expected * per_token * POSTING_BYTES,
+        f"an index of {n_expected:,} tokens with {per_token:.0f} active features each",
         "fewer --tokens need less",
     )
 

@@ -141,10 +141,10 @@ class FeatureEdit(ABC):
         return self.value * maximum
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Move x [..., width] along the feature's direction."""
-        wide = x.to(self.dictionary.W_dec.dtype)
-        step = self.change(wide)[..., None] * self.dictionary.W_dec[self.feature]
-        return x + step.to(x.dtype)
+        """Move x [..., width], or [batch, position, head, width of a head], along the feature's direction."""
+        wide = x.flatten(2) if x.ndim == 4 else x  # heads lie side by side in a dictionary
+        step = self.change(wide.to(self.dictionary.W_dec.dtype))[..., None] * self.dictionary.W_dec[self.feature]
+        return x + step.to(x.dtype).reshape(x.shape)
 
     @abstractmethod
     def change(self, x: Tensor) -> Tensor:
