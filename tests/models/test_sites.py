@@ -262,6 +262,8 @@ def test_any_module_can_be_named_by_path(model):
     )
     value = model.read(tokens, f"module:{path}")[f"module:{path}"]
     assert value.shape == (*tokens.ids.shape, WIDTH)
+    head = next(name for name, module in model.network.named_modules() if module is model.site("logits").module)
+    assert torch.equal(model.read(tokens, f"module:{head}")[f"module:{head}"], model.logits(tokens))
     with pytest.raises(SiteError, match="no module 'nowhere'"):
         model.read(tokens, "module:nowhere")
 

@@ -173,7 +173,8 @@ class Model:
             for site in found:
                 stack.enter_context(_reading(site, keep))
             with contextlib.suppress(_Stop):
-                self.forward(batch, head=any(site.name == "logits" for site in found))
+                # The head costs a third of a small model; a module named by path may lie in it.
+                self.forward(batch, head=any(site.name.startswith(("logits", "module:")) for site in found))
         missing = [site.name for site in found if site.name not in values]
         if missing:
             raise SiteError(f"site {missing[0]!r} was not reached in the forward pass of this model")
