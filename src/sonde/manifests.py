@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -111,12 +112,16 @@ def write_json(path: Path, value: Any) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file under a temporary name, flush it to the disk and rename it."""
     temporary = path.with_name(path.name + ".tmp")
-    with storage_errors(path), temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
     with storage_errors(path):
-        temporary.replace(path)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)  # a full disk needs the room
+            raise
 
 
 @contextlib.contextmanager
@@ -132,8 +137,8 @@ def storage_errors(path: Path) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StorageError(f"cannot write {path}: {error.strerror}; choose another --out") from error
         raise
-    except Exception as error:  # safetensors reports the operating system's error inside its own
-        if "os error 28" in str(error) or "No space left" in str(error):
+    except sqlite3.OperationalError as error:
+        if "disk is full" in str(error):
             raise StorageError(
                 f"the disk is full while writing {path}; free some space and run the same command again"
             ) from error
