@@ -11,17 +11,28 @@ export type Message = Wire["Message"];
 export type Edit = Wire["EditView"];
 export type Sort = "number" | "density" | "maximum";
 
-async function call<T>(path: string, init?: RequestInit): Promise<T> {
-  let response: Response;
+class Problem extends Error {}
+
+function readProblem(text: string): string | undefined {
   try {
-    response = await fetch(path, init);
+    return (JSON.parse(text) as Wire["Problem"]).error;
+  } catch {
+    return undefined;
+  }
+}
+
+async function call<T>(path: string, init?: RequestInit): Promise<T> {
+  try {
+    const response = await fetch(path, init);
+    const text = await response.text();
+    if (response.ok) return JSON.parse(text) as T;
+    throw new Problem(readProblem(text) ?? `The server answered ${response.status}.`);
   } catch (error) {
+    if (error instanceof Problem) throw error;
+    // A request that was given up, also while its body was read, is no fault of anybody.
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new Error("The server does not answer. Is sonde still running?");
   }
-  const body = await response.json().catch(() => ({ error: `The server answered ${response.status}.` }));
-  if (!response.ok) throw new Error(body.error ?? `The server answered ${response.status}.`);
-  return body as T;
 }
 
 export const getIndex = () => call<IndexInfo>("api/index");
