@@ -212,7 +212,7 @@ def test_models_that_lack_something(tmp_path, capsys, walk):
     assert "has no tokenizer" in refused(capsys, *harvest_arguments(mute, text, tmp_path / "a"))
     for family, options, message in (
         ("llama", {"chat": False}, "no chat template"),
-        ("bert", {}, "no causal language-model head"),
+        ("bert", {"chat": False}, "no causal language-model head"),
     ):
         folder = tmp_path / family
         model = write_model(folder / "m", family, **options)

@@ -48,6 +48,7 @@ class Session:
             UsageError: the conversation does not fit the model's context.
         """
         bound = make_edits(edits, self.index)
+        self.model.need_head("chat")
         ids = self.model.chat_ids(messages)
         room = self.model.context_length - len(ids)
         if room < 1:
