@@ -1,5 +1,7 @@
 """From documents to contexts: token ids that fit the model, cut from a document, each with its own special tokens."""
 
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +11,8 @@ from torch import Tensor
 
 from sonde.errors import ModelLacksError
 from sonde.models.model import Model, Tokens
+
+TOKENIZE_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,17 @@ class Context:
     n_before: int
     """special tokens before the text"""
     n_text: int
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """One document and its tokens."""
+
+    number: int
+    text: str
+    ids: list[int]
+    spans: list[tuple[int, int]]
+    """where each token stands in the text: first letter, and the one after the last"""
 
 
 class Cutter:
@@ -41,9 +56,15 @@ class Cutter:
         self.room = self.length - len(self.before) - len(self.after)
         assert self.room > 0, "a context must have room for text"
 
-    def token_ids(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of whole documents, without special tokens."""
-        return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+    def tokenize(self, texts: Iterable[str]) -> Iterator["Tokenized"]:
+        """Tokenize whole documents, without special tokens, many at once; they are numbered from zero."""
+        numbered = enumerate(texts)
+        while some := list(itertools.islice(numbered, TOKENIZE_AT_ONCE)):
+            encoded = self.tokenizer(
+                [text for _, text in some], add_special_tokens=False, return_offsets_mapping=True, verbose=False
+            )
+            for (number, text), ids, spans in zip(some, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+                yield Tokenized(number, text, ids, spans)
 
     def cut(self, document: int, ids: list[int]) -> list[Context]:
         """Cut one document's ids into contexts."""

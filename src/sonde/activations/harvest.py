@@ -34,7 +34,6 @@ from sonde.settings import from_mapping, to_mapping
 TASK_BYTES = 1 << 26
 """a task's vectors in float32; it fixes the batches, and so the arithmetic, of a run and of its resumption"""
 BATCH_TOKENS = 8192
-TOKENIZE_AT_ONCE = 256
 NORM_EDGES = np.geomspace(1e-4, 1e8, 1201)
 """bins of the histogram of norms: 100 to a decade, so quantiles are right to 2.4 %"""
 
@@ -121,14 +120,14 @@ def _tasks(corpus: Iterable[str], cutter: Cutter, settings: HarvestSettings, tas
     """Gather documents into tasks of `task_tokens`, until enough tokens are reached."""
     task = _Task(0, [], 0, 0, 0)
     n_total = 0
-    for number, text, ids in _tokenized(corpus, cutter):
-        if is_held_out(text, settings.held_out, settings.seed):
+    for document in cutter.tokenize(corpus):
+        if is_held_out(document.text, settings.held_out, settings.seed):
             task.n_held_out += 1
             continue
-        task.contexts += cutter.cut(number, ids)
-        task.n_tokens += len(ids)
+        task.contexts += cutter.cut(document.number, document.ids)
+        task.n_tokens += len(document.ids)
         task.n_documents += 1
-        n_total += len(ids)
+        n_total += len(document.ids)
         if settings.tokens and n_total >= settings.tokens:
             break
         if task.n_tokens >= task_tokens:
@@ -136,19 +135,6 @@ def _tasks(corpus: Iterable[str], cutter: Cutter, settings: HarvestSettings, tas
             task = _Task(task.number + 1, [], 0, 0, 0)
     if task.n_documents or task.n_held_out:
         yield task
-
-
-def _tokenized(corpus: Iterable[str], cutter: Cutter) -> Iterator[tuple[int, str, list[int]]]:
-    """Yield (number, text, token ids) of documents, tokenized many at once."""
-    waiting: list[str] = []
-    done = 0
-    for text in corpus:
-        waiting.append(text)
-        if len(waiting) == TOKENIZE_AT_ONCE:
-            yield from zip(range(done, done + len(waiting)), waiting, cutter.token_ids(waiting), strict=True)
-            done += len(waiting)
-            waiting = []
-    yield from zip(range(done, done + len(waiting)), waiting, cutter.token_ids(waiting), strict=True)
 
 
 def _run_task(model: Model, task: _Task, settings: HarvestSettings, width: int, progress: Progress) -> dict[str, Any]:

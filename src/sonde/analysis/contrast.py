@@ -32,8 +32,8 @@ def firing(model: Model, dictionary: Dictionary, texts: Sequence[str]) -> Firing
     """Run texts through model and dictionary, and sum up each text."""
     cutter = Cutter(model)
     contexts: list[Context] = []
-    for number, ids in enumerate(cutter.token_ids(list(texts))):
-        contexts += cutter.cut(number, ids)
+    for document in cutter.tokenize(texts):
+        contexts += cutter.cut(document.number, document.ids)
     counts = np.zeros((len(texts), dictionary.n_features))
     sums = np.zeros_like(counts)
     lengths = np.zeros(len(texts))

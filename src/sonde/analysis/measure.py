@@ -29,7 +29,7 @@ from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.progress import Reporter, Silent
 
-DOCUMENTS_AT_ONCE = 512
+CONTEXTS_AT_ONCE = 512
 BATCH_TOKENS = 8192
 
 
@@ -149,28 +149,17 @@ def measure(
 
 def _groups(documents: Iterable[str], cutter: Cutter, limit: int | None) -> Iterator[list[Context]]:
     """Batches of contexts, until enough tokens are reached."""
-    waiting: list[str] = []
-    number = n_tokens = 0
-
-    def run() -> Iterator[list[Context]]:
-        nonlocal number, n_tokens
-        contexts: list[Context] = []
-        for ids in cutter.token_ids(waiting):
-            if limit and n_tokens >= limit:
-                break
-            contexts += cutter.cut(number, ids)
-            number += 1
-            n_tokens += len(ids)
-        yield from batches(contexts, BATCH_TOKENS)
-
-    for text in documents:
-        waiting.append(text)
-        if len(waiting) == DOCUMENTS_AT_ONCE:
-            yield from run()
-            waiting = []
-            if limit and n_tokens >= limit:
-                return
-    yield from run()
+    contexts: list[Context] = []
+    n_tokens = 0
+    for document in cutter.tokenize(documents):
+        contexts += cutter.cut(document.number, document.ids)
+        n_tokens += len(document.ids)
+        if limit and n_tokens >= limit:
+            break
+        if len(contexts) >= CONTEXTS_AT_ONCE:
+            yield from batches(contexts, BATCH_TOKENS)
+            contexts = []
+    yield from batches(contexts, BATCH_TOKENS)
 
 
 class _Sums:

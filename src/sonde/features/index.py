@@ -32,7 +32,7 @@ from sonde.models.model import Model
 from sonde.progress import Progress, Reporter, Silent
 from sonde.settings import from_mapping, to_mapping
 
-DOCUMENTS_AT_ONCE = 512
+CONTEXTS_AT_ONCE = 512
 BATCH_TOKENS = 8192
 SEARCHED_EXAMPLES = 20
 BYTES_PER_TOKEN = 4
@@ -134,43 +134,31 @@ def _collect(
 ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], int, int]:
     """Run all documents; return (feature, document, position, value) of every activation, tokens, documents."""
     parts: list[tuple[np.ndarray, ...]] = []
+    contexts: list[Context] = []
     n_tokens = n_documents = 0
-    waiting: list[tuple[int, str]] = []
 
     def run() -> None:
-        nonlocal n_tokens, n_documents
-        contexts: list[Context] = []
-        encoded = cutter.tokenizer(
-            [text for _, text in waiting], add_special_tokens=False, return_offsets_mapping=True, verbose=False
-        )
-        rows = []
-        for (number, text), ids, spans in zip(waiting, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-            if limit and n_tokens >= limit:
-                break
-            contexts += cutter.cut(number, ids)
-            n_tokens += len(ids)
-            n_documents += 1
-            packed = zlib.compress(np.asarray(spans, dtype="<i4").tobytes(), 1)
-            rows.append((number, text, packed))
-        database.executemany("INSERT INTO documents VALUES (?, ?, ?)", rows)
         for group in batches(contexts, BATCH_TOKENS):
             parts.append(_fire(model, dictionary, group))
             progress.advance(sum(context.n_text for context in group))
+        contexts.clear()
 
-    for number, text in enumerate(corpus):
-        waiting.append((number, text))
-        if len(waiting) == DOCUMENTS_AT_ONCE:
+    for document in cutter.tokenize(corpus):
+        packed = zlib.compress(np.asarray(document.spans, dtype="<i4").tobytes(), 1)
+        database.execute("INSERT INTO documents VALUES (?, ?, ?)", (document.number, document.text, packed))
+        contexts += cutter.cut(document.number, document.ids)
+        n_tokens += len(document.ids)
+        n_documents += 1
+        if limit and n_tokens >= limit:
+            break
+        if len(contexts) >= CONTEXTS_AT_ONCE:
             run()
-            waiting = []
-            if limit and n_tokens >= limit:
-                break
-    if waiting:
-        run()
+    run()
     if not parts:
         empty = np.empty(0)
         return (empty, empty, empty, empty), 0, 0
-    feature, document, position, value = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return (feature, document, position, value), n_tokens, n_documents
+    feature, document_number, position, value = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return (feature, document_number, position, value), n_tokens, n_documents
 
 
 @torch.no_grad()
