@@ -104,7 +104,6 @@ def demo(out: str | Path = "sonde-demo", *, device: str = "auto", reporter: Repo
         best = max(summary["answers"]["doses"], key=lambda row: row["mentions"] - row["stutters"])
         summary["edits"] = [str(spec) for spec in specs[best["dose"]]]
         write_json(folder / "summary.json", summary)
-        assert made.manifest is not None
         draft.finish(["corpus.jsonl", "summary.json"], summary)
     return summary
 
