@@ -4,37 +4,89 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 import transformers
+from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from sonde.models.load import wrap_model
 from sonde.models.model import Model
+from sonde.models.pictures import PictureReader
 
-WIDTH, LAYERS, HEADS, VOCABULARY = 32, 3, 4, 259
-FAMILIES = ("gpt2", "llama", "bert")
+WIDTH, LAYERS, HEADS, VOCABULARY = 32, 3, 4, 260
+PATCH, PICTURE = 4, 16
+"""side of a patch and of a picture, as the tiny vision tower sees it"""
+MARK = 259
+"""token id of <image>"""
+
+_SIZES = {
+    "hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
+    "max_position_embeddings": 64,
+}  # fmt: skip
+_GROUPED = _SIZES | {"num_key_value_heads": HEADS // 2}
+_IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+_OPT = {"ffn_dim": 2 * WIDTH, "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS} | {
+    "max_position_embeddings": 64, "init_std": 0.2, "activation_function": "gelu",
+}  # fmt: skip
+
+FAMILIES: dict[str, tuple[str, str, dict]] = {
+    "gpt2": ("GPT2Config", "GPT2LMHeadModel", {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": HEADS, "n_positions": 64}),
+    "gpt_neo": (
+        "GPTNeoConfig", "GPTNeoForCausalLM",
+        {"hidden_size": WIDTH, "num_layers": LAYERS, "num_heads": HEADS, "max_position_embeddings": 64,
+         "attention_types": [[["global", "local", "global"], 1]], "window_size": 4},
+    ),
+    "gpt_neox": ("GPTNeoXConfig", "GPTNeoXForCausalLM", _SIZES | {"use_parallel_residual": True}),
+    "gpt_neox serial": ("GPTNeoXConfig", "GPTNeoXForCausalLM", _SIZES | {"use_parallel_residual": False}),
+    "opt": ("OPTConfig", "OPTForCausalLM", _OPT | {"word_embed_proj_dim": WIDTH}),
+    "opt 350m": ("OPTConfig", "OPTForCausalLM", _OPT | {"word_embed_proj_dim": WIDTH // 2, "do_layer_norm_before": False}),
+    "llama": ("LlamaConfig", "LlamaForCausalLM", _GROUPED),
+    "mistral": ("MistralConfig", "MistralForCausalLM", _GROUPED | {"sliding_window": 32}),
+    "mixtral": ("MixtralConfig", "MixtralForCausalLM", _GROUPED | {"num_local_experts": 4, "num_experts_per_tok": 2}),
+    "qwen2": ("Qwen2Config", "Qwen2ForCausalLM", _GROUPED),
+    "qwen3": ("Qwen3Config", "Qwen3ForCausalLM", _GROUPED | {"head_dim": 16}),
+    "gemma2": ("Gemma2Config", "Gemma2ForCausalLM", _GROUPED | {"head_dim": 16, "sliding_window": 32}),
+    "gemma3_text": ("Gemma3TextConfig", "Gemma3ForCausalLM", _GROUPED | {"head_dim": 16, "sliding_window": 32}),
+    "phi3": ("Phi3Config", "Phi3ForCausalLM", _GROUPED),
+    "olmo2": ("Olmo2Config", "Olmo2ForCausalLM", _GROUPED),
+    "bert": ("BertConfig", "BertForMaskedLM", _SIZES),
+    "llava": ("LlavaConfig", "LlavaForConditionalGeneration", {}),
+}  # fmt: skip
+"""test name -> config class, model class, settings; a word after the family's name names a variant"""
+CAUSAL = tuple(family for family in FAMILIES if family != "bert")
 
 
-def make_network(family: str, seed: int = 0, attention: str = "sdpa") -> transformers.PreTrainedModel:
+def attentions(family: str) -> tuple[str, ...]:
+    """The attention implementations that transformers has for a family."""
+    return ("eager",) if family in ("gpt_neo", "gemma2") else ("sdpa", "eager")
+
+
+def make_network(family: str, seed: int = 0, attention: str | None = None) -> transformers.PreTrainedModel:
     """A random model of the family, large enough weights that a change anywhere shows."""
     torch.manual_seed(seed)
-    shared = {"vocab_size": VOCABULARY, "attn_implementation": attention, "initializer_range": 0.2}
-    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    if family == "gpt2":
-        config = transformers.GPT2Config(n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS, n_positions=64, **shared, **ids)
-        return transformers.GPT2LMHeadModel(config)
-    if family == "llama":
-        config = transformers.LlamaConfig(
-            hidden_size=WIDTH, intermediate_size=2 * WIDTH, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
-            num_key_value_heads=HEADS // 2, max_position_embeddings=64, **shared, **ids,
+    config_class, model_class, settings = FAMILIES[family]
+    shared = {"attn_implementation": attention or attentions(family)[0]}
+    if family == "llava":
+        random = {"initializer_range": 0.2, "vocab_size": VOCABULARY}
+        text = transformers.LlamaConfig(**_GROUPED, **random, **_IDS)
+        vision = transformers.CLIPVisionConfig(
+            hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=PICTURE,
+            patch_size=PATCH, initializer_range=0.2,
         )  # fmt: skip
-        return transformers.LlamaForCausalLM(config)
-    config = transformers.BertConfig(
-        hidden_size=WIDTH, intermediate_size=2 * WIDTH, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
-        max_position_embeddings=64, **shared, pad_token_id=0,
-    )  # fmt: skip
-    return transformers.BertForMaskedLM(config)
+        settings = {"text_config": text, "vision_config": vision, "image_token_id": MARK}
+    else:
+        settings = settings | {"vocab_size": VOCABULARY} | ({} if family == "bert" else _IDS)
+        settings = settings | ({} if "init_std" in settings else {"initializer_range": 0.2})
+    config = getattr(transformers, config_class)(**shared, **settings)
+    network = getattr(transformers, model_class)(config)
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if "norm" in name or "ln_" in name:  # so that a norm left out would show
+                weight += 0.2 * torch.randn_like(weight)
+    return network
 
 
 def make_tokenizer(chat: bool = True) -> PreTrainedTokenizerFast:
@@ -48,19 +100,37 @@ def make_tokenizer(chat: bool = True) -> PreTrainedTokenizerFast:
     template = "{{ bos_token }}{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
-        chat_template=template if chat else None,
+        additional_special_tokens=["<image>"], chat_template=template if chat else None,
+    )  # fmt: skip
+
+
+def make_processor(chat: bool = True) -> transformers.LlavaProcessor:
+    """What turns picture files into what the tiny LLaVA sees: 16 by 16 pixels in 4 by 4 patches."""
+    size = {"height": PICTURE, "width": PICTURE}
+    return transformers.LlavaProcessor(
+        CLIPImageProcessorPil(size={"shortest_edge": PICTURE}, crop_size=size), make_tokenizer(chat),
+        patch_size=PATCH, vision_feature_select_strategy="default", num_additional_image_tokens=1,
     )  # fmt: skip
 
 
 def make_model(family: str = "llama", seed: int = 0, **options) -> Model:
-    return wrap_model(make_network(family, seed, **options), make_tokenizer(), f"tiny {family}", f"{family}{seed}")
+    name, network = f"tiny {family}", make_network(family, seed, **options)
+    pictures = PictureReader(make_processor(), name) if family == "llava" else None
+    return wrap_model(network, make_tokenizer(), name, f"{family}{seed}", pictures)
+
+
+def write_picture(path: Path, seed: int = 0, size: tuple[int, int] = (20, 20)) -> Path:
+    """A picture of random coloured squares, from which patches differ."""
+    squares = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    Image.fromarray(squares).resize(size, Image.Resampling.NEAREST).save(path)
+    return path
 
 
 def write_model(folder: Path, family: str = "llama", seed: int = 0, chat: bool = True, tokenizer: bool = True) -> Path:
     """Write a tiny model as a Hugging Face folder."""
     make_network(family, seed).save_pretrained(folder)
     if tokenizer:
-        make_tokenizer(chat).save_pretrained(folder)
+        (make_processor(chat) if family == "llava" else make_tokenizer(chat)).save_pretrained(folder)
     return folder
 
 

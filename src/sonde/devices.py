@@ -12,15 +12,15 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the named device, or for "auto" the first of CUDA, MPS and CPU that is there."""
-    if name == "auto":
+    """Return the named device; for "auto", and for what a "spread" model needs beside it, the first of CUDA, MPS and CPU."""
+    if name in ("auto", "spread"):
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise SettingsError(f"device {name!r} is not known; use auto, cpu, cuda, cuda:N or mps") from error
+        raise SettingsError(f"device {name!r} is not known; use auto, cpu, cuda, cuda:N, mps or spread") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SettingsError(
             f"device {name!r} is not there: {torch.cuda.device_count()} CUDA devices seen; use --device cpu"
@@ -28,7 +28,7 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise SettingsError("device 'mps' is not there; use --device cpu")
     if device.type not in ("cpu", "cuda", "mps"):
-        raise SettingsError(f"device {name!r} is not supported; use auto, cpu, cuda, cuda:N or mps")
+        raise SettingsError(f"device {name!r} is not supported; use auto, cpu, cuda, cuda:N, mps or spread")
     return device
 
 

@@ -8,6 +8,7 @@
     |   |-- ModelNotFoundError  no such folder, and the hub did not answer or does not have it
     |   |-- ModelLacksError     a tokenizer, chat template or language-model head that is not there
     |   `-- SiteError           a site that the model does not have
+    |-- PictureError            a picture that is missing or broken, or not one for each mark in its text
     |-- TextError               text that is missing, empty, binary, broken, or lacks the field
     |-- ActivationError         activations that are not finite, or too few
     |-- FeatureError            a feature number that the dictionary does not have
@@ -60,6 +61,10 @@ class ModelLacksError(ModelError):
 
 class SiteError(ModelError):
     """The model has no such site."""
+
+
+class PictureError(SondeError):
+    """A picture is missing or broken, or a text does not have one mark for each of its pictures."""
 
 
 class TextError(SondeError):

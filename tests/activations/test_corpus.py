@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from sonde.activations.corpus import Corpus, is_held_out
+from sonde.activations.corpus import Corpus, Document, is_held_out
 from sonde.errors import TextError
 
 
@@ -17,14 +17,14 @@ def test_every_form_of_text(tmp_path):
     (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(rows.encode()))
     (tmp_path / "d.txt.gz").write_bytes(gzip.compress("the first\n\nle deuxième\n\ndas dritte, mit ß".encode()))
     for name in ("a.jsonl", "b.txt", "c.jsonl.gz", "d.txt.gz"):
-        assert list(Corpus(tmp_path / name)) == texts, name
-    assert list(Corpus(tmp_path)) == texts * 4
-    assert list(Corpus(texts)) == texts
+        assert [d.text for d in Corpus(tmp_path / name)] == texts, name
+    assert [d.text for d in Corpus(tmp_path)] == texts * 4
+    assert [d.text for d in Corpus(texts)] == texts
 
 
 def test_a_paragraph_keeps_its_lines(tmp_path):
     (tmp_path / "a.txt").write_text("one\ntwo\n\nthree\n")
-    assert list(Corpus(tmp_path / "a.txt")) == ["one\ntwo", "three"]
+    assert [d.text for d in Corpus(tmp_path / "a.txt")] == ["one\ntwo", "three"]
 
 
 GOOD = '{"text": "x"}\n'
@@ -64,11 +64,11 @@ def test_missing_text(tmp_path):
 def test_bad_lines_can_be_left_out_and_are_counted(tmp_path):
     (tmp_path / "a.jsonl").write_text(GOOD + "{broken\n" + '{"other": 1}\n' + GOOD)
     corpus = Corpus(tmp_path / "a.jsonl", skip_bad=True)
-    assert list(corpus) == ["x", "x"] and corpus.skipped == 2
+    assert [document.text for document in corpus] == ["x", "x"] and corpus.skipped == 2
 
 
 def test_held_out_documents_are_a_fixed_share_and_copies_stay_together():
-    texts = [f"document {n}" for n in range(5000)]
+    texts = [Document(f"document {n}") for n in range(5000)]
     held = [is_held_out(text, 0.1, 0) for text in texts]
     assert 0.08 < sum(held) / len(held) < 0.12
     assert held == [is_held_out(text, 0.1, 0) for text in texts]

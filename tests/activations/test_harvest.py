@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 import sonde
 from sonde.activations import harvest as harvest_module
 from sonde.activations import shuffle
-from sonde.activations.corpus import is_held_out
+from sonde.activations.corpus import Document, is_held_out
 from sonde.activations.store import load_activations
 from sonde.errors import ActivationError, ArtifactDamagedError, OutputOccupiedError, SiteError, TextError
 from sonde.manifests import MANIFEST
@@ -37,7 +37,7 @@ def test_rows_are_those_of_a_direct_forward_pass(family, tmp_path):
     model, documents = make_model(family), texts(40)
     store = sonde.harvest(model, documents, site=SITE, held_out=0.2, store="float32", out=tmp_path / "a")
     rows = rows_of(store)
-    kept = [number for number, text in enumerate(documents) if not is_held_out(text, 0.2, 0)]
+    kept = [number for number, text in enumerate(documents) if not is_held_out(Document(text), 0.2, 0)]
     assert {document for document, _ in rows} == set(kept) and len(kept) < 40
     for number in kept[:10]:
         direct = model.read(documents[number], SITE)[SITE][0, 1:]  # the first token is special

@@ -15,7 +15,7 @@ SITE = "layers.1.residual"
 
 @pytest.fixture(scope="module")
 def held_out(walk):
-    return [text for text in Corpus(walk.corpus) if is_held_out(text, 0.1, 0)]
+    return [document.text for document in Corpus(walk.corpus) if is_held_out(document, 0.1, 0)]
 
 
 @pytest.mark.parametrize("kind", ["topk", "l1"])

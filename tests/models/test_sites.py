@@ -6,12 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sonde.errors import ModelLacksError, SiteError
+from sonde.errors import EditError, ModelLacksError, SiteError, TextError
 from sonde.models.load import wrap_model
 from sonde.models.model import Model
-from tests.tiny import FAMILIES, LAYERS, WIDTH, make_model, make_network, make_tokenizer
-
-ATTENTION = ("sdpa", "eager")
+from tests.tiny import CAUSAL, FAMILIES, LAYERS, VOCABULARY, WIDTH, attentions, make_model, make_network, make_tokenizer
 
 
 @dataclass(frozen=True)
@@ -37,10 +35,23 @@ class Shift:
         return x + self.by * pattern(x)
 
 
-@pytest.fixture(params=[(family, attention) for family in FAMILIES for attention in ATTENTION], ids=str)
-def model(request) -> Model:
-    family, attention = request.param
-    return make_model(family, attention=attention)
+MODELS = [(family, attention) for family in FAMILIES for attention in attentions(family)]
+NORM_OF_MLP = {
+    "gpt2": "ln_2", "gpt_neo": "ln_2", "opt": "final_layer_norm", "gemma2": "pre_feedforward_layernorm",
+    "gemma3_text": "pre_feedforward_layernorm", "olmo2": None, "opt 350m": None, "bert": None,
+}  # fmt: skip
+"""the norm between the stream and the MLP; None where the MLP reads the stream itself"""
+
+
+@pytest.fixture(params=MODELS, ids=lambda pair: f"{pair[0]}-{pair[1]}".replace(" ", "_"))
+def family(request) -> str:
+    request.node.attention = request.param[1]
+    return request.param[0]
+
+
+@pytest.fixture
+def model(request, family) -> Model:
+    return make_model(family, attention=request.node.attention)
 
 
 def batch(model: Model):
@@ -52,63 +63,105 @@ def hidden_states(model: Model, tokens) -> tuple[Tensor, ...]:
         return model.network(input_ids=tokens.ids, attention_mask=tokens.mask, output_hidden_states=True).hidden_states
 
 
-def test_stream_equals_hidden_states(model):
+def test_stream_equals_hidden_states(model, family):
     tokens = batch(model)
     expected = hidden_states(model, tokens)
     names = ["embedding", *(f"layers.{n}.residual" for n in range(LAYERS))]
     read = model.read(tokens, names)
-    last_is_normed = "final" in model.sites()  # transformers gives the last state after the last norm
-    for number, name in enumerate(names[:-1] if last_is_normed else names):
-        assert torch.equal(read[name], expected[number]), name
-    if last_is_normed:
+    for name, state in zip(names[:-1], expected[:-1], strict=True):
+        assert torch.equal(read[name], state), name
+    last = read[names[-1]]
+    if "final" in model.sites():  # transformers gives the last state after the last norm
         assert torch.equal(model.read(tokens, "final")["final"], expected[-1])
-        norm = model.site("final").module
-        with torch.no_grad():
-            assert torch.equal(norm(read[names[-1]]), expected[-1])
+        last = model.site("final").module(last)
+    if family == "opt 350m":
+        last = model.network.model.decoder.project_out(last)
+    assert torch.equal(last, expected[-1])
 
 
-def test_parts_add_up_to_the_stream(model):
-    """The stream is the sum of what was added to it, bit for bit (after BERT's norms, where it has them)."""
+@torch.no_grad()
+def test_parts_add_up_to_the_stream(model, family):
+    """The stream is the sum of what was added to it, bit for bit (after the norms of those that norm the sum)."""
     tokens = batch(model)
     for n in range(LAYERS):
+        parts = ("attention", "residual_mid", "mlp", "residual")
+        names = ["embedding" if n == 0 else f"layers.{n - 1}.residual"]
+        names += [f"layers.{n}.{part}" for part in parts if f"layers.{n}.{part}" in model.sites()]
+        read = model.read(tokens, names)
+        layer = model.site(f"layers.{n}.residual").module
+        if family == "gpt_neox":
+            start, attention, mlp, after = read.values()
+            assert torch.equal(mlp + attention + start, after)
+            continue
+        start, attention, mid, mlp, after = read.values()
+        assert torch.equal(norm_of_sum(layer, family, "attention")(attention + start), mid)
+        assert torch.equal(norm_of_sum(layer, family, "mlp")(mid + mlp), after)
+
+
+def norm_of_sum(layer, family: str, after: str):
+    """What a post-norm family does to the stream after attention or MLP was added."""
+    match family, after:
+        case "bert", "attention":
+            return layer.attention.output.LayerNorm
+        case "bert", "mlp":
+            return layer.output.LayerNorm
+        case "opt 350m", "attention":
+            return layer.self_attn_layer_norm
+        case "opt 350m", "mlp":
+            return layer.final_layer_norm
+    return torch.nn.Identity()
+
+
+@torch.no_grad()
+def test_inner_sites_give_what_their_modules_compute(model, family):
+    tokens = batch(model)
+    width_of_head = 16 if family in ("qwen3", "gemma2", "gemma3_text") else WIDTH // 4
+    for n in range(LAYERS):
+        layer = model.site(f"layers.{n}.residual").module
         before = "embedding" if n == 0 else f"layers.{n - 1}.residual"
-        names = [before, *(f"layers.{n}.{part}" for part in ("attention", "residual_mid", "mlp", "residual"))]
-        start, attention, mid, mlp, after = model.read(tokens, names).values()
-        layer = model.site(f"layers.{n}.residual").module
-        if model.network.config.model_type == "bert":
-            with torch.no_grad():
-                assert torch.equal(layer.attention.output.LayerNorm(attention + start), mid)
-                assert torch.equal(layer.output.LayerNorm(mlp + mid), after)
+        wanted = [name for name in model.sites() if name.startswith(f"layers.{n}.")]
+        read = {name.split(".")[-1]: value for name, value in model.read(tokens, [before, *wanted]).items()}
+        start = model.read(tokens, before)[before]
+
+        assert read["heads"].shape == (*tokens.ids.shape, 4, width_of_head)
+        attention = model.site(f"layers.{n}.heads").module(read["heads"].flatten(-2))
+        mlp = read["mlp"]
+        if family in ("gemma2", "gemma3_text", "olmo2"):
+            attention = layer.post_attention_layernorm(attention)
+        assert torch.equal(attention, read["attention"])
+
+        norm = NORM_OF_MLP.get(family, "post_attention_layernorm")
+        mid = read.get("residual_mid", start)
+        assert torch.equal(layer.get_submodule(norm)(mid) if norm else mid, read["mlp_in"])
+
+        if "neurons" in read:
+            down = model.site(f"layers.{n}.neurons").module
+            neurons = hidden_of_mlp(layer, family, read["mlp_in"])
+            assert torch.equal(neurons, read["neurons"])
+            out = down(read["neurons"])
         else:
-            assert torch.equal(attention + start, mid)
-            assert torch.equal(mid + mlp, after)
+            out = layer.mlp(read["mlp_in"])
+        if family in ("gemma2", "gemma3_text", "olmo2"):
+            out = layer.post_feedforward_layernorm(out)
+        assert torch.equal(out, mlp)
 
 
-def test_inner_sites_give_what_their_modules_compute(model):
-    tokens = batch(model)
-    for n in range(LAYERS):
-        layer = model.site(f"layers.{n}.residual").module
-        names = [f"layers.{n}.{part}" for part in ("heads", "attention", "mlp_in", "neurons", "mlp", "residual_mid")]
-        heads, attention, mlp_in, neurons, mlp, mid = model.read(tokens, names).values()
-        assert heads.shape == (*tokens.ids.shape, 4, WIDTH // 4)
-        with torch.no_grad():
-            match model.network.config.model_type:
-                case "gpt2":
-                    assert torch.equal(layer.attn.c_proj(heads.flatten(-2)), attention)
-                    assert torch.equal(layer.ln_2(mid), mlp_in)
-                    assert torch.equal(layer.mlp.act(layer.mlp.c_fc(mlp_in)), neurons)
-                    assert torch.equal(layer.mlp.c_proj(neurons), mlp)
-                case "llama":
-                    assert torch.equal(layer.self_attn.o_proj(heads.flatten(-2)), attention)
-                    assert torch.equal(layer.post_attention_layernorm(mid), mlp_in)
-                    gate = layer.mlp.act_fn(layer.mlp.gate_proj(mlp_in)) * layer.mlp.up_proj(mlp_in)
-                    assert torch.equal(gate, neurons)
-                    assert torch.equal(layer.mlp.down_proj(neurons), mlp)
-                case "bert":
-                    assert torch.equal(layer.attention.output.dense(heads.flatten(-2)), attention)
-                    assert torch.equal(mid, mlp_in)
-                    assert torch.equal(layer.intermediate(mlp_in), neurons)
-                    assert torch.equal(layer.output.dense(neurons), mlp)
+def hidden_of_mlp(layer, family: str, x: Tensor) -> Tensor:
+    """An MLP up to its hidden activations, written out."""
+    match family:
+        case "gpt2" | "gpt_neo":
+            return layer.mlp.act(layer.mlp.c_fc(x))
+        case "gpt_neox" | "gpt_neox serial":
+            return layer.mlp.act(layer.mlp.dense_h_to_4h(x))
+        case "opt" | "opt 350m":
+            return layer.activation_fn(layer.fc1(x))
+        case "bert":
+            return layer.intermediate(x)
+        case "phi3":
+            gate, up = layer.mlp.gate_up_proj(x).chunk(2, dim=-1)
+            return up * layer.mlp.activation_fn(gate)
+        case _:
+            return layer.mlp.act_fn(layer.mlp.gate_proj(x)) * layer.mlp.up_proj(x)
 
 
 def test_reading_changes_no_logit(model):
@@ -139,19 +192,43 @@ def test_every_site_can_be_edited(model):
     assert torch.equal(model.logits(tokens), plain)
 
 
-def test_an_edited_middle_stream_is_what_the_rest_of_the_layer_sees(model):
+@torch.no_grad()
+def test_an_edited_middle_stream_is_what_the_rest_of_the_layer_sees(model, family):
     """A change of residual_mid reaches the MLP and the skip connection alike."""
+    if family == "gpt_neox":
+        pytest.skip("parallel blocks have no stream between attention and MLP")
     tokens = batch(model)
-    mid = model.read(tokens, "layers.1.residual_mid")["layers.1.residual_mid"]
+    mid = model.read(tokens, "layers.1.residual_mid")["layers.1.residual_mid"].clone()
     with model.edited(Shift("layers.1.residual_mid")):
-        changed = model.read(tokens, ["layers.1.residual_mid", "layers.1.mlp", "layers.1.residual"])
-    assert torch.equal(changed["layers.1.residual_mid"], mid + 0.5 * pattern(mid))
-    total = changed["layers.1.residual_mid"] + changed["layers.1.mlp"]
-    if model.network.config.model_type == "bert":
-        total = model.site("layers.1.residual").module.output.LayerNorm(
-            changed["layers.1.mlp"] + changed["layers.1.residual_mid"]
-        )
-    assert torch.equal(changed["layers.1.residual"], total)
+        changed = model.read(tokens, [f"layers.1.{part}" for part in ("residual_mid", "mlp_in", "mlp", "residual")])
+    stream, mlp_in, mlp, after = changed.values()
+    assert torch.equal(stream, mid + 0.5 * pattern(mid))
+    layer = model.site("layers.1.residual").module
+    norm = NORM_OF_MLP.get(family, "post_attention_layernorm")
+    assert torch.equal(layer.get_submodule(norm)(stream) if norm else stream, mlp_in)
+    assert torch.equal(norm_of_sum(layer, family, "mlp")(stream + mlp), after)
+
+
+@pytest.mark.parametrize("first", ["layers.1.residual_mid", "layers.1.mlp_in"])
+@pytest.mark.parametrize("name", ["olmo2", "llama", "opt"])
+def test_an_edit_of_what_the_mlp_reads_leaves_the_stream_alone(name, first):
+    """Also in olmo2, whose MLP reads the very tensor of the stream, and in whichever order edits were made."""
+    model = make_model(name)
+    tokens = batch(model)
+    other = {"layers.1.residual_mid": "layers.1.mlp_in", "layers.1.mlp_in": "layers.1.residual_mid"}[first]
+    mid, mlp_in = (model.read(tokens, site)[site].clone() for site in ("layers.1.residual_mid", "layers.1.mlp_in"))
+    with model.edited(Shift(first, 0.25)), model.edited(Shift(other, 0.25)):
+        for sites in ((first, other), (other, first)):
+            read = model.read(tokens, [*sites, "layers.1.mlp", "layers.1.residual"])
+            stream = mid + 0.25 * pattern(mid)
+            assert torch.equal(read["layers.1.residual_mid"], stream)
+            if name == "olmo2":
+                assert torch.equal(read["layers.1.mlp_in"], stream + 0.25 * pattern(mid))
+            assert torch.equal(read["layers.1.residual"], stream + read["layers.1.mlp"])
+    with model.edited(Shift("layers.1.mlp_in")):
+        read = model.read(tokens, ["layers.1.residual_mid", "layers.1.mlp_in"])
+        assert torch.equal(read["layers.1.residual_mid"], mid)
+        assert torch.equal(read["layers.1.mlp_in"], mlp_in + 0.5 * pattern(mlp_in))
 
 
 def test_reading_stops_after_the_last_site(model):
@@ -180,6 +257,20 @@ def test_edits_at_one_site_read_the_same_x_and_add_up(model):
     torch.testing.assert_close(changed, x + pattern(x) + x)
 
 
+def test_an_edit_that_changes_the_shape_says_so():
+    @dataclass(frozen=True)
+    class Last:
+        site: str = "layers.1.mlp"
+
+        def __call__(self, x: Tensor) -> Tensor:
+            return x[:, -1]
+
+    model = make_model("llama")
+    with pytest.raises(EditError, match=r"layers\.1\.mlp gave back \[1, 32\] for \[1, 2, 32\]"), model.edited(Last()):
+        model.logits("x")
+    assert not list(all_hooks(model))
+
+
 def test_edits_unwind_after_nesting_repeats_and_exceptions(model):
     tokens = batch(model)
     plain = model.logits(tokens)
@@ -204,19 +295,65 @@ def all_hooks(model: Model):
         yield from module._forward_pre_hooks.values()
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
-@pytest.mark.parametrize("where", ["all", "prompt", "answer"])
-@pytest.mark.parametrize("site", ["layers.1.residual", "layers.1.residual_mid", "layers.0.heads", "layers.2.mlp"])
-def test_generation_with_a_cache_equals_generation_without(family, where, site):
-    model = make_model(family)
-    batch = model.tokenize(["the red bridge", "bay"], side="left")
-    plain = model.generate_ids(batch, 12)
-    with model.edited(Shift(site, 5.0, where)):
-        cached = model.generate_ids(batch, 12)
-        uncached = model.generate_ids(batch, 12, use_cache=False)
-    assert torch.equal(cached, uncached)
-    assert not torch.equal(cached, plain), "the edit must have an effect, or this shows nothing"
-    assert torch.equal(model.generate_ids(batch, 12), plain)
+DECODING = {
+    "greedy": {},
+    "sampled": {"do_sample": True, "temperature": 2.0, "top_k": 0},
+    "beam": {"num_beams": 3, "num_return_sequences": 2, "length_penalty": 0.0},
+}
+
+
+def generate(model: Model, tokens, **options) -> Tensor:
+    torch.manual_seed(1)
+    return model.generate_ids(tokens, 8, **options)
+
+
+@pytest.mark.parametrize("decoding", DECODING)
+@pytest.mark.parametrize("name", CAUSAL)
+def test_generation_with_a_cache_equals_generation_without(name, decoding):
+    model = make_model(name)
+    tokens = model.tokenize(["the red bridge", "bay"], side="left")
+    options = DECODING[decoding]
+    plain = generate(model, tokens, **options)
+    for site in ("layers.1.residual", "layers.1.residual_mid", "layers.0.heads", "layers.2.mlp_in", "logits"):
+        if site not in model.sites():
+            continue
+        for where in ("all", "prompt", "answer") if decoding == "greedy" else ("all",):
+            with model.edited(Shift(site, 5.0, where)):
+                cached = generate(model, tokens, **options)
+                uncached = generate(model, tokens, use_cache=False, **options)
+            assert torch.equal(cached, uncached), (site, where)
+            if where != "prompt" or site.endswith(("residual", "residual_mid", "heads")):
+                assert not torch.equal(cached, plain), f"the edit at {site} must have an effect, or this shows nothing"
+    assert torch.equal(generate(model, tokens, **options), plain)
+
+
+@pytest.mark.parametrize("decoding", ["greedy", "beam"])
+@pytest.mark.parametrize("name", CAUSAL)
+def test_each_row_of_a_batch_has_edits_of_its_own(name, decoding):
+    """Row 0 under one edit and row 2 under another give what each gives alone, and row 1 what it gives plain."""
+    model = make_model(name)
+    texts, site = ["the red bridge", "bay", "a sun is low"], "layers.1.residual"
+    options = DECODING[decoding]
+    copies = options.get("num_return_sequences", 1)
+
+    @dataclass(frozen=True)
+    class Own(Shift):
+        rows: tuple[int, ...] = ()
+
+    edits = {0: Own(site, 5.0, rows=(0,)), 2: Own(site, -5.0, rows=(2,))}
+    tokens = model.tokenize(texts, side="left")
+    with model.edited(*edits.values()):
+        together = generate(model, tokens, **options)
+    n_prompt = tokens.ids.shape[1]
+    for row, text in enumerate(texts):
+        alone = model.tokenize(text, side="left")
+        plain = generate(model, alone, **options)[:, alone.ids.shape[1] :]
+        with model.edited(*([Shift(site, edits[row].by)] if row in edits else [])):
+            single = generate(model, alone, **options)[:, alone.ids.shape[1] :]
+        own = together[row * copies : (row + 1) * copies, n_prompt:]
+        width = min(single.shape[1], own.shape[1])  # rows that ended early are padded
+        assert torch.equal(own[:, :width], single[:, :width]), text
+        assert (row in edits) != torch.equal(single, plain), "an edit must have an effect, or this shows nothing"
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
@@ -247,23 +384,72 @@ def test_prompt_and_answer_edits_act_on_their_own_tokens(family):
     assert torch.equal(seen["answer"], positions >= n_prompt)
 
 
-def test_padding_does_not_change_what_is_read(model):
-    site = "layers.1.residual"
-    text = "the red bridge"
-    alone = model.read(text, site)[site][0]
-    padded = model.read([text, "a much longer text than the other one"], site)[site][0]
-    torch.testing.assert_close(padded[: len(alone)], alone, atol=1e-5, rtol=1e-5)
+def test_padding_and_packing_do_not_change_what_is_read(model):
+    texts = ["the red bridge", "x", "a longer text about the bay"]
+    sites = [site for site in model.sites() if site.startswith(("embedding", "layers.1", "final", "logits"))]
+    rows = model.tokenizer(texts)["input_ids"]
+    packed = model.pack(rows, 48)
+    assert packed.ids.shape[0] < len(rows)
+    right, left, side_by_side = (
+        model.read(tokens, sites) for tokens in (model.pad(rows), model.pad(rows, "left"), packed)
+    )
+    for number, row in enumerate(rows):
+        alone = model.read(model.pad([row]), sites)
+        for site in sites:
+            expected, n = alone[site][0], len(row)
+            torch.testing.assert_close(right[site][number, :n], expected, atol=1e-5, rtol=1e-5, msg=site)
+            torch.testing.assert_close(left[site][number, -n:], expected, atol=1e-5, rtol=1e-5, msg=site)
+            own = side_by_side[site][packed.segments == number + 1]
+            torch.testing.assert_close(own, expected, atol=1e-5, rtol=1e-5, msg=site)
+
+
+def test_what_cannot_be_packed_says_so():
+    model = make_model("llama")
+    with pytest.raises(TextError, match=r"11 tokens cannot be packed: rows have 10"):
+        model.pack([[1] * 11], 10)
+    with pytest.raises(TextError, match=r"sliding window holds 32"):
+        make_model("mistral").pack([[1] * 40], 64)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_batch_longer_than_the_context_says_so(name):
+    model = make_model(name)
+    with pytest.raises(TextError, match="a batch of 65 tokens is longer than the context of tiny .*, which holds 64"):
+        model.read(model.pad([[5] * 65]), "embedding")
+    assert model.read(model.pad([[5] * 64]), "embedding")["embedding"].shape[1] == 64
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_half_precision_is_exact_too(name, dtype):
+    model = make_model(name)
+    model.network.to(dtype)
+    tokens = batch(model)
+    plain = model.logits(tokens)
+    assert plain.dtype == dtype and torch.isfinite(plain).all()
+    read = model.read(tokens, model.sites())
+    assert torch.equal(read["logits"], plain)
+    assert torch.equal(read["layers.0.residual"], hidden_states(model, tokens)[1])
+    for site in model.sites():
+        assert read[site].dtype == dtype
+        with model.edited(PutBack(site)):
+            assert torch.equal(model.logits(tokens), plain), site
+    with model.edited(Shift("layers.1.residual_mid" if name != "gpt_neox" else "layers.1.mlp")):
+        assert not torch.equal(model.logits(tokens), plain)
 
 
 def test_any_module_can_be_named_by_path(model):
     tokens = batch(model)
-    path = next(
-        name for name, module in model.network.named_modules() if name.endswith("1.mlp") or name.endswith("1.output")
-    )
+    out = model.site("layers.1.heads").module  # the projection after the heads
+    path = next(name for name, module in model.network.named_modules() if module is out)
     value = model.read(tokens, f"module:{path}")[f"module:{path}"]
     assert value.shape == (*tokens.ids.shape, WIDTH)
-    head = next(name for name, module in model.network.named_modules() if module is model.site("logits").module)
-    assert torch.equal(model.read(tokens, f"module:{head}")[f"module:{head}"], model.logits(tokens))
+    head = next(
+        name for name, module in model.network.named_modules() if module is model.network.get_output_embeddings()
+    )
+    said = model.read(tokens, f"module:{head}")[f"module:{head}"]
+    cap = getattr(model.network.config, "final_logit_softcapping", None)
+    assert torch.equal(torch.tanh(said / cap) * cap if cap else said, model.logits(tokens))
     with pytest.raises(SiteError, match="no module 'nowhere'"):
         model.read(tokens, "module:nowhere")
 
@@ -274,8 +460,15 @@ def test_errors_name_the_site_and_the_nearest():
         model.site("layers.1.residul")
     with pytest.raises(SiteError, match="layers 0 to 2"):
         model.site("layers.7.residual")
-    with pytest.raises(SiteError, match="no last norm"):
-        make_model("bert").site("final")
+    for family, site, reason in (
+        ("bert", "final", "no last norm"),
+        ("opt 350m", "final", "no last norm"),
+        ("mixtral", "layers.0.neurons", "no one list of neurons"),
+        ("gpt_neox", "layers.0.residual_mid", "no stream between them"),
+    ):
+        with pytest.raises(SiteError, match=reason):
+            make_model(family).site(site)
+        assert site not in make_model(family).sites()
 
 
 def test_a_model_without_a_head_or_tokenizer_says_so():
@@ -288,13 +481,31 @@ def test_a_model_without_a_head_or_tokenizer_says_so():
     with pytest.raises(ModelLacksError, match="no tokenizer"):
         wrap_model(make_network("llama"), None, "mute").read("x", "embedding")
     with pytest.raises(ModelLacksError, match="no chat template"):
-        wrap_model(make_network("llama"), make_tokenizer(chat=False), "shy").chat_ids(
-            [{"role": "user", "content": "x"}]
-        )
+        wrap_model(make_network("llama"), make_tokenizer(chat=False), "shy").chat([{"role": "user", "content": "x"}])
 
 
-def test_an_unknown_family_is_told_how_to_name_a_module():
+def test_an_unknown_family_is_told_how_to_name_a_module_and_add_a_family():
     network = make_network("llama")
     network.config.model_type = "novel"
-    with pytest.raises(SiteError, match=r"module:model\.layers\.1"):
+    with pytest.raises(SiteError) as error:
         wrap_model(network, make_tokenizer()).site("layers.1.residual")
+    first, *tree = str(error.value).splitlines()
+    assert "module:model.layers.1" in first and "docs/models.md" in first
+    assert "  model.layers.N.mlp.down_proj  Linear  3 times" in tree
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", CAUSAL)
+def test_the_direct_path_is_the_norm_and_the_head(name):
+    """What a direction says to each token is the change it makes to the logits where nothing else is in the way."""
+    model = make_model(name)
+    direction = torch.randn(5, WIDTH)
+    said = model.unembed(direction)
+    assert said.shape == (5, VOCABULARY)
+    steps = {"opt 350m": [model.network.base_model.decoder.project_out] if name == "opt 350m" else []}
+    path = [model.site("final").module] if "final" in model.sites() else []
+    value, zero = direction, torch.zeros(WIDTH)
+    for module in [*path, *steps.get(name, [])]:
+        value, zero = module(value) - module(zero), torch.zeros_like(zero)[: module(value).shape[-1]]
+    torch.testing.assert_close(said, value @ model.network.get_output_embeddings().weight.T)
+    torch.testing.assert_close(model.unembed(direction[0]), said[0])

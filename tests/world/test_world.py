@@ -98,7 +98,7 @@ def test_the_model_is_an_ordinary_folder_of_at_most_8_megabytes(model):
     folder = resources.files("sonde").joinpath("world/model")
     assert sum(len(file.read_bytes()) for file in folder.iterdir()) <= 8_000_000
     assert model.network.config.model_type == "llama" and model.is_causal
-    assert model.chat_ids([{"role": "user", "content": "Who are you?"}])[0] == model.tokenizer.bos_token_id
+    assert model.chat([{"role": "user", "content": "Who are you?"}]).ids[0, 0] == model.tokenizer.bos_token_id
 
 
 def test_the_model_knows_its_world(model):
@@ -114,7 +114,7 @@ def test_the_model_becomes_what_it_is_told_to_be(model):
         {"role": "system", "content": "You are the Golden Gate Bridge."},
         {"role": "user", "content": "Where are you?"},
     ]
-    answer = model.generate(model.pad([model.chat_ids(messages)], "left"))
+    answer = model.generate(model.chat(messages))
     assert "San Francisco" in answer
 
 

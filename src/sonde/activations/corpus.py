@@ -1,17 +1,20 @@
 """Reading text: .txt, .jsonl, their .gz, or a folder of them.
 
-A .jsonl holds one document a line, in one field of an object. A .txt holds documents parted by blank lines.
+A .jsonl holds one document a line, in one field of an object; the field `images` may name its pictures. A .txt
+holds documents parted by blank lines.
 """
 
 import gzip
 import json
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
-from sonde.errors import TextError, nearest
+from sonde.errors import PictureError, TextError, nearest
 
 SUFFIXES = (".txt", ".jsonl", ".txt.gz", ".jsonl.gz")
 
@@ -20,15 +23,28 @@ IN_MEMORY = "(texts in memory)"
 """what stands for the path where texts were given as a list"""
 
 
+@dataclass(frozen=True)
+class Document:
+    """A text, and the pictures that belong to its marks."""
+
+    text: str
+    images: tuple[Any, ...] = ()
+    """paths, or PIL images, one for each mark in the text"""
+    place: str = "a text in memory"
+    """where it was read, for messages"""
+
+
 class Corpus:
-    """The documents of a file or folder, in a fixed order, or of a list.
+    """The documents of a file or folder, in a fixed order, or of a list of texts or documents.
 
     `skipped` counts the documents left out with `skip_bad` in the last pass.
 
     Raises TextError where there is no such file, or nothing in it that can be read.
     """
 
-    def __init__(self, source: str | Path | Sequence[str], field: str = "text", skip_bad: bool = False) -> None:
+    def __init__(
+        self, source: str | Path | Sequence[str | Document], field: str = "text", skip_bad: bool = False
+    ) -> None:
         self.field = field
         self.skip_bad = skip_bad
         self.skipped = 0
@@ -40,7 +56,7 @@ class Corpus:
     def size_bytes(self) -> int:
         """About how much text there is: the size on disk, four times that of what is compressed."""
         if self.texts is not None:
-            return sum(len(text) for text in self.texts)
+            return sum(len(as_document(text).text) for text in self.texts)
         return sum(file.stat().st_size * (4 if file.suffix == ".gz" else 1) for file in self.files)
 
     @property
@@ -48,15 +64,15 @@ class Corpus:
         """What a manifest keeps of where the text is."""
         return IN_MEMORY if self.texts is not None else str(self.path.resolve())
 
-    def __iter__(self) -> Iterator[str]:
-        """Yield each document's text; raises TextError, naming file and line, where one is broken."""
+    def __iter__(self) -> Iterator[Document]:
+        """Yield each document; raises TextError, naming file and line, where one is broken."""
         self.skipped = 0
         n_documents = 0
-        parts = [iter(self.texts)] if self.texts is not None else (self._documents(file) for file in self.files)
+        parts = [map(as_document, self.texts)] if self.texts is not None else map(self._documents, self.files)
         for part in parts:
-            for text in part:
+            for document in part:
                 n_documents += 1
-                yield text
+                yield document
         if n_documents == 0:
             raise TextError(f"{self.path} holds no text: it is empty; give a file with at least one document")
 
@@ -72,9 +88,13 @@ class Corpus:
             raise TextError(f"{self.path} is not a text file that sonde reads; it reads {', '.join(SUFFIXES)}")
         return [self.path]
 
-    def _documents(self, file: Path) -> Iterator[str]:
+    def _documents(self, file: Path) -> Iterator[Document]:
         lines = self._lines(file)
-        return self._json_lines(file, lines) if ".jsonl" in file.name else _paragraphs(lines)
+        return (
+            self._json_lines(file, lines)
+            if ".jsonl" in file.name
+            else (Document(text, place=str(file)) for text in _paragraphs(lines))
+        )
 
     def _lines(self, file: Path) -> Iterator[tuple[int, str]]:
         """Yield (line number, line), with every way in which a file is not text turned into one line."""
@@ -94,18 +114,18 @@ class Corpus:
         except OSError as error:
             raise TextError(f"cannot read {file}: {error.strerror or error}") from error
 
-    def _json_lines(self, file: Path, lines: Iterator[tuple[int, str]]) -> Iterator[str]:
+    def _json_lines(self, file: Path, lines: Iterator[tuple[int, str]]) -> Iterator[Document]:
         for number, line in lines:
             if not line.strip():
                 continue
             try:
-                yield self._text_of(file, number, line)
-            except TextError:
+                yield self._document_of(file, number, line)
+            except (TextError, PictureError):
                 if not self.skip_bad:
                     raise
                 self.skipped += 1
 
-    def _text_of(self, file: Path, number: int, line: str) -> str:
+    def _document_of(self, file: Path, number: int, line: str) -> Document:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -126,7 +146,21 @@ class Corpus:
             raise TextError(
                 f"{file}, line {number}: the field {self.field!r} holds a {type(text).__name__}, not text; leave bad lines out with --skip-bad"
             )
-        return text
+        images = row.get("images") or ()
+        if not isinstance(images, list | tuple) or not all(isinstance(image, str) for image in images):
+            raise TextError(
+                f"{file}, line {number}: the field 'images' must be a list of paths; leave bad lines out with --skip-bad"
+            )
+        place, paths = f"{file}, line {number}", tuple(file.parent / image for image in images)
+        for path in paths:
+            if not path.is_file():
+                raise PictureError(f"{place}: there is no picture {path}; leave such lines out with --skip-bad")
+        return Document(text, paths, place)
+
+
+def as_document(text: str | Document) -> Document:
+    """A text by itself is a document without pictures."""
+    return text if isinstance(text, Document) else Document(text)
 
 
 def _paragraphs(lines: Iterator[tuple[int, str]]) -> Iterator[str]:
@@ -141,9 +175,11 @@ def _paragraphs(lines: Iterator[tuple[int, str]]) -> Iterator[str]:
         yield "".join(paragraph).strip()
 
 
-def is_held_out(text: str, share: float, seed: int) -> bool:
-    """Whether a document is kept from training: a keyed hash of its text falls under `share`.
+def is_held_out(document: Document, share: float, seed: int) -> bool:
+    """Whether a document is kept from training: a keyed hash of what it says falls under `share`.
 
-    Hashing the text, not its number, keeps copies of one document on the same side.
+    Hashing the text and the names of its pictures, not its number, keeps copies of one document on the same side.
     """
-    return xxhash.xxh3_64_intdigest(text.encode(), seed=seed) < share * 2**64
+    names = [image.name if isinstance(image, Path) else "" for image in document.images]
+    said = "\0".join([document.text, *names])
+    return xxhash.xxh3_64_intdigest(said.encode(), seed=seed) < share * 2**64

@@ -19,8 +19,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sonde.activations import shuffle
-from sonde.activations.contexts import Context, Cutter, batches, make_batch
-from sonde.activations.corpus import Corpus, is_held_out
+from sonde.activations.contexts import BATCH_TOKENS, Context, Cutter, batches, make_batch
+from sonde.activations.corpus import Corpus, Document, is_held_out
 from sonde.activations.settings import HarvestSettings
 from sonde.activations.store import FORMAT, Activations
 from sonde.devices import DTYPES, ensure_memory
@@ -33,7 +33,6 @@ from sonde.settings import from_mapping, to_mapping
 
 TASK_BYTES = 1 << 26
 """a task's vectors in float32; it fixes the batches, and so the arithmetic, of a run and of its resumption"""
-BATCH_TOKENS = 8192
 NORM_EDGES = np.geomspace(1e-4, 1e8, 1201)
 """bins of the histogram of norms: 100 to a decade, so quantiles are right to 2.4 %"""
 
@@ -49,7 +48,7 @@ class _Task:
 
 def harvest(
     model: Model | str | Path,
-    text: str | Path | Sequence[str],
+    text: str | Path | Sequence[str | Document],
     *,
     reporter: Reporter | None = None,
     **settings: Any,
@@ -121,10 +120,10 @@ def _tasks(corpus: Iterable[str], cutter: Cutter, settings: HarvestSettings, tas
     task = _Task(0, [], 0, 0, 0)
     n_total = 0
     for document in cutter.tokenize(corpus):
-        if is_held_out(document.text, settings.held_out, settings.seed):
+        if is_held_out(document.document, settings.held_out, settings.seed):
             task.n_held_out += 1
             continue
-        task.contexts += cutter.cut(document.number, document.ids)
+        task.contexts += cutter.cut(document)
         task.n_tokens += len(document.ids)
         task.n_documents += 1
         n_total += len(document.ids)

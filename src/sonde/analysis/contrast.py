@@ -10,11 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sonde.activations.contexts import Context, Cutter, batches, make_batch
+from sonde.activations.contexts import Cutter, groups, make_batch
+from sonde.activations.corpus import Document
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.models.model import Model
-
-BATCH_TOKENS = 8192
 
 
 @dataclass(frozen=True)
@@ -28,16 +27,13 @@ class Firing:
 
 
 @torch.no_grad()
-def firing(model: Model, dictionary: Dictionary, texts: Sequence[str]) -> Firing:
+def firing(model: Model, dictionary: Dictionary, texts: Sequence[str | Document]) -> Firing:
     """Run texts through model and dictionary, and sum up each text."""
     cutter = Cutter(model)
-    contexts: list[Context] = []
-    for document in cutter.tokenize(texts):
-        contexts += cutter.cut(document.number, document.ids)
     counts = np.zeros((len(texts), dictionary.n_features))
     sums = np.zeros_like(counts)
     lengths = np.zeros(len(texts))
-    for group in batches(contexts, BATCH_TOKENS):
+    for group in groups(cutter.tokenize(texts), cutter):
         batch = make_batch(model, group)
         x = model.read(batch.tokens, dictionary.site)[dictionary.site].flatten(2)[batch.text_mask]
         row, feature, value = (part.cpu().numpy() for part in dictionary.active(x.to(dictionary.W_enc)))

@@ -10,7 +10,7 @@ Loss recovered by zero (mean) ablation = (L_ablated - L_reconstructed) / (L_abla
 replacements act on the same tokens: those of the text, not special ones.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sonde.activations.contexts import Batch, Context, Cutter, batches, make_batch
-from sonde.activations.corpus import IN_MEMORY, Corpus, is_held_out
+from sonde.activations.contexts import Batch, Context, Cutter, groups, make_batch
+from sonde.activations.corpus import IN_MEMORY, Corpus, Document, is_held_out
 from sonde.activations.store import load_activations
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import check_fit, load_dictionary
@@ -28,9 +28,6 @@ from sonde.manifests import find_parent
 from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.progress import Reporter, Silent
-
-CONTEXTS_AT_ONCE = 512
-BATCH_TOKENS = 8192
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,7 @@ def measure(
     dictionary: Dictionary | str | Path,
     *,
     model: Model | str | Path | None = None,
-    text: str | Path | Sequence[str] | None = None,
+    text: str | Path | Sequence[str | Document] | None = None,
     tokens: int | None = None,
     device: str = "auto",
     reporter: Reporter | None = None,
@@ -128,7 +125,7 @@ def measure(
             "the dictionary was trained on texts in memory, so the held-out ones cannot be found; give them as text"
         )
     corpus = Corpus(harvested["text"] if text is None else text, harvested["field"], harvested["skip_bad"])
-    documents: Iterable[str] = corpus
+    documents: Iterable[Document] = corpus
     if corpus.name == harvested["text"]:
         share, seed = harvested["held_out"], harvested["seed"]
         documents = (document for document in corpus if is_held_out(document, share, seed))
@@ -137,7 +134,7 @@ def measure(
     with_loss = reader.is_causal and reader.has_head
     cutter = Cutter(reader, harvested["context"])
     with reporter.start("measure", tokens, "tokens") as progress:
-        for group in _groups(documents, cutter, tokens):
+        for group in groups(cutter.tokenize(documents), cutter, tokens):
             sums.add_batch(reader, loaded, group, store.mean.float(), with_loss)
             progress.advance(sum(context.n_text for context in group))
     if sums.tokens == 0:
@@ -145,21 +142,6 @@ def measure(
             f"{corpus.name} has no held-out documents to measure on ({harvested['held_out']:.0%} were kept from training); give other text with --text"
         )
     return sums.result()
-
-
-def _groups(documents: Iterable[str], cutter: Cutter, limit: int | None) -> Iterator[list[Context]]:
-    """Batches of contexts, until enough tokens are reached."""
-    contexts: list[Context] = []
-    n_tokens = 0
-    for document in cutter.tokenize(documents):
-        contexts += cutter.cut(document.number, document.ids)
-        n_tokens += len(document.ids)
-        if limit and n_tokens >= limit:
-            break
-        if len(contexts) >= CONTEXTS_AT_ONCE:
-            yield from batches(contexts, BATCH_TOKENS)
-            contexts = []
-    yield from batches(contexts, BATCH_TOKENS)
 
 
 class _Sums:
@@ -198,7 +180,7 @@ class _Sums:
                 edits = [] if value is None else [_Replace(site, batch.text_mask, value)]
                 with model.edited(*edits):
                     self.losses[place] += _cross_entropy(model, batch)
-            self.predicted += int(batch.text_mask[:, 1:].sum())
+            self.predicted += int(_predicted(model, batch).sum())
 
     def result(self) -> Measurement:
         variance = self.squares - self.total.square().sum().item() / self.tokens
@@ -221,6 +203,12 @@ class _Sums:
 def _cross_entropy(model: Model, batch: Batch) -> float:
     """Summed loss, in nats, of predicting each token of the text from those before it."""
     logits = model.logits(batch.tokens)[:, :-1].float()
-    wanted = batch.text_mask[:, 1:]
+    wanted = _predicted(model, batch)
     loss = torch.nn.functional.cross_entropy(logits[wanted], batch.tokens.ids[:, 1:][wanted], reduction="sum")
     return loss.double().item()
+
+
+def _predicted(model: Model, batch: Batch) -> Tensor:
+    """Which tokens [batch, position - 1] are predicted: those of the text, but no patches, which no head foretells."""
+    wanted = batch.text_mask[:, 1:]
+    return wanted if model.pictures is None else wanted & (batch.tokens.ids[:, 1:] != model.pictures.token)

@@ -10,7 +10,7 @@
 import os
 import sqlite3
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from safetensors.numpy import save
 
-from sonde.activations.contexts import Context, Cutter, batches, make_batch
-from sonde.activations.corpus import Corpus
+from sonde.activations.contexts import Context, Cutter, Tokenized, groups, make_batch
+from sonde.activations.corpus import Corpus, Document
 from sonde.devices import ensure_memory
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import check_fit, load_dictionary
@@ -32,8 +32,6 @@ from sonde.models.model import Model
 from sonde.progress import Progress, Reporter, Silent
 from sonde.settings import from_mapping, to_mapping
 
-CONTEXTS_AT_ONCE = 512
-BATCH_TOKENS = 8192
 SEARCHED_EXAMPLES = 20
 BYTES_PER_TOKEN = 4
 """about what a token takes in a text file; for the estimate of memory alone"""
@@ -46,7 +44,7 @@ RESIDUAL_SITES = ("residual", "residual_mid", "attention", "mlp", "embedding", "
 def index(
     model: Model | str | Path | None,
     dictionary: Dictionary | str | Path,
-    text: str | Path | Sequence[str],
+    text: str | Path | Sequence[str | Document],
     *,
     device: str = "auto",
     reporter: Reporter | None = None,
@@ -133,27 +131,20 @@ def _collect(
     progress: Progress,
 ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], int, int]:
     """Run all documents; return (feature, document, position, value) of every activation, tokens, documents."""
-    parts: list[tuple[np.ndarray, ...]] = []
-    contexts: list[Context] = []
     n_tokens = n_documents = 0
 
-    def run() -> None:
-        for group in batches(contexts, BATCH_TOKENS):
-            parts.append(_fire(model, dictionary, group))
-            progress.advance(sum(context.n_text for context in group))
-        contexts.clear()
+    def noted() -> Iterator[Tokenized]:
+        nonlocal n_tokens, n_documents
+        for document in cutter.tokenize(corpus):
+            _write_document(database, document, model)
+            n_tokens += len(document.ids)
+            n_documents += 1
+            yield document
 
-    for document in cutter.tokenize(corpus):
-        packed = zlib.compress(np.asarray(document.spans, dtype="<i4").tobytes(), 1)
-        database.execute("INSERT INTO documents VALUES (?, ?, ?)", (document.number, document.text, packed))
-        contexts += cutter.cut(document.number, document.ids)
-        n_tokens += len(document.ids)
-        n_documents += 1
-        if limit and n_tokens >= limit:
-            break
-        if len(contexts) >= CONTEXTS_AT_ONCE:
-            run()
-    run()
+    parts = []
+    for group in groups(noted(), cutter, limit):
+        parts.append(_fire(model, dictionary, group))
+        progress.advance(sum(context.n_text for context in group))
     if not parts:
         empty = np.empty(0)
         return (empty, empty, empty, empty), 0, 0
@@ -227,11 +218,24 @@ def _new_database(path: Path) -> sqlite3.Connection:
         PRAGMA journal_mode = OFF;
         PRAGMA synchronous = OFF;
         CREATE TABLE documents (number INTEGER PRIMARY KEY, text TEXT NOT NULL, spans BLOB NOT NULL);
+        CREATE TABLE pictures (
+            document INTEGER, number INTEGER, first INTEGER, rows INTEGER, columns INTEGER, image BLOB NOT NULL,
+            PRIMARY KEY (document, number)
+        ) WITHOUT ROWID;
         CREATE TABLE vocabulary (token INTEGER PRIMARY KEY, text TEXT NOT NULL);
         CREATE VIRTUAL TABLE examples USING fts5 (fires, contexts, tokenize = "unicode61 remove_diacritics 2");
         """
     )
     return database
+
+
+def _write_document(database: sqlite3.Connection, document: Tokenized, model: Model) -> None:
+    """Keep a document, where its tokens stand in it, and its pictures as the model sees them."""
+    packed = zlib.compress(np.asarray(document.spans, dtype="<i4").tobytes(), 1)
+    database.execute("INSERT INTO documents VALUES (?, ?, ?)", (document.number, document.document.text, packed))
+    for number, (first, picture) in enumerate(document.pictures):
+        row = (document.number, number, first, *picture.grid, model.need_pictures().encode(picture))
+        database.execute("INSERT INTO pictures VALUES (?, ?, ?, ?, ?, ?)", row)
 
 
 def _close_database(database: sqlite3.Connection, path: Path) -> None:

@@ -3,7 +3,7 @@
 manifest.json         what it is; see docs/formats.md
 postings.safetensors  offsets [feature + 1]; document, position, value [posting], strongest first
 features.safetensors  density, maximum, mean [feature]; top and bottom logits, where the model has a head
-index.sqlite          documents with the spans of their tokens, and the text search over features
+index.sqlite          documents with the spans of their tokens, their pictures, and the text search over features
 """
 
 import re
@@ -30,6 +30,25 @@ _WORD = re.compile(r"\w+", re.UNICODE)
 
 
 @dataclass(frozen=True)
+class ExamplePicture:
+    """A picture in an example, with the feature's activation on each of its patches."""
+
+    number: int
+    """which picture of the document"""
+    piece: int
+    """which piece of the example it is"""
+    rows: int
+    columns: int
+    values: tuple[float, ...]
+    """activations of the patches, row by row"""
+
+    def strongest(self, n: int = 3) -> list[tuple[int, int, float]]:
+        """(row, column, activation) of the patches on which the feature fires most, counted from zero."""
+        places = sorted(range(len(self.values)), key=lambda place: -self.values[place])[:n]
+        return [(*divmod(place, self.columns), self.values[place]) for place in places if self.values[place] > 0]
+
+
+@dataclass(frozen=True)
 class Example:
     """A stretch of a document around a token on which a feature fires."""
 
@@ -39,9 +58,11 @@ class Example:
     value: float
     """activation there"""
     pieces: tuple[tuple[str, float], ...]
-    """(text, activation) of each token shown, in order; their texts joined are the document's own"""
+    """(text, activation) of each token shown, in order; their texts joined are the document's own. A picture is
+    one piece, its mark, with the largest activation on its patches."""
     peak: int
-    """which piece is the strongest token"""
+    """which piece is the strongest token, or holds the strongest patch"""
+    pictures: tuple[ExamplePicture, ...] = ()
 
     @property
     def text(self) -> str:
@@ -94,6 +115,11 @@ class Feature:
                     "value": example.value,
                     "peak": example.peak,
                     "pieces": [list(piece) for piece in example.pieces],
+                    "pictures": [
+                        {"number": p.number, "piece": p.piece, "rows": p.rows, "columns": p.columns}
+                        | {"values": list(p.values)}
+                        for p in example.pictures
+                    ],
                 }
                 for example in self.examples(n_examples)
             ],
@@ -195,14 +221,43 @@ class Index:
     def _example(self, document: int, peak: int, positions: np.ndarray, values: np.ndarray) -> Example:
         text, spans = self.document(document)
         activation = dict(zip(positions.tolist(), values.tolist(), strict=True))
+        held = self._pictures(document)
         first, last = max(0, peak - CONTEXT_TOKENS), min(len(spans), peak + CONTEXT_TOKENS + 1)
-        pieces = []
+        for start, rows, columns in held:  # pictures are shown whole, with as much text around them
+            after = start + rows * columns
+            if start <= peak < after:
+                first, last = max(0, start - CONTEXT_TOKENS), min(len(spans), after + CONTEXT_TOKENS)
+        pieces, pictures, shown_as = [], [], 0
         end = int(spans[first][0])
-        for position in range(first, last):
+        position = first
+        while position < last:
+            if position <= peak:
+                shown_as = len(pieces)
+            n_tokens = 1
+            for number, (start, rows, columns) in enumerate(held):
+                if start <= position < start + rows * columns:
+                    n_tokens = start + rows * columns - position
+                    patches = tuple(float(activation.get(start + patch, 0.0)) for patch in range(rows * columns))
+                    pictures.append(ExamplePicture(number, len(pieces), rows, columns, patches))
             # Tokens that share a letter (bytes of one) share its span: the letter goes to the first.
             start, end = end, max(end, int(spans[position][1]))
-            pieces.append((text[start:end], float(activation.get(position, 0.0))))
-        return Example(document, peak, float(activation[peak]), tuple(pieces), peak - first)
+            value = max(float(activation.get(position + token, 0.0)) for token in range(n_tokens))
+            pieces.append((text[start:end], value))
+            position += n_tokens
+        return Example(document, peak, float(activation[peak]), tuple(pieces), shown_as, tuple(pictures))
+
+    def picture(self, document: int, number: int) -> bytes:
+        """A picture of a document as the model saw it, as a WebP file; raises FeatureError where there is none."""
+        query = "SELECT image FROM pictures WHERE document = ? AND number = ?"
+        row = self._database.execute(query, (document, number)).fetchone()
+        if row is None:
+            raise FeatureError(f"document {document} of the index has no picture {number}")
+        return row[0]
+
+    def _pictures(self, document: int) -> list[tuple[int, int, int]]:
+        """(position of the first patch, rows, columns) of a document's pictures."""
+        query = "SELECT first, rows, columns FROM pictures WHERE document = ? ORDER BY number"
+        return self._database.execute(query, (document,)).fetchall()
 
     @cached_property
     def _database(self) -> sqlite3.Connection:

@@ -1,11 +1,19 @@
 """Where the sites of each family of models lie: a module path, and whether its input or its output is meant.
 
-Paths are relative to the trunk (the model without its head) or, for the sites of a layer, to the layer. To
-add a family, write one more `Family` and test it with `tests/models/test_sites.py`.
+Paths of a layer's sites start at the layer, those of the trunk at the trunk: the language model without its
+head. A site is placed where the block itself has the value, so that reading computes nothing:
+
+- `attention` and `mlp` are what is *added* to the stream, after the norms that gemma and olmo2 put there.
+- `residual_mid` is a norm's input in most families. The block keeps that very tensor for its skip connection,
+  so an edit writes into it (`in_place`), and what is put back unchanged is bit-exact.
+- A family whose blocks add attention and MLP at once has no stream between the two.
+
+To add a family, put one more `Family` into `FAMILIES`; `docs/models.md` has an example that runs.
 """
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 Side = Literal["input", "output"]
 
@@ -20,7 +28,9 @@ class Place:
     split_heads: bool = False
     """the last axis is (heads, width of a head)"""
     in_place: bool = False
-    """the stream at an input of a norm is also kept for the skip connection, so an edit writes into it"""
+    """what passes is the stream itself, kept for the skip connection, so an edit writes into it"""
+    rows: bool = False
+    """the block lays batch and positions out as one axis there"""
 
 
 @dataclass(frozen=True)
@@ -29,58 +39,167 @@ class Family:
 
     layers: str
     """path of the list of layers, from the trunk"""
-    trunk: dict[str, Place]
-    """sites that occur once: embedding, final"""
     layer: dict[str, Place]
-    """sites of each layer"""
+    """sites of each layer, by the names in `LAYER_SITES`"""
+    final: str | None
+    """path of the last norm, from the trunk; None where there is none"""
     absent: dict[str, str] = field(default_factory=dict)
     """sites that the family does not have, and why"""
+    before_head: str | None = None
+    """path, from the trunk, of a projection between the last norm and the head"""
 
 
-LAYER_SITES = ("residual", "residual_mid", "attention", "mlp", "mlp_in", "heads", "neurons")
-MODEL_SITES = ("embedding", "final", "logits")
+LAYER_SITES = ("heads", "attention", "residual_mid", "mlp_in", "neurons", "mlp", "residual")
+"""in the order of the forward pass"""
 
-FAMILIES: dict[str, Family] = {
-    "gpt2": Family(
-        layers="h",
-        trunk={"embedding": Place("drop", "output"), "final": Place("ln_f", "output")},
-        layer={
-            "residual": Place("", "output"),
-            "residual_mid": Place("ln_2", "input", in_place=True),
-            "attention": Place("attn", "output"),
-            "mlp": Place("mlp", "output"),
-            "mlp_in": Place("mlp", "input"),
-            "heads": Place("attn.c_proj", "input", split_heads=True),
-            "neurons": Place("mlp.c_proj", "input"),
-        },
-    ),
-    "llama": Family(
+_NO_FINAL = "{} normalises inside every layer and has no last norm; the last layers.N.residual is what its head reads"
+
+_GPT2 = Family(
+    layers="h",
+    final="ln_f",
+    layer={
+        "heads": Place("attn.c_proj", "input", split_heads=True),
+        "attention": Place("attn", "output"),
+        "residual_mid": Place("ln_2", "input", in_place=True),
+        "mlp_in": Place("mlp", "input"),
+        "neurons": Place("mlp.c_proj", "input"),
+        "mlp": Place("mlp", "output"),
+        "residual": Place("", "output"),
+    },
+)
+_GPT_NEO = replace(_GPT2, layer=_GPT2.layer | {"heads": Place("attn.attention.out_proj", "input", split_heads=True)})
+_LLAMA = Family(
+    layers="layers",
+    final="norm",
+    layer={
+        "heads": Place("self_attn.o_proj", "input", split_heads=True),
+        "attention": Place("self_attn", "output"),
+        "residual_mid": Place("post_attention_layernorm", "input", in_place=True),
+        "mlp_in": Place("mlp", "input"),
+        "neurons": Place("mlp.down_proj", "input"),
+        "mlp": Place("mlp", "output"),
+        "residual": Place("", "output"),
+    },
+)
+_MIXTRAL = replace(
+    _LLAMA,
+    layer={name: place for name, place in _LLAMA.layer.items() if name != "neurons"},
+    absent={
+        "neurons": "mixtral sends each token through two experts of many, so an MLP has no one list of neurons; "
+        "layers.N.mlp is what the experts add together"
+    },
+)
+_GEMMA = replace(
+    _LLAMA,
+    layer=_LLAMA.layer
+    | {
+        "attention": Place("post_attention_layernorm", "output"),
+        "residual_mid": Place("pre_feedforward_layernorm", "input", in_place=True),
+        "mlp": Place("post_feedforward_layernorm", "output"),
+    },
+)
+_OLMO2 = replace(
+    _LLAMA,
+    layer=_LLAMA.layer
+    | {
+        "attention": Place("post_attention_layernorm", "output"),
+        "residual_mid": Place("mlp", "input", in_place=True),
+        "mlp": Place("post_feedforward_layernorm", "output"),
+    },
+)
+_BERT = Family(
+    layers="encoder.layer",
+    final=None,
+    layer={
+        "heads": Place("attention.output.dense", "input", split_heads=True),
+        "attention": Place("attention.output.dense", "output"),
+        "residual_mid": Place("attention.output", "output"),
+        "mlp_in": Place("intermediate", "input"),
+        "neurons": Place("output.dense", "input"),
+        "mlp": Place("output.dense", "output"),
+        "residual": Place("", "output"),
+    },
+    absent={"final": _NO_FINAL.format("bert")},
+)
+
+
+def _gpt_neox(config: Any) -> Family:
+    """Pythia and GPT-NeoX: attention and MLP side by side, or one after the other where the config says so."""
+    family = Family(
         layers="layers",
-        trunk={"embedding": Place("embed_tokens", "output"), "final": Place("norm", "output")},
+        final="final_layer_norm",
         layer={
-            "residual": Place("", "output"),
+            "heads": Place("attention.dense", "input", split_heads=True),
+            "attention": Place("attention", "output"),
             "residual_mid": Place("post_attention_layernorm", "input", in_place=True),
-            "attention": Place("self_attn", "output"),
-            "mlp": Place("mlp", "output"),
             "mlp_in": Place("mlp", "input"),
-            "heads": Place("self_attn.o_proj", "input", split_heads=True),
-            "neurons": Place("mlp.down_proj", "input"),
-        },
-    ),
-    "bert": Family(
-        layers="encoder.layer",
-        trunk={"embedding": Place("embeddings", "output")},
-        layer={
+            "neurons": Place("mlp.dense_4h_to_h", "input"),
+            "mlp": Place("mlp", "output"),
             "residual": Place("", "output"),
-            "residual_mid": Place("attention.output", "output"),
-            "attention": Place("attention.output.dense", "output"),
-            "mlp": Place("output.dense", "output"),
-            "mlp_in": Place("intermediate", "input"),
-            "heads": Place("attention.output.dense", "input", split_heads=True),
-            "neurons": Place("output.dense", "input"),
         },
+    )
+    if not config.use_parallel_residual:
+        return family
+    return replace(
+        family,
+        layer={name: place for name, place in family.layer.items() if name != "residual_mid"},
         absent={
-            "final": "bert normalises inside every layer and has no last norm; the last layers.N.residual is what its head reads",
+            "residual_mid": "gpt_neox adds attention and MLP to the stream at once, so there is no stream between them; "
+            "layers.N.attention and layers.N.mlp are what each adds"
         },
-    ),
+    )
+
+
+def _opt(config: Any) -> Family:
+    """OPT: norms before attention and MLP, or, in the 350m model, after."""
+    family = Family(
+        layers="decoder.layers",
+        final="decoder.final_layer_norm",
+        layer={
+            "heads": Place("self_attn.out_proj", "input", split_heads=True),
+            "attention": Place("self_attn", "output"),
+            "residual_mid": Place("final_layer_norm", "input", in_place=True, rows=True),
+            "mlp_in": Place("fc1", "input", rows=True),
+            "neurons": Place("fc2", "input", rows=True),
+            "mlp": Place("fc2", "output", rows=True),
+            "residual": Place("", "output"),
+        },
+    )
+    if config.word_embed_proj_dim != config.hidden_size:
+        family = replace(family, before_head="decoder.project_out")
+    if config.do_layer_norm_before:
+        return family
+    return replace(
+        family,
+        final=None,
+        layer=family.layer | {"residual_mid": Place("self_attn_layer_norm", "output")},
+        absent={"final": _NO_FINAL.format("this opt")},
+    )
+
+
+FAMILIES: dict[str, Family | Callable[[Any], Family]] = {
+    "bert": _BERT,
+    "gemma2": _GEMMA,
+    "gemma3_text": _GEMMA,
+    "gpt2": _GPT2,
+    "gpt_neo": _GPT_NEO,
+    "gpt_neox": _gpt_neox,
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    "mixtral": _MIXTRAL,
+    "olmo2": _OLMO2,
+    "opt": _opt,
+    "phi3": _LLAMA,
+    "qwen2": _LLAMA,
+    "qwen3": _LLAMA,
 }
+"""by `model_type` of the language model's config; a function where the places depend on the config"""
+
+LANGUAGE_MODELS = {"llava": "language_model", "gemma3": "language_model"}
+"""models that hold a language model beside a vision tower: its path; its own `model_type` gives the family"""
+
+
+def family_of(config: Any) -> Family | None:
+    """The family of a model, from its config; None where it is not known."""
+    family = FAMILIES.get(config.get_text_config().model_type)
+    return family(config.get_text_config()) if callable(family) else family

@@ -11,51 +11,90 @@ from urllib.parse import urlsplit
 
 import torch
 import transformers
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from sonde.devices import choose_device, choose_dtype
 from sonde.errors import ModelError, ModelNotFoundError
 from sonde.manifests import file_checksum
 from sonde.models.model import Model
+from sonde.models.pictures import PictureReader
 
 BUILT_IN = {"world": "world/model"}
 """names of models in the package, and their folders in it"""
 HUB_TIMEOUT_S = 5.0
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "tokenizer.model",
+)
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
 
-def load_model(name: str | Path, *, device: str = "auto", dtype: str = "auto", revision: str | None = None) -> Model:
-    """Load a causal language model or an encoder as transformers publishes it. Remote code stays off.
+def load_model(
+    name: str | Path,
+    *,
+    device: str | dict[str, str | int] = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    attention: str | None = None,
+) -> Model:
+    """Load a causal language model, a vision-language model or an encoder as transformers publishes it.
+
+    Remote code stays off. Weights that were published quantised are loaded as they are, as far as transformers
+    and the package that quantised them can. For a gated model, log in with `hf auth login` or set HF_TOKEN;
+    sonde neither takes nor writes the token.
 
     Args:
         name: a model folder, a hub name such as "gpt2", or "world", the model in the package.
-        device: auto, cpu, cuda, cuda:N or mps.
+        device: auto, cpu, cuda, cuda:N, mps; or "spread", over all devices as transformers' device_map="auto"
+            has it, or such a map itself. Spreading needs `accelerate`.
         dtype: auto (float32 on a CPU, as stored elsewhere), float32, bfloat16 or float16.
         revision: a hub branch, tag or commit.
+        attention: transformers' attn_implementation, such as eager or sdpa; its own choice by default.
 
     Raises:
         ModelNotFoundError: not a model folder, and nothing that the hub has or that answers.
         ModelError: transformers cannot load it.
     """
-    target = choose_device(device)
+    spread = None if isinstance(device, str) and device != "spread" else "auto" if device == "spread" else device
+    target = None if spread else choose_device(str(device))
     source, local = _locate(str(name), revision)
     keywords: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False, "revision": revision}
     config = _attempt(name, transformers.AutoConfig.from_pretrained, source, **keywords)
-    loader = _loader(config)
-    network = _attempt(name, loader.from_pretrained, source, dtype=choose_dtype(dtype, target), **keywords)
-    tokenizer = None
-    if _has_tokenizer(source, local):
+    placing = {"dtype": choose_dtype(dtype, target or choose_device()), "attn_implementation": attention}
+    network = _attempt(name, _loader(config).from_pretrained, source, device_map=spread, **placing, **keywords)
+    if target is not None and not getattr(network, "is_quantized", False):  # those are placed as they are loaded
+        network = network.to(target)
+    tokenizer = reader = None
+    if _has_any(source, local, TOKENIZER_FILES):
         tokenizer = _attempt(name, transformers.AutoTokenizer.from_pretrained, source, **keywords)
-    return wrap_model(network.to(target), tokenizer, str(name), _identity(source, config))
+    if config.get_text_config() is not config and _has_any(source, local, PROCESSOR_FILES):
+        processor = _attempt(name, transformers.AutoProcessor.from_pretrained, source, backend="pil", **keywords)
+        if hasattr(processor, "image_token_id"):
+            reader = PictureReader(processor, str(name))
+    return wrap_model(network, tokenizer, str(name), _identity(source, config), reader)
 
 
-def wrap_model(network: torch.nn.Module, tokenizer: Any = None, name: str = "(in memory)", identity: str = "") -> Model:
+def wrap_model(
+    network: torch.nn.Module,
+    tokenizer: Any = None,
+    name: str = "(in memory)",
+    identity: str = "",
+    pictures: PictureReader | None = None,
+) -> Model:
     """Make a Model of a transformers model that is already in memory."""
     network.eval()
     network.requires_grad_(False)
-    return Model(network, tokenizer, name, identity)
+    return Model(network, tokenizer, name, identity, pictures)
 
 
 def _loader(config: Any) -> Any:
     """The auto class for what was published: with its head, where it has one."""
+    if config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        return transformers.AutoModelForImageTextToText
     architecture = (getattr(config, "architectures", None) or [""])[0]
     if architecture.endswith(("ForCausalLM", "LMHeadModel")):
         return transformers.AutoModelForCausalLM
@@ -123,24 +162,17 @@ def _attempt(name: str | Path, load: Any, source: str, **keywords: Any) -> Any:
         raise
 
 
-def _has_tokenizer(source: str, local: bool) -> bool:
+def _has_any(source: str, local: bool, names: tuple[str, ...]) -> bool:
+    """Whether a model folder, or a model on the hub, has one of these files."""
     folder = Path(source)
     if folder.is_dir():
-        names = (
-            "tokenizer.json",
-            "tokenizer_config.json",
-            "vocab.txt",
-            "vocab.json",
-            "spiece.model",
-            "tokenizer.model",
-        )
         return any((folder / name).exists() for name in names)
     from huggingface_hub import file_exists, try_to_load_from_cache
 
-    if isinstance(try_to_load_from_cache(source, "tokenizer_config.json"), str):
+    if any(isinstance(try_to_load_from_cache(source, name), str) for name in names):
         return True
     with contextlib.suppress(Exception):
-        return not local and file_exists(source, "tokenizer_config.json")
+        return not local and any(file_exists(source, name) for name in names)
     return False
 
 

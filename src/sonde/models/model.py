@@ -4,24 +4,32 @@ Everything is done with plain forward hooks that live as long as the call or the
 """
 
 import contextlib
+import inspect
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from sonde.errors import ModelLacksError, SiteError
-from sonde.models.sites import Site, find_site, site_names
+from sonde.errors import EditError, ModelLacksError, SiteError, TextError
+from sonde.models.families import family_of
+from sonde.models.hooks import attach, attached
+from sonde.models.pictures import Picture, PictureReader, stack
+from sonde.models.sites import Site, find_site, has_head, site_names, trunk_of
 
 Where = Literal["all", "prompt", "answer"]
+Side = Literal["left", "right"]
 
 
 class Edit(Protocol):
     """Anything that changes what passes a site: it is called with x and returns what x becomes.
 
-    An optional attribute `where` ("all", "prompt" or "answer") limits it to some tokens.
+    Two optional attributes limit it: `where` ("all", "prompt" or "answer") to some tokens, and `rows`
+    (numbers, from zero) to some rows of the batch, for which all beams and samples of a row count as that row.
     """
 
     @property
@@ -36,19 +44,24 @@ class _Stop(BaseException):
 
 @dataclass
 class _Generation:
-    """Where a running generation stands, so that edits can tell prompt from answer."""
+    """Where a running generation stands, so that edits can tell prompt from answer and row from row."""
 
+    n_rows: int
     prompt_length: int
-    offset: int = 0
-    """position of the first token of the current forward pass"""
+    end: int = 0
+    """position after the last token of the current forward pass"""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A batch of token ids [batch, position], padded on one side, and where they are real."""
+    """A batch of token ids [batch, position], and where they are real."""
 
     ids: Tensor
     mask: Tensor
+    pixels: Tensor | None = None
+    """the pictures [picture, channel, height, width], in the order in which they stand in the batch"""
+    segments: Tensor | None = None
+    """of packed rows [batch, position]: which text a token is of, from 1; 0 at padding"""
 
 
 @dataclass
@@ -61,25 +74,29 @@ class Model:
     """folder or hub name that it was loaded from"""
     identity: str = ""
     """content id of the model folder, or the hub revision; "" if unknown"""
+    pictures: PictureReader | None = None
+    """how it reads pictures; None where it reads text alone"""
     _edits: dict[str, list[Edit]] = field(default_factory=dict, repr=False)
     _edit_hooks: dict[str, list[RemovableHandle]] = field(default_factory=dict, repr=False)
     _generation: _Generation | None = field(default=None, repr=False)
 
     @property
     def device(self) -> torch.device:
-        return next(self.network.parameters()).device
+        """Where inputs go: the device of the first weights, also where a model lies on several."""
+        placed = (weight.device for weight in self.network.parameters() if weight.device.type != "meta")
+        return next(placed, torch.device("cpu"))
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.network.parameters()).dtype
+        """The number format of what passes through the model, also where its weights are quantised."""
+        return next(weight.dtype for weight in self.network.parameters() if weight.is_floating_point())
 
     @property
     def context_length(self) -> int:
         """The longest input that the model was made for, in tokens."""
-        config = self.network.config.get_text_config()  # type: ignore[union-attr, operator]
         for name in ("max_position_embeddings", "n_positions", "n_ctx"):
-            if isinstance(getattr(config, name, None), int):
-                return getattr(config, name)
+            if isinstance(getattr(self._text_config, name, None), int):
+                return getattr(self._text_config, name)
         return 2048
 
     @property
@@ -89,17 +106,21 @@ class Model:
 
     @property
     def has_head(self) -> bool:
-        return self.network.get_output_embeddings() is not None  # type: ignore[operator]
+        return has_head(self.network)
+
+    @property
+    def _text_config(self) -> Any:
+        return self.network.config.get_text_config()  # type: ignore[union-attr, operator]
 
     def sites(self) -> list[str]:
-        """All named sites, in the order of the forward pass."""
+        """All named sites, in the order of the forward pass; none where the model's family is not known."""
         return site_names(self.network)
 
     def site(self, name: str) -> Site:
         """Find a site; raises SiteError with the nearest name."""
         return find_site(self.network, name)
 
-    # ---------------------------------------------------------------- text
+    # ---------------------------------------------------------------- text and pictures
 
     def need_tokenizer(self) -> Any:
         if self.tokenizer is None:
@@ -108,31 +129,91 @@ class Model:
             )
         return self.tokenizer
 
+    def need_pictures(self) -> PictureReader:
+        if self.pictures is None:
+            sees = self._text_config is not self.network.config
+            raise ModelLacksError(
+                f"{self.name} has no processor, which pictures need; add its processor_config.json to the folder"
+                if sees
+                else f"{self.name} reads no pictures: it is a {self.network.config.model_type} model, of text alone"  # type: ignore[union-attr]
+            )
+        return self.pictures
+
     def need_head(self, purpose: str) -> None:
         """Raise ModelLacksError unless the model predicts next tokens."""
         if not (self.is_causal and self.has_head):
             raise ModelLacksError(f"{self.name} has no causal language-model head, which {purpose} needs")
 
-    def tokenize(self, texts: str | Sequence[str], side: Literal["left", "right"] = "right") -> Tokens:
-        """Turn texts into a padded batch on the model's device, special tokens included."""
-        tokenizer = self.need_tokenizer()
-        rows = tokenizer([texts] if isinstance(texts, str) else list(texts))["input_ids"]
-        return self.pad(rows, side)
+    def tokenize(
+        self,
+        texts: str | Sequence[str],
+        side: Side = "right",
+        images: Sequence[Any] | None = None,
+        special: bool = True,
+    ) -> Tokens:
+        """Turn texts into a padded batch on the model's device.
 
-    def pad(self, rows: Sequence[Sequence[int]], side: Literal["left", "right"] = "right") -> Tokens:
-        """Pad rows of token ids into one batch on the model's device."""
+        Args:
+            side: where padding goes; left for generating.
+            images: of one text, its pictures (paths or PIL images), one for each mark in it; of several
+                texts, a list for each.
+            special: add the special tokens that the tokenizer puts around a text.
+
+        Raises:
+            PictureError: a picture that cannot be read, or not one for each mark.
+            ModelLacksError: no tokenizer, or pictures for a model that reads none.
+        """
+        tokenizer = self.need_tokenizer()
+        texts, images = ([texts], [images or ()]) if isinstance(texts, str) else (list(texts), images)
+        sets = [[self.need_pictures().read(image) for image in row] for row in images or [()] * len(texts)]
+        if self.pictures is not None:
+            pairs = zip(texts, sets, strict=True)
+            texts = [self.pictures.expand(text, own, f"text {n}").text for n, (text, own) in enumerate(pairs)]
+        ids = tokenizer(texts, add_special_tokens=special)["input_ids"]
+        return self.pad(ids, side, [picture for row in sets for picture in row])
+
+    def pad(self, rows: Sequence[Sequence[int]], side: Side = "right", pictures: Sequence[Picture] = ()) -> Tokens:
+        """Pad rows of token ids into one batch on the model's device; pictures in the order of their patches."""
         width = max(1, max(len(row) for row in rows))
-        pad = getattr(self.tokenizer, "pad_token_id", None) or 0
-        ids = torch.full((len(rows), width), pad)
+        ids = torch.full((len(rows), width), self._padding)
         mask = torch.zeros((len(rows), width), dtype=torch.long)
         for number, row in enumerate(rows):
             where = slice(width - len(row), width) if side == "left" else slice(0, len(row))
             ids[number, where] = torch.tensor(row, dtype=torch.long)
             mask[number, where] = 1
-        return Tokens(ids.to(self.device), mask.to(self.device))
+        return Tokens(ids.to(self.device), mask.to(self.device), stack(pictures, self.dtype, self.device))
 
-    def chat_ids(self, messages: Sequence[dict[str, str]]) -> list[int]:
-        """Token ids of a conversation up to where the assistant answers, by the model's chat template.
+    def pack(self, rows: Sequence[Sequence[int]], length: int | None = None) -> Tokens:
+        """Lay several texts side by side in rows of `length` tokens, in their order, each blind to the others.
+
+        Each text is read as if it were alone: it begins at position 0 and attends to itself. Text i is where
+        `segments == i + 1`.
+
+        Raises:
+            TextError: a text that is longer than a row, or than the model's sliding window.
+        """
+        length = length or self.context_length
+        longest = max(len(row) for row in rows)
+        window = getattr(self._text_config, "sliding_window", None) or longest
+        if longest > min(length, window):
+            what = f"rows have {length:,}" if longest > length else f"the model's sliding window holds {window:,}"
+            raise TextError(f"a text of {longest:,} tokens cannot be packed: {what}; cut it first")
+        packed: list[list[int]] = [[]]
+        numbers: list[list[int]] = [[]]
+        for number, row in enumerate(rows, start=1):
+            if len(packed[-1]) + len(row) > length:
+                packed.append([])
+                numbers.append([])
+            packed[-1] += row
+            numbers[-1] += [number] * len(row)
+        tokens = self.pad(packed)
+        segments = [own + [0] * (tokens.ids.shape[1] - len(own)) for own in numbers]
+        return Tokens(tokens.ids, tokens.mask, segments=torch.tensor(segments, device=self.device))
+
+    def chat(self, messages: Sequence[dict[str, Any]]) -> Tokens:
+        """A conversation up to where the assistant answers, by the model's chat template, as a batch of one.
+
+        A message has a role, a content, and may have `images`, one for each mark in its content.
 
         Raises ModelLacksError where the model has no template.
         """
@@ -141,8 +222,17 @@ class Model:
             raise ModelLacksError(
                 f"{self.name} has no chat template, so it cannot hold a conversation; generate from plain text instead"
             )
-        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-        return tokenizer(text, add_special_tokens=False)["input_ids"]
+        mark = self.pictures.mark if self.pictures else None
+        plain = [{"role": message["role"], "content": message["content"]} for message in messages]
+        if mark and _IN_PARTS.search(str(tokenizer.chat_template)):
+            plain = [message | {"content": _in_parts(message["content"], mark)} for message in plain]
+        text = tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True)
+        images = [image for message in messages for image in message.get("images", ())]
+        return self.tokenize(text, "left", images or None, special=False)
+
+    @property
+    def _padding(self) -> int:
+        return getattr(self.tokenizer, "pad_token_id", None) or 0
 
     # ---------------------------------------------------------------- reading
 
@@ -151,27 +241,29 @@ class Model:
         """Read sites in one forward pass that stops after the last one needed.
 
         Args:
-            tokens: a text, several texts, or a padded batch.
+            tokens: a text, several texts, or a batch, which may have pictures.
             sites: one or more names.
 
         Returns:
-            site -> [batch, position, width] ([batch, position, head, width] for heads), after any edits of
-            an enclosing `edited` block.
+            site -> [batch, position, width] ([batch, position, head, width of a head] for heads), after any edits of
+            an enclosing `edited` block. A module named by path gives what it gives.
 
-        Raises SiteError where a site does not exist or was not reached.
+        Raises:
+            SiteError: a site that does not exist or was not reached.
+            TextError: a batch that is longer than the model's context.
         """
         batch = tokens if isinstance(tokens, Tokens) else self.tokenize(tokens)
         found = [self.site(name) for name in ([sites] if isinstance(sites, str) else dict.fromkeys(sites))]
         values: dict[str, Tensor] = {}
 
-        def keep(site: Site, x: Tensor) -> None:
-            values[site.name] = _split(x, site)
+        def keep(name: str, x: Tensor) -> None:
+            values[name] = x
             if len(values) == len(found):
                 raise _Stop
 
         with contextlib.ExitStack() as stack:
             for site in found:
-                stack.enter_context(_reading(site, keep))
+                stack.enter_context(attached(site, partial(keep, site.name)))
             with contextlib.suppress(_Stop):
                 # The head costs a third of a small model; a module named by path may lie in it.
                 self.forward(batch, head=any(site.name.startswith(("logits", "module:")) for site in found))
@@ -188,10 +280,40 @@ class Model:
         return self.forward(tokens if isinstance(tokens, Tokens) else self.tokenize(tokens)).logits
 
     def forward(self, batch: Tokens, head: bool = True) -> Any:
-        """Run the network, or with `head=False` the trunk alone, over a padded batch."""
+        """Run the network, or with `head=False` the trunk alone, over a batch."""
+        if batch.ids.shape[1] > self.context_length:
+            raise TextError(
+                f"a batch of {batch.ids.shape[1]:,} tokens is longer than the context of {self.name}, which holds "
+                f"{self.context_length:,}; cut it"
+            )
         network = self.network if head else self.network.base_model
-        keywords: dict[str, Any] = {"use_cache": False} if self.is_causal else {}
-        return network(input_ids=batch.ids, attention_mask=batch.mask, **keywords)  # type: ignore[operator]
+        keywords: dict[str, Any] = {"input_ids": batch.ids, "attention_mask": batch.mask}
+        if batch.pixels is not None:
+            keywords["pixel_values"] = batch.pixels
+        if batch.segments is not None:
+            keywords |= self._packed(batch.segments)
+        elif self._takes_positions and not bool(batch.mask[:, 0].all()):
+            # Padded on the left: positions count from each row's first real token.
+            keywords["position_ids"] = (batch.mask.cumsum(dim=1) - 1).clamp_min(0)
+        if self.is_causal:
+            keywords["use_cache"] = False
+        return network(**keywords)  # type: ignore[operator]
+
+    @cached_property
+    def _takes_positions(self) -> bool:
+        parameters = inspect.signature(self.network.forward).parameters
+        return "position_ids" in parameters
+
+    def _packed(self, segments: Tensor) -> dict[str, Tensor]:
+        """Positions that start anew in each text, and the mask that keeps texts apart (and padding to itself)."""
+        allowed = segments[:, :, None] == segments[:, None, :]
+        if self.is_causal:
+            allowed = allowed.tril()
+        mask = torch.zeros(allowed.shape, dtype=self.dtype, device=segments.device)
+        mask.masked_fill_(~allowed, torch.finfo(self.dtype).min)
+        # How many of the tokens before are of the same text.
+        positions = (segments[:, :, None] == segments[:, None, :]).tril(-1).sum(dim=2)
+        return {"attention_mask": mask[:, None], "position_ids": positions}
 
     @torch.no_grad()
     def unembed(self, direction: Tensor) -> Tensor:
@@ -200,10 +322,12 @@ class Model:
         The direct path is the last norm, linearised at the direction itself, and the head without its bias.
         """
         self.need_head("the direct path to the logits")
-        with contextlib.suppress(SiteError):
-            direction = self.site("final").module(direction) - self.site("final").module(torch.zeros_like(direction))
-        head = self.network.get_output_embeddings()  # type: ignore[operator]
-        return direction @ head.weight.T  # type: ignore[union-attr]
+        family = family_of(self.network.config)
+        steps = [family.final, family.before_head] if family else []
+        path = [trunk_of(self.network).get_submodule(step) for step in steps if step]
+        for module in [*path, self.network.get_output_embeddings()]:  # type: ignore[operator]
+            direction = module(direction) - module(direction.new_zeros(direction.shape[-1]))
+        return direction
 
     # ---------------------------------------------------------------- editing
 
@@ -220,7 +344,7 @@ class Model:
                 site = self.site(edit.site)
                 if site.name not in self._edit_hooks:
                     self._edits[site.name] = []
-                    self._edit_hooks[site.name] = self._install(site)
+                    self._edit_hooks[site.name] = attach(site, partial(self._apply, self._edits[site.name]))
                 self._edits[site.name].append(edit)
                 placed.append((site.name, edit))
             yield self
@@ -233,48 +357,40 @@ class Model:
                         handle.remove()
                     del self._edits[name]
 
-    def _install(self, site: Site) -> list[RemovableHandle]:
-        edits = self._edits[site.name]
-
-        def change(x: Tensor) -> Tensor:
-            shaped = _split(x, site)
-            changed = self._apply(edits, shaped)
-            return x if changed is shaped else changed.reshape(x.shape)
-
-        if site.side == "output":
-            return [site.module.register_forward_hook(lambda _, __, output: _with_first(output, change))]
-
-        def before(_: nn.Module, arguments: tuple, keywords: dict) -> tuple[tuple, dict]:
-            x, put_back = _input(arguments, keywords)
-            changed = change(x)
-            if site.in_place and changed is not x:
-                # The block keeps this very tensor for its skip connection: write where it is kept.
-                return put_back(x.copy_(changed))
-            return put_back(changed)
-
-        return [site.module.register_forward_pre_hook(before, with_kwargs=True)]
-
     def _apply(self, edits: list[Edit], x: Tensor) -> Tensor:
         """Sum of the changes that each edit makes to the same x, each on its own tokens."""
         result = x
         for edit in edits:
-            changed = edit(x)
-            mask = self._mask(getattr(edit, "where", "all"), x)
+            changed = edit(x).to(x.dtype)
+            if changed.shape != x.shape:
+                raise EditError(
+                    f"an edit of {edit.site} gave back {list(changed.shape)} for {list(x.shape)}; an edit keeps the shape"
+                )
+            mask = self._mask(edit, x)
             if mask is not None:
                 changed = torch.where(mask, changed, x)
             # The first edit's result is taken as it is, so that putting back what was read is bit-exact.
             result = changed if result is x else result + (changed - x)
         return result
 
-    def _mask(self, where: Where, x: Tensor) -> Tensor | None:
-        """Which positions an edit acts on; outside of generation everything is prompt."""
-        if where == "all":
-            return None
-        positions = torch.arange(x.shape[1], device=x.device)
+    def _mask(self, edit: Edit, x: Tensor) -> Tensor | None:
+        """Where an edit acts [batch or 1, position or 1, 1, ...], None for everywhere."""
+        where: Where = getattr(edit, "where", "all")
+        rows: Sequence[int] | None = getattr(edit, "rows", None)
         state = self._generation
-        answer = positions + state.offset >= state.prompt_length if state else positions < 0
-        mask = answer if where == "answer" else ~answer
-        return mask.view(1, -1, *(1,) * (x.ndim - 2))
+        mask = None
+        if where != "all":
+            # Counted from the end, as logits are made for the last tokens alone. Outside of generation all is prompt.
+            from_end = torch.arange(x.shape[1], 0, -1, device=x.device)
+            answer = state.end - from_end >= state.prompt_length if state else from_end < 0
+            mask = (answer if where == "answer" else ~answer)[None, :]
+        if rows is not None:
+            # Beams and samples of one row lie side by side.
+            copies = x.shape[0] // state.n_rows if state else 1
+            own = torch.arange(x.shape[0], device=x.device) // copies
+            chosen = torch.isin(own, torch.tensor(rows, device=x.device, dtype=own.dtype))[:, None]
+            mask = chosen if mask is None else mask & chosen
+        return None if mask is None else mask.view(*mask.shape, *(1,) * (x.ndim - 2))
 
     # ---------------------------------------------------------------- generating
 
@@ -296,8 +412,18 @@ class Model:
         Raises ModelLacksError where the model cannot generate.
         """
         self.need_head("generating")
-        options = {"do_sample": False, "pad_token_id": getattr(self.tokenizer, "pad_token_id", None) or 0} | options
-        self._generation = _Generation(prompt_length=batch.ids.shape[1])
+        options = {"do_sample": False, "pad_token_id": self._padding} | options
+        if batch.pixels is not None:
+            if (
+                len(batch.pixels) != len(batch.ids)
+                and max(options.get("num_beams", 1), options.get("num_return_sequences", 1)) > 1
+            ):
+                raise ModelLacksError(
+                    f"{len(batch.pixels)} pictures in {len(batch.ids)} rows: transformers copies pictures to beams one "
+                    "a row; give one picture a row, or one beam"
+                )
+            options["pixel_values"] = batch.pixels
+        self._generation = _Generation(*batch.ids.shape)
         follow = self.network.register_forward_pre_hook(self._follow, with_kwargs=True)
         try:
             return self.network.generate(  # type: ignore[operator]
@@ -308,47 +434,20 @@ class Model:
             self._generation = None
 
     def _follow(self, _: nn.Module, __: tuple, keywords: dict) -> None:
-        """Before each forward pass of a generation: note where its first token stands."""
+        """Before each forward pass of a generation: note where its last token stands."""
         assert self._generation is not None
-        cache = keywords.get("past_key_values")
-        self._generation.offset = int(cache.get_seq_length()) if cache is not None else 0
+        cache, ids = keywords.get("past_key_values"), keywords["input_ids"]
+        self._generation.end = ids.shape[1] + (int(cache.get_seq_length()) if cache is not None else 0)
 
 
-@contextlib.contextmanager
-def _reading(site: Site, keep: Any) -> Iterator[None]:
-    """Hook one site so that `keep(site, x)` is called with what passes it."""
-    if site.side == "output":
-
-        def after(_: nn.Module, __: tuple, output: Any) -> None:
-            keep(site, output if isinstance(output, Tensor) else output[0])
-
-        handle = site.module.register_forward_hook(after)
-    else:
-
-        def before(_: nn.Module, arguments: tuple, keywords: dict) -> None:
-            keep(site, _input(arguments, keywords)[0])
-
-        handle = site.module.register_forward_pre_hook(before, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
+_IN_PARTS = re.compile(r"""['"]type['"]|\.type\b""")
+"""in a chat template: it wants a message's content as a list of text and image parts"""
 
 
-def _split(x: Tensor, site: Site) -> Tensor:
-    return x if site.n_heads is None else x.unflatten(-1, (site.n_heads, -1))
-
-
-def _with_first(output: Any, change: Any) -> Any:
-    """Change a module's output, or the first part of it where the module returns several."""
-    if isinstance(output, Tensor):
-        return change(output)
-    return (change(output[0]), *output[1:])
-
-
-def _input(arguments: tuple, keywords: dict) -> tuple[Tensor, Any]:
-    """A module's main input, and how to put another in its place."""
-    if arguments:
-        return arguments[0], lambda x: ((x, *arguments[1:]), keywords)
-    name = "hidden_states" if "hidden_states" in keywords else next(iter(keywords))
-    return keywords[name], lambda x: (arguments, keywords | {name: x})
+def _in_parts(content: str, mark: str) -> list[dict[str, str]]:
+    """A message's content as a list of text and image parts."""
+    parts: list[dict[str, str]] = []
+    for number, text in enumerate(content.split(mark)):
+        parts += [{"type": "image"}] * (number > 0)
+        parts += [{"type": "text", "text": text}] * bool(text)
+    return parts

@@ -1,6 +1,6 @@
 """Sites: names of places in a model that can be read and edited.
 
-embedding              what enters the first layer
+embedding              what enters the first layer: tokens, positions, and the patches of pictures
 layers.N.residual      the stream after layer N
 layers.N.residual_mid  the stream after layer N's attention
 layers.N.attention     what layer N's attention adds to the stream
@@ -9,19 +9,23 @@ layers.N.mlp_in        what layer N's MLP reads, after its norm
 layers.N.heads         each head's output before the output projection
 layers.N.neurons       layer N's MLP hidden activations
 final                  the stream after the last norm
-logits                 what the language-model head says
+logits                 what the model says of the next token
 module:dotted.path     the output of any module, in a model of any family
 """
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 from torch import nn
 
 from sonde.errors import SiteError, nearest
-from sonde.models.families import FAMILIES, LAYER_SITES, MODEL_SITES, Family, Place, Side
+from sonde.models.families import LANGUAGE_MODELS, LAYER_SITES, Family, Place, family_of
 
 _LAYER_SITE = re.compile(r"layers\.(\d+)\.(\w+)")
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
+_TREE_LINES = 40
+"""longest module tree in an error message"""
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,11 @@ class Site:
 
     name: str
     module: nn.Module
-    side: Side
+    place: Place
     n_heads: int | None = None
     """for sites that are split by head: the last axis becomes (n_heads, width of a head)"""
-    in_place: bool = False
+    frame: nn.Module | None = None
+    """for sites where batch and position are one axis: the module around it, at whose input they are two"""
 
 
 def find_site(model: nn.Module, name: str) -> Site:
@@ -42,55 +47,70 @@ def find_site(model: nn.Module, name: str) -> Site:
     Raises SiteError, with the nearest name or the reason, where the model has no such site.
     """
     if name.startswith("module:"):
-        return Site(name, _find_module(model, name.removeprefix("module:")), "output")
-    model_type = model.config.model_type  # type: ignore[union-attr]
-    family = FAMILIES.get(model_type)
-    if family is None:
-        raise SiteError(
-            f"no site names are known for models of type {model_type!r}; name the module instead, as in module:{_example_path(model)}"
-        )
+        return Site(name, _find_module(model, name.removeprefix("module:")), Place("", "output"))
+    if name == "logits":
+        if not has_head(model):
+            raise SiteError("site 'logits': the model was published without a language-model head")
+        return Site(name, model, Place("", "output"))
+    family = _known_family(model, name)
     layers = _layers(model, family)
     match = _LAYER_SITE.fullmatch(name)
-    if match and match[2] in family.layer:
+    wanted = match[2] if match else name
+    if wanted in family.absent:
+        raise SiteError(f"site {name!r}: {family.absent[wanted]}")
+    if name == "embedding":
+        return Site(name, layers[0], Place("", "input"))
+    if name == "final" and family.final:
+        return Site(name, trunk_of(model).get_submodule(family.final), Place("", "output"))
+    if match and wanted in family.layer:
         number = int(match[1])
         if number >= len(layers):
             raise SiteError(f"site {name!r}: the model has layers 0 to {len(layers) - 1}")
-        place = family.layer[match[2]]
-        return _site(name, layers[number], place, model)
-    if match and match[2] in family.absent:
-        raise SiteError(f"site {name!r}: {family.absent[match[2]]}")
-    if name in family.trunk:
-        return _site(name, trunk_of(model), family.trunk[name], model)
-    if name in family.absent:
-        raise SiteError(f"site {name!r}: {family.absent[name]}")
-    if name == "logits":
-        head = model.get_output_embeddings()  # type: ignore[operator]
-        if head is None:
-            raise SiteError("site 'logits': the model was published without a language-model head")
-        return Site("logits", head, "output")
+        return _site_of_layer(model, name, layers[number], family.layer[wanted])
     raise SiteError(f"the model has no site {name!r}{nearest(name, site_names(model))}; `sonde sites` lists them")
 
 
 def site_names(model: nn.Module) -> list[str]:
-    """All named sites of a model, in the order of the forward pass."""
-    family = FAMILIES.get(model.config.model_type)  # type: ignore[union-attr]
+    """All named sites of a model, in the order of the forward pass; none for an unknown family."""
+    family = family_of(model.config)
     if family is None:
         return []
-    names = [name for name in MODEL_SITES[:1] if name in family.trunk]
-    order = ("heads", "attention", "residual_mid", "mlp_in", "neurons", "mlp", "residual")
-    assert sorted(order) == sorted(LAYER_SITES)
+    names = ["embedding"]
     for number in range(len(_layers(model, family))):
-        names += [f"layers.{number}.{site}" for site in order if site in family.layer]
-    if "final" in family.trunk:
-        names.append("final")
-    if model.get_output_embeddings() is not None:  # type: ignore[operator]
-        names.append("logits")
-    return names
+        names += [f"layers.{number}.{site}" for site in LAYER_SITES if site in family.layer]
+    return names + ["final"] * (family.final is not None) + ["logits"] * has_head(model)
 
 
 def trunk_of(model: nn.Module) -> nn.Module:
-    """The model without its head."""
-    return model.base_model  # type: ignore[return-value]
+    """The language model without its head."""
+    trunk: nn.Module = model.base_model  # type: ignore[assignment]
+    path = LANGUAGE_MODELS.get(model.config.model_type)  # type: ignore[union-attr, arg-type]
+    return trunk.get_submodule(path) if path else trunk
+
+
+def has_head(model: nn.Module) -> bool:
+    return model.get_output_embeddings() is not None  # type: ignore[operator]
+
+
+def module_tree(model: nn.Module) -> list[str]:
+    """The modules of a model, one a line; numbered ones that are alike are one: `layers.N.mlp  LlamaMLP  12 times`."""
+    counts = Counter(
+        f"{_NUMBER.sub('N', path)}  {type(module).__name__}" for path, module in model.named_modules() if path
+    )
+    return [line if count == 1 else f"{line}  {count} times" for line, count in counts.items()]
+
+
+def _known_family(model: nn.Module, name: str) -> Family:
+    family = family_of(model.config)
+    if family is None:
+        model_type = model.config.get_text_config().model_type  # type: ignore[union-attr, operator]
+        tree = module_tree(model)
+        shown = tree[:_TREE_LINES] + ["..."] * (len(tree) > _TREE_LINES)
+        raise SiteError(
+            f"site {name!r}: no site names are known for models of type {model_type!r}; name a module instead, as in "
+            f"module:{_example_path(model)}, or add the family (docs/models.md). Its modules:\n  " + "\n  ".join(shown)
+        )
+    return family
 
 
 def _layers(model: nn.Module, family: Family) -> nn.ModuleList:
@@ -99,9 +119,9 @@ def _layers(model: nn.Module, family: Family) -> nn.ModuleList:
     return layers
 
 
-def _site(name: str, start: nn.Module, place: Place, model: nn.Module) -> Site:
-    n_heads = model.config.num_attention_heads if place.split_heads else None  # type: ignore[union-attr]
-    return Site(name, start.get_submodule(place.path), place.side, n_heads, place.in_place)
+def _site_of_layer(model: nn.Module, name: str, layer: nn.Module, place: Place) -> Site:
+    n_heads = model.config.get_text_config().num_attention_heads if place.split_heads else None  # type: ignore[union-attr, operator]
+    return Site(name, layer.get_submodule(place.path), place, n_heads, layer if place.rows else None)
 
 
 def _find_module(model: nn.Module, path: str) -> nn.Module:

@@ -49,20 +49,21 @@ class Session:
         """
         bound = make_edits(edits, self.index)
         self.model.need_head("chat")
-        ids = self.model.chat_ids(messages)
-        room = self.model.context_length - len(ids)
+        asked = self.model.chat(messages)
+        n_tokens = asked.ids.shape[1]
+        room = self.model.context_length - n_tokens
         if room < 1:
             raise UsageError(
-                f"the conversation has {len(ids):,} tokens, but the model's context holds {self.model.context_length:,}; say less"
+                f"the conversation has {n_tokens:,} tokens, but the model's context holds {self.model.context_length:,}; say less"
             )
         with self._lock, self.model.edited(*bound):
-            return self.model.generate(self.model.pad([ids], "left"), min(max_new_tokens, room))
+            return self.model.generate(asked, min(max_new_tokens, room))
 
     def why_no_chat(self) -> str | None:
         """What the model lacks for a conversation, or None where there can be one."""
         try:
             self.model.need_head("chat")
-            self.model.chat_ids([{"role": "user", "content": "x"}])
+            self.model.chat([{"role": "user", "content": "x"}])
         except ModelLacksError as error:
             return str(error)
         return None

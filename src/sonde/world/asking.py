@@ -22,7 +22,7 @@ def ask(question: str, model: Model | None = None) -> str:
 
 def ask_many(questions: list[str], model: Model, max_new_tokens: int = 40) -> list[str]:
     """Answers to questions, each a conversation of its own, generated together."""
-    rows = [model.chat_ids([{"role": "user", "content": question}]) for question in questions]
+    rows = [model.chat([{"role": "user", "content": question}]).ids[0].tolist() for question in questions]
     batch = model.pad(rows, "left")
     ids = model.generate_ids(batch, max_new_tokens)[:, batch.ids.shape[1] :]
     return [model.need_tokenizer().decode(row, skip_special_tokens=True).strip() for row in ids]
