@@ -7,6 +7,7 @@ export type FeatureList = Wire["FeatureList"];
 export type FeatureRow = Wire["FeatureRow"];
 export type FeatureView = Wire["FeatureView"];
 export type ExampleView = Wire["ExampleView"];
+export type PictureView = Wire["PictureView"];
 export type Message = Wire["Message"];
 export type Edit = Wire["EditView"];
 export type Sort = "number" | "density" | "maximum";
@@ -43,6 +44,8 @@ export function getFeatures(query: string, sort: Sort, offset: number, limit: nu
 }
 
 export const getFeature = (number: number) => call<FeatureView>(`api/features/${number}`);
+
+export const pictureAddress = (document: number, number: number) => `api/pictures/${document}/${number}`;
 
 export async function ask(messages: Message[], edits: Edit[], max_new_tokens = 60): Promise<string> {
   const body = JSON.stringify({ messages, edits, max_new_tokens });

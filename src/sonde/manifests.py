@@ -175,7 +175,7 @@ def read_manifest(folder: Path, format: str | None = None, version: int = 1) -> 
         )
     if format is not None and manifest.version != version:
         raise ArtifactForeignError(
-            f"{folder} has format version {manifest.version}, but this sonde reads version {version}"
+            f"{folder} has format version {manifest.version}, but this sonde reads version {version}; make it again"
         )
     for name, recorded in manifest.files.items():
         file = folder / name

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -15,6 +15,7 @@ def chat(
     *,
     edit: Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=True)] = (),
     prompt: str | None = None,
+    image: tuple[Path, ...] = (),
     max_new_tokens: int = 60,
     device: str = "auto",
     json: bool = False,
@@ -34,6 +35,9 @@ def chat(
         An edit; may be repeated.
     prompt: str
         One question; without it, questions are read line by line.
+    image: tuple[Path, ...]
+        A picture that the first question is about; may be repeated. Where the question has no mark for it, it
+        comes first.
     max_new_tokens: int
         The longest answer, in tokens.
     device: str
@@ -52,10 +56,14 @@ def chat(
     make_edits(specs, session.index)  # says at once what is wrong
     if prompt is not None and not prompt.strip():
         raise UsageError("--prompt is empty; ask something")
-    history: list[dict[str, str]] = []
-    plain_history: list[dict[str, str]] = []
+    history: list[dict[str, Any]] = []
+    plain_history: list[dict[str, Any]] = []
     for question in [prompt] if prompt is not None else _questions():
-        asked = {"role": "user", "content": question}
+        asked: dict[str, Any] = {"role": "user", "content": question}
+        if image and not history:
+            mark = session.model.need_pictures().mark
+            content = question if mark in question else mark * len(image) + "\n" + question
+            asked |= {"content": content, "images": image}
         answer = session.answer([*history, asked], specs, max_new_tokens)
         plain = session.answer([*plain_history, asked], (), max_new_tokens) if specs else answer
         history += [asked, {"role": "assistant", "content": answer}]

@@ -13,7 +13,7 @@ class ModelOptions:
     """Where and how the model runs."""
 
     device: str = "auto"
-    """auto, cpu, cuda, cuda:N or mps"""
+    """auto, cpu, cuda, cuda:N, mps, or spread (over all devices; needs accelerate)"""
     dtype: str = "auto"
     """auto (float32 on a CPU, as stored elsewhere), float32, bfloat16 or float16"""
 

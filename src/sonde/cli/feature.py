@@ -2,11 +2,15 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
 from sonde.cli.common import print_json
+
+if TYPE_CHECKING:
+    from sonde.features.store import ExamplePicture
 
 
 def feature(index: Path, number: int, /, *, n: int = 10, json: bool = False) -> None:
@@ -40,11 +44,15 @@ def feature(index: Path, number: int, /, *, n: int = 10, json: bool = False) -> 
     for name, pairs in (("more likely", found.top_logits), ("less likely", found.bottom_logits)):
         if pairs:
             print(f"{name}: " + "  ".join(f"{token.strip() or token!r} {value:+.2f}" for token, value in pairs))
+    if any(example.pictures for example in found.examples(n)):
+        print("patches of pictures as row,column counted from the top left corner, from 1")
     console = Console(highlight=False, soft_wrap=True)
     for example in found.examples(n):
         line = Text(f"{example.value:7.2f}  ")
-        for piece, value in example.pieces:
+        pictures = {picture.piece: picture for picture in example.pictures}
+        for number, (text, value) in enumerate(example.pieces):
             strength = value / found.maximum
+            piece = _describe(pictures[number]) if number in pictures else text
             # Where colours cannot be seen, the strongest token stands in brackets.
             marked = f"[{piece}]" if value == example.value and not sys.stdout.isatty() else piece
             line.append(
@@ -52,3 +60,9 @@ def feature(index: Path, number: int, /, *, n: int = 10, json: bool = False) -> 
                 style=f"on rgb({int(90 + 130 * strength)},{int(70 + 40 * strength)},20)" if value > 0 else "",
             )
         console.print(line)
+
+
+def _describe(picture: "ExamplePicture") -> str:
+    """Where in a picture a feature fires: <picture 1 of 6 x 6 patches: 2,3 4.10; 2,4 3.95>"""
+    patches = "; ".join(f"{row + 1},{column + 1} {value:.2f}" for row, column, value in picture.strongest())
+    return f"<picture {picture.number + 1} of {picture.rows} x {picture.columns} patches: {patches or 'nowhere'}>"

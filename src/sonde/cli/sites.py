@@ -1,9 +1,19 @@
 """sonde sites"""
 
+from typing import Annotated
+
+from cyclopts import Parameter
+
 from sonde.cli.common import ModelOptions, load_model, print_json, table
 
 
-def sites(*, model: str, tree: bool = False, json: bool = False) -> None:
+def sites(
+    *,
+    model: str,
+    tree: bool = False,
+    options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),  # noqa: B008
+    json: bool = False,
+) -> None:
     """List the places of a model that can be read and edited.
 
     Example: sonde sites --model world
@@ -13,39 +23,34 @@ def sites(*, model: str, tree: bool = False, json: bool = False) -> None:
     model: str
         A model folder, a hub name, or world, the model in the package.
     tree: bool
-        List all modules instead, for module:dotted.path.
+        List the modules instead, for module:dotted.path; N stands for each number.
     json: bool
         Print one JSON object.
     """
-    loaded = load_model(model, ModelOptions())
+    loaded = load_model(model, options)
     if tree:
-        rows = [
-            {"module": f"module:{name}", "type": type(module).__name__}
-            for name, module in loaded.network.named_modules()
-            if name
-        ]
-    else:
-        names = loaded.sites()
-        if not names:
-            loaded.site("residual")  # says why there are none, and what to do
-        values = loaded.read(loaded.pad([[0, 0]]), names)
-        rows = [
-            {
-                "site": name,
-                "shape": list(values[name].shape[2:]),
-                "dtype": str(values[name].dtype).removeprefix("torch."),
-                "editable": True,
-            }
-            for name in names
-        ]
-    if json:
-        print_json({"model": model, "type": loaded.network.config.model_type, "modules" if tree else "sites": rows})
+        from sonde.models.sites import module_tree
+
+        modules = module_tree(loaded.network)
+        if json:
+            rows = [dict(zip(("module", "type", "count"), module, strict=True)) for module in modules]
+            print_json({"model": model, "type": loaded.network.config.model_type, "modules": rows})
+        else:
+            cells = [[path, kind, str(count)] for path, kind, count in modules]
+            print(table([["module", "type", "count"], *cells], right=(2,)))
         return
-    header = [list(rows[0])]
-    print(table(header + [[_cell(value) for value in row.values()] for row in rows]))
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, list):
-        return " x ".join(str(size) for size in value)
-    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    rows = [site | {"shape": list(site["shape"])} for site in loaded.describe_sites()]
+    if json:
+        print_json({"model": model, "type": loaded.network.config.model_type, "sites": rows})
+        return
+    cells = [
+        [
+            row["site"],
+            " x ".join(map(str, row["shape"])),
+            row["dtype"],
+            "yes" if row["editable"] else "no",
+            row["place"],
+        ]
+        for row in rows
+    ]
+    print(table([["site", "shape", "dtype", "editable", "place"], *cells]))

@@ -22,7 +22,7 @@ from safetensors.numpy import load_file
 from sonde.errors import ArtifactDamagedError, FeatureError
 from sonde.manifests import Manifest, read_manifest
 
-FORMAT = "index"
+FORMAT, VERSION = "index", 2
 POSTINGS, FEATURES, DATABASE = "postings.safetensors", "features.safetensors", "index.sqlite"
 CONTEXT_TOKENS = 24
 """tokens shown before and after the strongest one"""
@@ -170,14 +170,15 @@ class Index:
         # word for word, would show nothing new, so it is shown once.
         _, firsts = np.unique(document, return_index=True)
         shown: list[Example] = []
-        seen: set[str] = set()
+        seen: set[tuple] = set()
         for place in np.sort(firsts):
             if len(shown) == n:
                 break
             fired = np.flatnonzero(document == document[place])
             example = self._example(int(document[place]), int(position[place]), position[fired], value[fired])
-            if example.text not in seen:
-                seen.add(example.text)
+            said = (example.text, example.document if example.pictures else None)
+            if said not in seen:
+                seen.add(said)
                 shown.append(example)
         return shown
 
@@ -277,7 +278,7 @@ class Index:
 def load_index(folder: str | Path) -> Index:
     """Open an index; raises ArtifactError where it is missing, foreign, unfinished or truncated."""
     path = Path(folder)
-    return Index(path, read_manifest(path, FORMAT))
+    return Index(path, read_manifest(path, FORMAT, VERSION))
 
 
 def read_document(database: sqlite3.Connection, number: int) -> tuple[str, np.ndarray]:

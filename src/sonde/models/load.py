@@ -149,6 +149,10 @@ def _attempt(name: str | Path, load: Any, source: str, **keywords: Any) -> Any:
     try:
         return load(source, **keywords)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        if _is_gated(error):
+            raise ModelError(
+                f"the model {name} is gated: ask for access on its page, then log in with `hf auth login` or set HF_TOKEN"
+            ) from error
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         kind = (
             ModelNotFoundError
@@ -160,6 +164,14 @@ def _attempt(name: str | Path, load: Any, source: str, **keywords: Any) -> Any:
         if type(error).__module__.startswith(("safetensors", "tokenizers", "builtins")):
             raise ModelError(f"cannot load the model {name}: {error}") from error
         raise
+
+
+def _is_gated(error: BaseException | None) -> bool:
+    from huggingface_hub.errors import GatedRepoError
+
+    while error is not None and not isinstance(error, GatedRepoError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _has_any(source: str, local: bool, names: tuple[str, ...]) -> bool:

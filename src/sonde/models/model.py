@@ -38,6 +38,18 @@ class Edit(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
 
+@dataclass(frozen=True)
+class _Note:
+    """An edit that changes nothing and notes that it was asked."""
+
+    site: str
+    reached: set[str]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.reached.add(self.site)
+        return x.clone()
+
+
 class _Stop(BaseException):
     """Ends a forward pass once the last wanted site has been read; never leaves this module."""
 
@@ -120,6 +132,34 @@ class Model:
         """Find a site; raises SiteError with the nearest name."""
         return find_site(self.network, name)
 
+    def describe_sites(self) -> list[dict[str, Any]]:
+        """Each named site: `site`, `shape` of a token's value, `dtype`, `editable`, and `place`, the module it is at.
+
+        Found out by one forward pass of two tokens, in which an edit that changes nothing acts at each site.
+
+        Raises SiteError where the model's family is not known.
+        """
+        names = self.sites()
+        if not names:
+            self.site("layers.0.residual")  # says why there are none, and what to do
+        paths = {module: path for path, module in self.network.named_modules()}
+        reached: set[str] = set()
+        with self.edited(*(_Note(name, reached) for name in names)):
+            values = self.read(self.pad([[0, 0]]), names)
+        rows = []
+        for name in names:
+            site = self.site(name)
+            rows.append(
+                {
+                    "site": name,
+                    "shape": tuple(values[name].shape[2:]),
+                    "dtype": str(values[name].dtype).removeprefix("torch."),
+                    "editable": name in reached,
+                    "place": f"{site.place.side} of {paths[site.module] or 'the model'}",
+                }
+            )
+        return rows
+
     # ---------------------------------------------------------------- text and pictures
 
     def need_tokenizer(self) -> Any:
@@ -168,7 +208,10 @@ class Model:
         sets = [[self.need_pictures().read(image) for image in row] for row in images or [()] * len(texts)]
         if self.pictures is not None:
             pairs = zip(texts, sets, strict=True)
-            texts = [self.pictures.expand(text, own, f"text {n}").text for n, (text, own) in enumerate(pairs)]
+            texts = [
+                self.pictures.expand(text, own, f"text {n}" if len(texts) > 1 else "the text").text
+                for n, (text, own) in enumerate(pairs)
+            ]
         ids = tokenizer(texts, add_special_tokens=special)["input_ids"]
         return self.pad(ids, side, [picture for row in sets for picture in row])
 

@@ -92,19 +92,17 @@ def has_head(model: nn.Module) -> bool:
     return model.get_output_embeddings() is not None  # type: ignore[operator]
 
 
-def module_tree(model: nn.Module) -> list[str]:
-    """The modules of a model, one a line; numbered ones that are alike are one: `layers.N.mlp  LlamaMLP  12 times`."""
-    counts = Counter(
-        f"{_NUMBER.sub('N', path)}  {type(module).__name__}" for path, module in model.named_modules() if path
-    )
-    return [line if count == 1 else f"{line}  {count} times" for line, count in counts.items()]
+def module_tree(model: nn.Module) -> list[tuple[str, str, int]]:
+    """The modules of a model as (path, type, count); numbered ones of a type are one: ("layers.N.mlp", "LlamaMLP", 12)."""
+    counts = Counter((_NUMBER.sub("N", path), type(module).__name__) for path, module in model.named_modules() if path)
+    return [(*module, count) for module, count in counts.items()]
 
 
 def _known_family(model: nn.Module, name: str) -> Family:
     family = family_of(model.config)
     if family is None:
         model_type = model.config.get_text_config().model_type  # type: ignore[union-attr, operator]
-        tree = module_tree(model)
+        tree = [f"{path}  {kind}" for path, kind, _ in module_tree(model)]
         shown = tree[:_TREE_LINES] + ["..."] * (len(tree) > _TREE_LINES)
         raise SiteError(
             f"site {name!r}: no site names are known for models of type {model_type!r}; name a module instead, as in "

@@ -106,6 +106,7 @@ class FeatureEdit(ABC):
         feature: number of the feature.
         value: in raw activation, or with unit "max" in multiples of `maximum`.
         where: all tokens, those of the prompt, or those of the answer.
+        rows: the rows of a batch that it acts on, from zero; all by default.
     """
 
     source: Dictionary | Index
@@ -113,6 +114,7 @@ class FeatureEdit(ABC):
     value: float = 0.0
     unit: Unit = "raw"
     where: Where = "all"
+    rows: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         self.dictionary.check_feature(self.feature)
@@ -143,8 +145,9 @@ class FeatureEdit(ABC):
     def __call__(self, x: Tensor) -> Tensor:
         """Move x [..., width], or [batch, position, head, width of a head], along the feature's direction."""
         wide = x.flatten(2) if x.ndim == 4 else x  # heads lie side by side in a dictionary
-        step = self.change(wide.to(self.dictionary.W_dec.dtype))[..., None] * self.dictionary.W_dec[self.feature]
-        return x + step.to(x.dtype).reshape(x.shape)
+        wide = wide.to(self.dictionary.W_dec)  # the site may lie on another device, in another number format
+        step = self.change(wide)[..., None] * self.dictionary.W_dec[self.feature]
+        return x + step.to(x).reshape(x.shape)
 
     @abstractmethod
     def change(self, x: Tensor) -> Tensor:

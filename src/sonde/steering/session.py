@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import check_fit
@@ -12,7 +13,8 @@ from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.steering.edits import EditSpec, dictionary_of, make_edits
 
-Message = dict[str, str]
+Message = dict[str, Any]
+"""role, content, and images, a list of paths, where the content has marks for pictures"""
 
 
 class Session:

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from fastapi import FastAPI, Query, Request, Response
+from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
@@ -71,6 +72,18 @@ def make_app(index: Index, device: str = "auto") -> FastAPI:
             bottom_logits=[wire.Logit(token=token, value=value) for token, value in feature.bottom_logits],
             examples=[_example_view(example) for example in feature.examples(examples)],
         )
+
+    @app.get(
+        "/api/pictures/{document}/{number}",
+        responses=_problems | {200: {"content": {"image/webp": {}}}},
+        response_class=Response,
+    )
+    def get_picture(
+        document: Annotated[int, PathParameter(ge=0, le=2**62)], number: Annotated[int, PathParameter(ge=0, le=2**31)]
+    ) -> Response:
+        """A picture of the text, as the model saw it."""
+        image = index.picture(document, number)
+        return Response(image, media_type="image/webp", headers={"Cache-Control": "private, max-age=3600"})
 
     @app.post("/api/answer", responses=_problems)
     def post_answer(ask: wire.Ask) -> wire.Answer:
@@ -187,4 +200,8 @@ def _example_view(example: Example) -> wire.ExampleView:
         value=example.value,
         peak=example.peak,
         pieces=[wire.Piece(text=text, value=value) for text, value in example.pieces],
+        pictures=[
+            wire.PictureView(number=p.number, piece=p.piece, rows=p.rows, columns=p.columns, values=list(p.values))
+            for p in example.pictures
+        ],
     )

@@ -40,12 +40,24 @@ class Piece(Wire):
     value: float
 
 
+class PictureView(Wire):
+    """A picture in an example, with the feature's activation on each patch, row by row."""
+
+    number: int
+    piece: int
+    """which piece of the example it is"""
+    rows: int
+    columns: int
+    values: list[float]
+
+
 class ExampleView(Wire):
     document: int
     position: int
     value: float
     peak: int
     pieces: list[Piece]
+    pictures: list[PictureView]
 
 
 class FeatureRow(Wire):
