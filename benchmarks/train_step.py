@@ -10,16 +10,12 @@ does not. Appends a line to benchmarks/results/train_step.jsonl.
 
 import argparse
 import json
-import platform
-import statistics
-import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from rounds import Worker, peer_python, run, write
 
 DATA = """
-import resource, sys, time, torch
+import torch
 d, n, batch, k, threads = map(int, sys.argv[1:6])
 torch.manual_seed(0)
 torch.set_num_threads(threads)
@@ -30,19 +26,12 @@ def make():
 xs = [make() for _ in range(3)]
 mean = torch.stack(xs).mean((0, 1))
 xs = [x - mean for x in xs]
-def cpu():
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-def serve(step):
-    for x in xs:
-        step(x)
-    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print("ready", flush=True)
-    for line in sys.stdin:
-        before, wall = cpu(), time.perf_counter()
+def steps(step):
+    def work():
         for x in xs:
             fvu = step(x)
-        print((cpu() - before) / len(xs), (time.perf_counter() - wall) / len(xs), fvu, base / 1024, flush=True)
+        return fvu
+    serve(work, warm_up=1)
 """
 
 OURS = (
@@ -57,7 +46,7 @@ with torch.no_grad():
     dictionary.W_enc.copy_(directions / 2); dictionary.W_dec.copy_(directions)
 state = _State(dictionary, torch.optim.Adam(dictionary.parameters(), lr=5e-4, fused=True), 0, torch.zeros(n, dtype=torch.int64))
 variance = float((xs[0] - xs[0].mean(0)).square().sum(1).mean())
-serve(lambda x: _step(state, x, plan, variance)["fvu"])
+steps(lambda x: _step(state, x, plan, variance)["fvu"])
 """
 )
 
@@ -76,20 +65,9 @@ def step(x):  # the calls of its Trainer.fit, in their order
     sae.remove_gradient_parallel_to_decoder_directions()
     optimiser.step(); optimiser.zero_grad()
     return out.fvu.item()
-serve(step)
+steps(step)
 """
 )
-
-
-def peer_python() -> str:
-    """The Python of an environment that holds sparsify; made where it is missing."""
-    folder = ROOT / ".bench/sparsify"
-    if not (folder / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        pins = ["-c", str(ROOT / "constraints/ci.txt")]
-        subprocess.run([folder / "bin/pip", "install", "--quiet", *pins, "eai-sparsify"], check=True)
-        (folder / "ready").touch()
-    return str(folder / "bin/python")
 
 
 def main() -> None:
@@ -101,39 +79,14 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
     settings = parser.parse_args()
-    sizes = [str(v) for v in (settings.d, settings.n_features, settings.batch, settings.k, settings.threads)]
-    programs = {"sonde": (sys.executable, OURS), "sparsify": (peer_python(), SPARSIFY)}
-    workers, rows = {}, {name: [] for name in programs}
-    for name, (python, code) in programs.items():
-        workers[name] = subprocess.Popen(
-            [python, "-W", "ignore", "-c", code, *sizes], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        while workers[name].stdout.readline().strip() != "ready":
-            assert workers[name].poll() is None, f"{name} ended before it was ready"
-    for number in range(settings.rounds):
-        for name, worker in workers.items():
-            worker.stdin.write("go\n")
-            worker.stdin.flush()
-            rows[name].append([float(value) for value in worker.stdout.readline().split()])
-            cpu, wall, fvu, _ = rows[name][-1]
-            print(f"round {number}  {name:<9} {cpu:.2f} CPU s  {wall:.2f} s  FVU {fvu:.3f}", flush=True)
-    for worker in workers.values():
-        worker.stdin.close()
-        worker.wait()
-    result = {"settings": vars(settings), "machine": platform.processor() or platform.machine()}
-    for name, measured in rows.items():
-        result[name] = {
-            "cpu_s": statistics.median(row[0] for row in measured),
-            "wall_s": statistics.median(row[1] for row in measured),
-            "peak_mib": measured[-1][3],
-        }
-    ratios = [theirs[0] / ours[0] for ours, theirs in zip(rows["sonde"], rows["sparsify"], strict=True)]
-    result["cpu_ratio"] = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
+    sizes = (settings.d, settings.n_features, settings.batch, settings.k, settings.threads)
+    sonde = Worker("sonde", sys.executable, OURS, *sizes).wait_until_ready()
+    sparsify = Worker("sparsify", peer_python("eai-sparsify", "sparsify"), SPARSIFY, *sizes).wait_until_ready()
+    result = {"settings": vars(settings), "batches_a_turn": 3} | run([sonde, sparsify], settings.rounds)
+    for worker in (sonde, sparsify):
+        result[worker.name]["fvu"] = worker.rows[-1][3]
     print(json.dumps(result, indent=1))
-    out = ROOT / "benchmarks/results/train_step.jsonl"
-    out.parent.mkdir(exist_ok=True)
-    with out.open("a") as file:
-        file.write(json.dumps(result) + "\n")
+    write(__file__, result)
 
 
 if __name__ == "__main__":

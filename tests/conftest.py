@@ -3,6 +3,7 @@
 Torch runs on two threads at most, as the machines that run these tests have two cores.
 """
 
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 
-from tests.tiny import write_corpus, write_model
+from tests.tiny import write_corpus, write_model, write_picture
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
@@ -33,3 +34,25 @@ def walk(tmp_path_factory) -> SimpleNamespace:
     names = ("model", "corpus", "acts", "topk", "l1", "index")
     paths = dict(zip(names, (model, corpus, root / "acts", root / "topk", root / "l1", root / "index"), strict=True))
     return SimpleNamespace(root=root, **paths)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory) -> SimpleNamespace:
+    """A tiny LLaVA, a corpus of captions with pictures among plain texts, and what a walk makes of them."""
+    import sonde
+
+    root: Path = tmp_path_factory.mktemp("pictures")
+    model = write_model(root / "model", "llava")
+    (root / "drawings").mkdir()
+    rows: list[dict] = []
+    for n in range(40):
+        write_picture(root / f"drawings/{n}.png", n)
+        rows.append({"text": f"this is <image> number {n}", "images": [f"drawings/{n}.png"]})
+        rows.append({"text": f"the red bridge stands by the bay {n}"})
+    rows.append({"text": "<image><image> both", "images": ["drawings/0.png", "drawings/1.png"]})
+    corpus = root / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    store = sonde.harvest(model, corpus, site="layers.1.residual", held_out=0.2, out=root / "acts")
+    sonde.train(store, n_features=48, k=4, tokens=20_000, out=root / "dict", device="cpu")
+    sonde.index(None, root / "dict", corpus, out=root / "index", device="cpu")
+    return SimpleNamespace(root=root, model=model, corpus=corpus, dictionary=root / "dict", index=root / "index")

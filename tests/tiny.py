@@ -54,6 +54,7 @@ FAMILIES: dict[str, tuple[str, str, dict]] = {
     "olmo2": ("Olmo2Config", "Olmo2ForCausalLM", _GROUPED),
     "bert": ("BertConfig", "BertForMaskedLM", _SIZES),
     "llava": ("LlavaConfig", "LlavaForConditionalGeneration", {}),
+    "gemma3": ("Gemma3Config", "Gemma3ForConditionalGeneration", {}),
 }  # fmt: skip
 """test name -> config class, model class, settings; a word after the family's name names a variant"""
 CAUSAL = tuple(family for family in FAMILIES if family != "bert")
@@ -69,14 +70,17 @@ def make_network(family: str, seed: int = 0, attention: str | None = None) -> tr
     torch.manual_seed(seed)
     config_class, model_class, settings = FAMILIES[family]
     shared = {"attn_implementation": attention or attentions(family)[0]}
+    random = {"initializer_range": 0.2, "vocab_size": VOCABULARY}
+    seeing = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    seeing |= {"image_size": PICTURE, "patch_size": PATCH, "initializer_range": 0.2}
     if family == "llava":
-        random = {"initializer_range": 0.2, "vocab_size": VOCABULARY}
         text = transformers.LlamaConfig(**_GROUPED, **random, **_IDS)
-        vision = transformers.CLIPVisionConfig(
-            hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=PICTURE,
-            patch_size=PATCH, initializer_range=0.2,
-        )  # fmt: skip
-        settings = {"text_config": text, "vision_config": vision, "image_token_id": MARK}
+        settings = {"text_config": text, "vision_config": transformers.CLIPVisionConfig(**seeing)}
+        settings |= {"image_token_id": MARK}
+    elif family == "gemma3":
+        text = transformers.Gemma3TextConfig(**FAMILIES["gemma3_text"][2], **random, **_IDS)
+        settings = {"text_config": text, "vision_config": transformers.SiglipVisionConfig(**seeing)}
+        settings |= {"image_token_id": MARK, "mm_tokens_per_image": 4}
     else:
         settings = settings | {"vocab_size": VOCABULARY} | ({} if family == "bert" else _IDS)
         settings = settings | ({} if "init_std" in settings else {"initializer_range": 0.2})

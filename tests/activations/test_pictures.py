@@ -12,38 +12,20 @@ from sonde.activations.corpus import Corpus, Document, is_held_out
 from sonde.activations.harvest import harvest
 from sonde.analysis.measure import measure
 from sonde.cli import run
+from sonde.dictionaries.load import load_dictionary
 from sonde.errors import PictureError
-from sonde.features.index import index
-from sonde.training.train import train
-from tests.tiny import MARK, make_model, make_tokenizer, write_model, write_picture
+from sonde.features.store import load_index
+from tests.tiny import MARK, make_model, make_tokenizer, write_model
 
 SITE = "layers.1.residual"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A tiny LLaVA and a corpus of captions with pictures among plain texts."""
-    folder = tmp_path_factory.mktemp("pictures")
-    write_model(folder / "model", "llava")
-    (folder / "drawings").mkdir()
-    rows = []
-    for n in range(40):
-        write_picture(folder / f"drawings/{n}.png", n)
-        rows.append({"text": f"this is <image> number {n}", "images": [f"drawings/{n}.png"]})
-        rows.append({"text": f"the red bridge stands by the bay {n}"})
-    rows.append({"text": "<image><image> both", "images": ["drawings/0.png", "drawings/1.png"]})
-    (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
-
-
-def test_each_patch_is_a_row_with_document_and_position(folder, tmp_path):
+def test_each_patch_is_a_row_with_document_and_position(pictures, tmp_path):
     model = make_model("llava")
-    store = harvest(
-        model, folder / "corpus.jsonl", site=SITE, out=tmp_path / "acts", store="float32", held_out=0.1, context=40
-    )
+    store = harvest(model, pictures.corpus, site=SITE, out=tmp_path / "acts", store="float32", held_out=0.1, context=40)
     piles = [store.pile(number) for number in range(store.n_piles)]
     rows = {name: torch.cat([pile[name] for pile in piles]) for name in ("vectors", "token", "document", "position")}
-    documents = list(Corpus(folder / "corpus.jsonl"))
+    documents = list(Corpus(pictures.corpus))
     kept = [n for n, document in enumerate(documents) if not is_held_out(document, 0.1, 0)]
     assert 0 < len(kept) < len(documents)
     assert sorted(set(rows["document"].tolist())) == kept
@@ -60,9 +42,9 @@ def test_each_patch_is_a_row_with_document_and_position(folder, tmp_path):
         torch.testing.assert_close(rows["vectors"][own][order], direct, atol=1e-5, rtol=1e-5)
 
 
-def test_no_picture_is_cut_in_two(folder):
+def test_no_picture_is_cut_in_two(pictures):
     model = make_model("llava")
-    images = tuple(folder / f"drawings/{n}.png" for n in range(3))
+    images = tuple(pictures.root / f"drawings/{n}.png" for n in range(3))
     cutter = Cutter(model, 24)
     (document,) = cutter.tokenize([Document("abcdefghij<image>klm<image><image>n", images)])
     assert [first for first, _ in document.pictures] == [10, 29, 45]
@@ -78,13 +60,10 @@ def test_no_picture_is_cut_in_two(folder):
         Cutter(model, 10).cut(document)
 
 
-def test_examples_show_the_picture_and_where_the_feature_fires(folder, tmp_path, capsys):
+def test_examples_show_the_picture_and_where_the_feature_fires(pictures, capsys):
     model = make_model("llava")
-    text = folder / "corpus.jsonl"
-    store = harvest(folder / "model", text, site=SITE, out=tmp_path / "acts", held_out=0.2)
-    dictionary = train(store, out=tmp_path / "dict", kind="topk", n_features=48, k=4, tokens=20_000)
-    found = index(None, dictionary, text, out=tmp_path / "index")
-    documents = list(Corpus(text))
+    dictionary, found = load_dictionary(pictures.dictionary, "cpu"), load_index(pictures.index)
+    documents = list(Corpus(pictures.corpus))
 
     n_shown = 0
     for feature in found.features():
@@ -107,7 +86,7 @@ def test_examples_show_the_picture_and_where_the_feature_fires(folder, tmp_path,
     assert n_shown > 20
 
     feature = next(f for f in found.features() for e in f.examples(1) if e.pieces[e.peak][0] == "<image>")
-    assert run(["feature", str(tmp_path / "index"), str(feature.number), "--n", "1"]) == 0
+    assert run(["feature", str(pictures.index), str(feature.number), "--n", "1"]) == 0
     (picture,) = feature.examples(1)[0].pictures[:1]
     row, column, value = picture.strongest()[0]
     said = capsys.readouterr().out
@@ -121,8 +100,8 @@ def test_examples_show_the_picture_and_where_the_feature_fires(folder, tmp_path,
     assert measured.loss == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_wrong_rows_name_file_and_line(folder, tmp_path, capsys):
-    good = json.dumps({"text": "x <image>", "images": [str(folder / "drawings/0.png")]})
+def test_wrong_rows_name_file_and_line(pictures, tmp_path, capsys):
+    good = json.dumps({"text": "x <image>", "images": [str(pictures.root / "drawings/0.png")]})
     (tmp_path / "broken.png").write_text("no")
     for row, message in (
         ({"text": "<image>", "images": ["none.png"]}, r"line 2: there is no picture .*none\.png; .*--skip-bad"),
@@ -133,18 +112,18 @@ def test_wrong_rows_name_file_and_line(folder, tmp_path, capsys):
         corpus = tmp_path / "bad.jsonl"
         corpus.write_text(good + "\n" + json.dumps(row) + "\n")
         with pytest.raises(Exception, match=message) as caught:
-            harvest(folder / "model", corpus, site=SITE, out=tmp_path / "acts", held_out=0)
+            harvest(pictures.model, corpus, site=SITE, out=tmp_path / "acts", held_out=0)
         assert type(caught.value).__module__ == "sonde.errors" and "\n" not in str(caught.value)
     corpus.write_text(good + "\n" + json.dumps({"text": "<image>", "images": ["none.png"]}) + "\n")
-    assert harvest(folder / "model", corpus, site=SITE, out=tmp_path / "some", held_out=0, skip_bad=True).n_rows == 18
+    assert harvest(pictures.model, corpus, site=SITE, out=tmp_path / "some", held_out=0, skip_bad=True).n_rows == 18
     write_model(tmp_path / "text", "llama")
     arguments = ["--site", SITE, "--out", str(tmp_path / "text-acts")]
-    assert run(["harvest", "--model", str(tmp_path / "text"), "--text", str(folder / "corpus.jsonl"), *arguments]) == 2
+    assert run(["harvest", "--model", str(tmp_path / "text"), "--text", str(pictures.corpus), *arguments]) == 2
     assert "reads no pictures: it is a llama model, of text alone" in capsys.readouterr().err
 
 
-def test_documents_with_equal_text_and_other_pictures_are_held_out_apart(folder):
-    images = [folder / f"drawings/{n}.png" for n in range(40)]
+def test_documents_with_equal_text_and_other_pictures_are_held_out_apart(pictures):
+    images = [pictures.root / f"drawings/{n}.png" for n in range(40)]
     held = {is_held_out(Document("<image>", (image,)), 0.5, 0) for image in images}
     assert held == {True, False}
 

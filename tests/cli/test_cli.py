@@ -12,9 +12,10 @@ import time
 
 import pytest
 import torch
+import transformers
 
 from sonde.cli import VERBS, run
-from tests.tiny import make_network, unwritable, write_corpus, write_model
+from tests.tiny import make_model, make_network, unwritable, write_corpus, write_model
 
 SITE = "layers.1.residual"
 
@@ -45,11 +46,49 @@ def result(capsys, *arguments: object) -> dict:
 # ------------------------------------------------------------------ the walk
 
 
+@pytest.mark.parametrize("family", ["gpt_neox", "opt", "llava"])
+def test_sites_lists_every_site_with_its_place(family, tmp_path, capsys):
+    model = write_model(tmp_path / "model", family)
+    sites = result(capsys, "sites", "--model", model)["sites"]
+    assert [site["site"] for site in sites] == make_model(family).sites()
+    assert all(site["editable"] for site in sites)
+    heads = next(site for site in sites if site["site"] == "layers.2.heads")
+    assert heads["shape"] == [4, 8] and heads["place"].startswith("input of ")
+    code, out, _ = sonde(capsys, "sites", "--model", model)
+    assert code == 0 and len(out.splitlines()) == len(sites) + 1
+    modules = result(capsys, "sites", "--model", model, "--tree")["modules"]
+    assert any("layers.N" in module["module"] and module["count"] == 3 for module in modules)
+
+
+def test_an_unknown_family_shows_its_modules(tmp_path, capsys):
+    config = transformers.Starcoder2Config(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
+    )
+    transformers.Starcoder2ForCausalLM(config).save_pretrained(tmp_path / "model")
+    code, out, err = sonde(capsys, "sites", "--model", tmp_path / "model")
+    first, *tree = err.strip().splitlines()
+    assert (
+        code == 2 and "no site names are known for models of type 'starcoder2'" in first and "docs/models.md" in first
+    )
+    assert "  model.layers.N.mlp.c_proj  Linear" in tree
+    code, out, err = sonde(capsys, "sites", "--model", tmp_path / "model", "--tree")
+    assert code == 0 and "model.layers.N.mlp.c_proj" in out
+
+
+def test_chat_about_a_picture(pictures, capsys):
+    arguments = ("chat", pictures.index, "--prompt", "what is it?", "--max-new-tokens", "4", "--edit", "feature:3=2max")
+    seen = result(capsys, *arguments, "--image", pictures.root / "drawings/1.png")
+    other = result(capsys, *arguments, "--image", pictures.root / "drawings/2.png")
+    assert seen["plain"] != other["plain"] or seen["answer"] != other["answer"]
+    assert "there is no picture" in refused(capsys, *arguments, "--image", pictures.root / "none.png")
+
+
 def test_the_walk_by_its_exact_words(tmp_path, capsys):
     model, text = write_model(tmp_path / "model"), write_corpus(tmp_path / "c.jsonl", 300)
     acts, made, index = tmp_path / "acts", tmp_path / "dict", tmp_path / "index"
     sites = result(capsys, "sites", "--model", model)["sites"]
-    assert {"site": SITE, "shape": [32], "dtype": "float32", "editable": True} in sites
+    place = "output of model.layers.1"
+    assert {"site": SITE, "shape": [32], "dtype": "float32", "editable": True, "place": place} in sites
     harvested = result(
         capsys,
         "harvest",

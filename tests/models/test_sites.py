@@ -38,7 +38,7 @@ class Shift:
 MODELS = [(family, attention) for family in FAMILIES for attention in attentions(family)]
 NORM_OF_MLP = {
     "gpt2": "ln_2", "gpt_neo": "ln_2", "opt": "final_layer_norm", "gemma2": "pre_feedforward_layernorm",
-    "gemma3_text": "pre_feedforward_layernorm", "olmo2": None, "opt 350m": None, "bert": None,
+    "gemma3_text": "pre_feedforward_layernorm", "gemma3": "pre_feedforward_layernorm", "olmo2": None, "opt 350m": None, "bert": None,
 }  # fmt: skip
 """the norm between the stream and the MLP; None where the MLP reads the stream itself"""
 
@@ -115,7 +115,7 @@ def norm_of_sum(layer, family: str, after: str):
 @torch.no_grad()
 def test_inner_sites_give_what_their_modules_compute(model, family):
     tokens = batch(model)
-    width_of_head = 16 if family in ("qwen3", "gemma2", "gemma3_text") else WIDTH // 4
+    width_of_head = 16 if family in ("qwen3", "gemma2", "gemma3_text", "gemma3") else WIDTH // 4
     for n in range(LAYERS):
         layer = model.site(f"layers.{n}.residual").module
         before = "embedding" if n == 0 else f"layers.{n - 1}.residual"
@@ -126,7 +126,7 @@ def test_inner_sites_give_what_their_modules_compute(model, family):
         assert read["heads"].shape == (*tokens.ids.shape, 4, width_of_head)
         attention = model.site(f"layers.{n}.heads").module(read["heads"].flatten(-2))
         mlp = read["mlp"]
-        if family in ("gemma2", "gemma3_text", "olmo2"):
+        if family in ("gemma2", "gemma3_text", "gemma3", "olmo2"):
             attention = layer.post_attention_layernorm(attention)
         assert torch.equal(attention, read["attention"])
 
@@ -141,7 +141,7 @@ def test_inner_sites_give_what_their_modules_compute(model, family):
             out = down(read["neurons"])
         else:
             out = layer.mlp(read["mlp_in"])
-        if family in ("gemma2", "gemma3_text", "olmo2"):
+        if family in ("gemma2", "gemma3_text", "gemma3", "olmo2"):
             out = layer.post_feedforward_layernorm(out)
         assert torch.equal(out, mlp)
 
@@ -322,7 +322,7 @@ def test_generation_with_a_cache_equals_generation_without(name, decoding):
                 cached = generate(model, tokens, **options)
                 uncached = generate(model, tokens, use_cache=False, **options)
             assert torch.equal(cached, uncached), (site, where)
-            if where != "prompt" or site.endswith(("residual", "residual_mid", "heads")):
+            if where != "prompt" or site.endswith(("residual", "residual_mid")):
                 assert not torch.equal(cached, plain), f"the edit at {site} must have an effect, or this shows nothing"
     assert torch.equal(generate(model, tokens, **options), plain)
 

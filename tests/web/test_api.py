@@ -113,3 +113,19 @@ def test_the_server_keeps_to_itself(client):
 def test_the_types_of_the_page_are_those_of_the_server():
     """After a change of web/wire.py: python -m sonde.web.schema > frontend/openapi.json"""
     assert (ROOT / "frontend/openapi.json").read_text(encoding="utf-8") == openapi()
+
+
+def test_pictures_are_served_as_the_model_saw_them(pictures):
+    index = load_index(pictures.index)
+    client = TestClient(make_app(index, "cpu"), raise_server_exceptions=False)
+    views = (client.get(f"/api/features/{number}").json() for number in range(index.n_features))
+    example = next(example for view in views for example in view["examples"] if example["pictures"])
+    picture = example["pictures"][0]
+    assert len(picture["values"]) == picture["rows"] * picture["columns"] == 16
+    assert example["pieces"][picture["piece"]]["text"] == "<image>"
+    answer = client.get(f"/api/pictures/{example['document']}/{picture['number']}")
+    assert answer.headers["content-type"] == "image/webp" and answer.content[8:12] == b"WEBP"
+    assert answer.headers["content-security-policy"] == SECURITY_POLICY
+    for path, status in (("0/7", 404), ("99999/0", 404), ("-1/0", 422), ("x/0", 422), (f"{2**70}/0", 422)):
+        refused = client.get(f"/api/pictures/{path}")
+        assert refused.status_code == status and refused.json()["error"], path

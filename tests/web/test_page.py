@@ -1,5 +1,6 @@
 """The page in a real browser: every view, its empty and error states, by mouse and by keyboard."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -29,6 +30,12 @@ pytestmark = pytest.mark.page
 
 @pytest.fixture(scope="module")
 def address(walk):
+    with served(walk.index) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def served(index: Path):
     if MISSING:
         if os.environ.get("CI") == "true":
             pytest.fail(f"{MISSING}, and CI must test the page")
@@ -36,7 +43,7 @@ def address(walk):
     import uvicorn
 
     listener = listen(0)
-    server = uvicorn.Server(uvicorn.Config(make_app(load_index(walk.index), "cpu"), log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(make_app(load_index(index), "cpu"), log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
@@ -195,3 +202,18 @@ def test_a_search_that_is_overtaken_while_its_answer_arrives_shows_no_error(page
             page.wait_for_timeout(155)
     expect(page.get_by_text("found, best first")).to_be_visible()
     expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_picture_is_shown_with_the_patches_where_the_feature_fires(pictures, browser):
+    index = load_index(pictures.index)
+    feature = next(f for f in index.features() for e in f.examples(1) if e.pieces[e.peak][0] == "<image>")
+    row, column, value = feature.examples(1)[0].pictures[0].strongest()[0]
+    with served(pictures.index) as address:
+        page = browser.new_page()
+        page.goto(f"{address}#/feature/{feature.number}")
+        image = page.get_by_role("img").first
+        expect(image).to_have_attribute("alt", re.compile(f"row {row + 1}, column {column + 1}: {value:.2f}"))
+        page.wait_for_function("document.images[0].complete")
+        assert image.evaluate("image => image.naturalWidth") == 16
+        expect(page.locator(".patches").first.locator("span")).to_have_count(16)
+        page.close()

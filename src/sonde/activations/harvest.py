@@ -115,7 +115,7 @@ def harvest(
     return Activations(chosen.out, draft.finished)
 
 
-def _tasks(corpus: Iterable[str], cutter: Cutter, settings: HarvestSettings, task_tokens: int) -> Iterator[_Task]:
+def _tasks(corpus: Iterable[Document], cutter: Cutter, settings: HarvestSettings, task_tokens: int) -> Iterator[_Task]:
     """Gather documents into tasks of `task_tokens`, until enough tokens are reached."""
     task = _Task(0, [], 0, 0, 0)
     n_total = 0
