@@ -132,5 +132,7 @@ def _usage_message(error: cyclopts.CycloptsError) -> str:
 def _fail(code: int, message: str, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    print(f"sonde: {' '.join(message.split())}", file=sys.stderr)
+    # One line, but for what is set off on purpose, as the modules of a model that sonde does not know.
+    said, listed = re.match(r"(.*?)((?:\n  .*)*)$", message.strip(), re.DOTALL).groups()  # type: ignore[union-attr]
+    print(f"sonde: {' '.join(said.split())}{listed}", file=sys.stderr)
     return code
