@@ -322,7 +322,7 @@ def test_generation_with_a_cache_equals_generation_without(name, decoding):
                 cached = generate(model, tokens, **options)
                 uncached = generate(model, tokens, use_cache=False, **options)
             assert torch.equal(cached, uncached), (site, where)
-            if where != "prompt" or site.endswith(("residual", "residual_mid")):
+            if site.endswith(("residual", "residual_mid")):  # others may leave the likeliest token as it is
                 assert not torch.equal(cached, plain), f"the edit at {site} must have an effect, or this shows nothing"
     assert torch.equal(generate(model, tokens, **options), plain)
 
