@@ -407,6 +407,12 @@ def test_what_cannot_be_packed_says_so():
     model = make_model("llama")
     with pytest.raises(TextError, match=r"11 tokens cannot be packed: rows have 10"):
         model.pack([[1] * 11], 10)
+    with pytest.raises(TextError, match=r"65 tokens cannot be packed: the model's context holds 64"):
+        model.pack([[1] * 65], 80)
+    row = model.pack([[5] * 60, [6] * 60], 128)  # longer than the context, though no text is
+    alone = model.read(model.pad([[6] * 60]), "layers.1.residual")["layers.1.residual"][0]
+    read = model.read(row, "layers.1.residual")["layers.1.residual"]
+    torch.testing.assert_close(read[row.segments == 2], alone, atol=1e-5, rtol=1e-5)
     with pytest.raises(TextError, match=r"sliding window holds 32"):
         make_model("mistral").pack([[1] * 40], 64)
 

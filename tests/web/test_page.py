@@ -213,7 +213,6 @@ def test_a_picture_is_shown_with_the_patches_where_the_feature_fires(pictures, b
         page.goto(f"{address}#/feature/{feature.number}")
         image = page.get_by_role("img").first
         expect(image).to_have_attribute("alt", re.compile(f"row {row + 1}, column {column + 1}: {value:.2f}"))
-        page.wait_for_function("document.images[0].complete")
-        assert image.evaluate("image => image.naturalWidth") == 16
+        expect(image).to_have_js_property("naturalWidth", 16)
         expect(page.locator(".patches").first.locator("span")).to_have_count(16)
         page.close()

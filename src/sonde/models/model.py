@@ -233,14 +233,16 @@ class Model:
         `segments == i + 1`.
 
         Raises:
-            TextError: a text that is longer than a row, or than the model's sliding window.
+            TextError: a text that is longer than a row, or than the model's context or sliding window.
         """
         length = length or self.context_length
         longest = max(len(row) for row in rows)
         window = getattr(self._text_config, "sliding_window", None) or longest
-        if longest > min(length, window):
-            what = f"rows have {length:,}" if longest > length else f"the model's sliding window holds {window:,}"
-            raise TextError(f"a text of {longest:,} tokens cannot be packed: {what}; cut it first")
+        limits = {"rows have": length, "the model's context holds": self.context_length}
+        limits["the model's sliding window holds"] = window
+        what, least = min(limits.items(), key=lambda limit: limit[1])
+        if longest > least:
+            raise TextError(f"a text of {longest:,} tokens cannot be packed: {what} {least:,}; cut it first")
         packed: list[list[int]] = [[]]
         numbers: list[list[int]] = [[]]
         for number, row in enumerate(rows, start=1):
@@ -304,9 +306,9 @@ class Model:
             if len(values) == len(found):
                 raise _Stop
 
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as hooks:
             for site in found:
-                stack.enter_context(attached(site, partial(keep, site.name)))
+                hooks.enter_context(attached(site, partial(keep, site.name)))
             with contextlib.suppress(_Stop):
                 # The head costs a third of a small model; a module named by path may lie in it.
                 self.forward(batch, head=any(site.name.startswith(("logits", "module:")) for site in found))
@@ -324,7 +326,8 @@ class Model:
 
     def forward(self, batch: Tokens, head: bool = True) -> Any:
         """Run the network, or with `head=False` the trunk alone, over a batch."""
-        if batch.ids.shape[1] > self.context_length:
+        # Packed texts begin at position 0 each, so their row may be longer.
+        if batch.segments is None and batch.ids.shape[1] > self.context_length:
             raise TextError(
                 f"a batch of {batch.ids.shape[1]:,} tokens is longer than the context of {self.name}, which holds "
                 f"{self.context_length:,}; cut it"
