@@ -20,6 +20,7 @@ _WHERE = {
     "harvest": "sonde.activations.harvest",
     "Activations": "sonde.activations.store",
     "load_activations": "sonde.activations.store",
+    "from_vectors": "sonde.activations.ready",
     "train": "sonde.training.train",
     "Dictionary": "sonde.dictionaries.dictionary",
     "load_dictionary": "sonde.dictionaries.load",
@@ -40,6 +41,7 @@ __all__ = [*_WHERE, "__version__", "world"]
 
 if TYPE_CHECKING:
     from sonde.activations.harvest import harvest as harvest
+    from sonde.activations.ready import from_vectors as from_vectors
     from sonde.activations.store import Activations as Activations
     from sonde.activations.store import load_activations as load_activations
     from sonde.analysis.measure import measure as measure

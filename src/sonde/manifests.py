@@ -42,6 +42,8 @@ MANIFEST, RUN, UNFINISHED, LOCK = "manifest.json", "run.json", "unfinished.json"
 PLACES = ("out", "text", "model")
 """settings that say where something lies; what lies there is known by its content"""
 LIBRARIES = ("sonde", "torch", "transformers", "numpy", "safetensors")
+VERSIONS = {"activations": 2, "index": 2}
+"""of formats that have changed since their first version"""
 _CHUNK_BYTES = 1 << 20
 
 
@@ -145,7 +147,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def read_manifest(folder: Path, format: str | None = None, version: int = 1) -> Manifest:
+def read_manifest(folder: Path, format: str | None = None) -> Manifest:
     """Read and check an artifact's manifest, and that every file has the size that it names.
 
     Raises:
@@ -173,6 +175,7 @@ def read_manifest(folder: Path, format: str | None = None, version: int = 1) -> 
         raise ArtifactForeignError(
             f"{folder} holds {_article(manifest.format)} {manifest.format}, but {wanted} is wanted here"
         )
+    version = VERSIONS.get(manifest.format, 1)
     if format is not None and manifest.version != version:
         raise ArtifactForeignError(
             f"{folder} has format version {manifest.version}, but this sonde reads version {version}; make it again"
@@ -241,7 +244,7 @@ class Draft:
 
 @contextlib.contextmanager
 def new_artifact(
-    folder: Path, *, format: str, settings: dict[str, Any], parents: dict[str, dict[str, Any]], version: int = 1
+    folder: Path, *, format: str, settings: dict[str, Any], parents: dict[str, dict[str, Any]]
 ) -> Iterator[Draft]:
     """Make an artifact in `folder`, or go on with one that the same settings and parents began.
 
@@ -253,6 +256,7 @@ def new_artifact(
         OutputBusyError: another run is writing it.
         StorageError: it cannot be written, or the disk is full.
     """
+    version = VERSIONS.get(format, 1)
     recipe = {
         "format": format,
         "version": version,

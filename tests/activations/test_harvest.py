@@ -1,21 +1,33 @@
 """Harvest and stream: the rows of a direct forward pass, each once, in an order that only the seed decides."""
 
 import json
+import re
 import shutil
+import tempfile
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import sonde
+from sonde.activations import dealing, ready, shuffle
 from sonde.activations import harvest as harvest_module
-from sonde.activations import shuffle
 from sonde.activations.corpus import Document, is_held_out
 from sonde.activations.store import load_activations
-from sonde.errors import ActivationError, ArtifactDamagedError, OutputOccupiedError, SiteError, TextError
+from sonde.cli import run
+from sonde.errors import (
+    ActivationError,
+    ArtifactDamagedError,
+    CapacityError,
+    OutputOccupiedError,
+    SiteError,
+    TextError,
+)
 from sonde.manifests import MANIFEST
 from tests.tiny import make_model, texts, write_corpus
 
@@ -27,8 +39,8 @@ def rows_of(store) -> dict[tuple[int, int], torch.Tensor]:
     rows = {}
     for number in range(store.n_piles):
         pile = store.pile(number)
-        keys = zip(pile["document"].tolist(), pile["position"].tolist(), strict=True)
-        rows |= dict(zip(keys, pile["vectors"], strict=True))
+        keys = zip(pile.document.tolist(), pile.position.tolist(), strict=True)
+        rows |= dict(zip(keys, pile.vectors(store.site), strict=True))
     return rows
 
 
@@ -52,10 +64,18 @@ def test_statistics_are_those_of_the_rows(tmp_path):
     vectors = torch.stack(list(rows_of(store).values())).double()
     torch.testing.assert_close(store.mean, vectors.mean(dim=0))
     facts = store.manifest.facts
-    assert facts["mean_squared_norm"] == pytest.approx(vectors.square().sum(dim=1).mean().item())
+    found = facts["sites"][SITE]
+    assert found["mean_squared_norm"] == pytest.approx(vectors.square().sum(dim=1).mean().item())
     assert store.variance == pytest.approx((vectors - vectors.mean(dim=0)).square().sum(dim=1).mean().item())
-    for q, value in facts["norm_quantiles"].items():
+    for q, value in found["norm_quantiles"].items():
         assert value == pytest.approx(vectors.norm(dim=1).quantile(float(q)).item(), rel=0.03)
+    scaled = vectors * found["scale"]
+    assert scaled.square().sum(dim=1).mean().item() == pytest.approx(32)
+    first = torch.tensor([position == 0 for _, position in rows_of(store)])
+    norms = vectors.norm(dim=1)
+    assert found["first_token_norm"] == pytest.approx((norms[first].mean() / norms[~first].mean()).item())
+    same = sum(a[0] == b[0] for a in rows_of(store) for b in rows_of(store)) - len(vectors)
+    assert facts["same_document_ideal"] == pytest.approx(same / (len(vectors) * (len(vectors) - 1)))
 
 
 def test_long_documents_are_cut_into_contexts(tmp_path):
@@ -89,7 +109,7 @@ def test_the_stream_reads_every_row_once_an_epoch_in_a_new_order(walk):
     whole = store.n_rows // 64 * 64
     stream = store.stream(64)
     first = torch.cat([next(stream) for _ in range(whole // 64)])
-    piles = torch.cat([store.pile(number)["vectors"] for number in range(store.n_piles)])
+    piles = torch.cat([store.pile(number).vectors(SITE) for number in range(store.n_piles)])
     assert torch.equal(first, piles[:whole])
     again = torch.cat([next(stream) for _ in range(whole // 64)])
     assert not torch.equal(first, again)
@@ -110,10 +130,10 @@ def test_the_order_depends_on_the_seed_alone(tmp_path, monkeypatch):
     assert len(one.segments) == 1 and len(many.segments) > 1
     left, right = one.pile(0), many.pile(0)
     for name in ("document", "position", "token"):
-        assert torch.equal(left[name], right[name])
-    torch.testing.assert_close(left["vectors"], right["vectors"], atol=1e-5, rtol=1e-5)
+        assert torch.equal(getattr(left, name), getattr(right, name))
+    torch.testing.assert_close(left.vectors(SITE), right.vectors(SITE), atol=1e-5, rtol=1e-5)
     other = sonde.harvest(model, documents, site=SITE, seed=1, out=tmp_path / "other")
-    assert not torch.equal(other.pile(0)["document"], left["document"][: other.n_rows])
+    assert not torch.equal(other.pile(0).document, left.document[: other.n_rows])
 
 
 @given(st.integers(1, 400), st.integers(0, 2**62), st.integers(0, 3))
@@ -124,7 +144,7 @@ def test_shuffled_rows_are_a_permutation_sorted_by_key(n, seed, epoch):
     order = shuffle.shuffled(keys, document, position)
     assert sorted(order) == list(range(n))
     assert (np.diff(keys[order].astype(object)) >= 0).all()
-    table = shuffle.offset_table(keys[order])
+    table = dealing.offset_table(keys[order])
     assert table[0] == 0 and table[-1] == n and (np.diff(table) >= 0).all()
 
 
@@ -209,5 +229,183 @@ def test_the_store_is_what_its_page_says(walk):
     manifest = json.loads((walk.acts / MANIFEST).read_text())
     [name] = [name for name in manifest["files"] if name.startswith("segments/")]
     columns = load_file(walk.acts / name)
-    assert set(columns) == {"vectors", "token", "document", "position", "offsets"}
-    assert columns["vectors"].dtype == torch.bfloat16 and len(columns["vectors"]) == manifest["facts"]["rows"]
+    assert set(columns) == {"records", "offsets", "checksums"}
+    facts = manifest["facts"]
+    assert columns["records"].shape == (facts["rows"], facts["record_bytes"])
+    numpy_names = {"bfloat16": "uint16"}
+    dtype = np.dtype(
+        {
+            "names": [field["name"] for field in facts["fields"]],
+            "formats": [(numpy_names.get(f["dtype"], f["dtype"]), (f["width"],)) for f in facts["fields"]],
+            "offsets": [field["offset"] for field in facts["fields"]],
+            "itemsize": facts["record_bytes"],
+        }
+    )
+    records = columns["records"].numpy().view(dtype)[:, 0]
+    store = load_activations(walk.acts)
+    rows = store.pile(0)
+    assert (records["document"][:, 0] == rows.document.numpy()).all()
+    bits = records[f"vectors {SITE}"].astype(np.int32) << 16  # bfloat16 is the upper half of a float32
+    assert (bits.view(np.float32) == rows.vectors(SITE).float().numpy()).all()
+
+
+def test_several_sites_are_read_in_lockstep(tmp_path):
+    model, documents = make_model(), texts(30)
+    sites = ["layers.0.heads", "layers.1.residual", "layers.2.neurons"]
+    both = sonde.harvest(model, documents, site=sites, store="float32", out=tmp_path / "both")
+    assert both.sites == sites and [both.at(site).width for site in sites] == [32, 32, 64]
+    with pytest.raises(ActivationError, match="holds 3 sites .* choose one with --site"):
+        both.stream(8)
+    with pytest.raises(ActivationError, match=r"holds no site 'layers\.1\.residul'; did you mean"):
+        both.at("layers.1.residul")
+    for site in sites:
+        one = sonde.harvest(model, documents, site=site, store="float32", out=tmp_path / site)
+        n = one.n_rows
+        assert torch.equal(next(one.stream(n)), next(both.at(site).stream(n)))
+        torch.testing.assert_close(one.mean, both.at(site).mean)
+    sonde.train(both, site="layers.2.neurons", n_features=16, k=2, tokens=2000, out=tmp_path / "dict", device="cpu")
+    with pytest.raises(ActivationError, match="choose one with --site"):
+        sonde.train(both, n_features=16, k=2, tokens=2000, out=tmp_path / "none", device="cpu")
+
+
+@pytest.mark.parametrize(("store", "error"), [("float32", 0.0), ("bfloat16", 4e-3), ("float16", 5e-4), ("int8", 4e-3)])
+def test_number_formats_keep_what_they_can(tmp_path, store, error):
+    model, documents = make_model(), texts(20)
+    exact = sonde.harvest(model, documents, site=SITE, store="float32", out=tmp_path / "exact")
+    kept = sonde.harvest(model, documents, site=SITE, store=store, out=tmp_path / "kept")
+    x, y = next(exact.stream(exact.n_rows)), next(kept.stream(kept.n_rows)).float()
+    assert ((x - y).abs().amax(dim=1) <= error * x.abs().amax(dim=1)).all()
+    assert torch.equal(x, y) == (error == 0)
+    bytes_of = {store.folder.name: store.manifest.facts["record_bytes"] for store in (exact, kept)}
+    assert bytes_of["kept"] == 16 + {"float32": 128, "bfloat16": 64, "float16": 64, "int8": 40}[store]
+
+
+def test_special_tokens_and_first_rows_are_as_asked(tmp_path):
+    model, long = make_model(), " ".join(texts(4))
+    n = len(model.tokenizer(long, add_special_tokens=False)["input_ids"])
+    settings = {"site": SITE, "held_out": 0.0, "context": 16, "store": "float32"}
+    n_contexts = -(-n // 15)
+    special = rows_of(sonde.harvest(model, [long], special=True, out=tmp_path / "a", **settings))
+    assert len(special) == n + n_contexts
+    starts = sorted(position for _, position in special if position < 0)
+    assert len(starts) == n_contexts and starts[-1] == -1
+    torch.testing.assert_close(special[0, -1], model.read(model.pad([[1]]), SITE)[SITE][0, 0])
+    cut = sonde.harvest(model, [long], drop_first=2, out=tmp_path / "b", **settings)
+    assert sorted(position for _, position in rows_of(cut)) == [p for p in range(n) if p % 15 >= 2]
+
+
+@given(st.integers(1, 300), st.sampled_from([1, 2, 8, 64, 4096]), st.integers(1, 6), st.integers(1, 64))
+@settings(max_examples=40, deadline=None)
+def test_every_row_once_whatever_the_piles_segments_and_batches(n, n_piles, n_segments, batch):
+    """The dealing engine by itself: records of any kind, dealt by key, come back as one order."""
+    generator = np.random.default_rng(n)
+    keys = generator.integers(0, 2**64, n, dtype=np.uint64)
+    records = np.concatenate([keys.view(np.uint8).reshape(n, 8), np.arange(n).view(np.uint8).reshape(n, 8)], axis=1)
+    with tempfile.TemporaryDirectory() as folder:
+        segments = []
+        for number, part in enumerate(np.array_split(np.arange(n), n_segments)):
+            path = Path(folder) / f"{number}.safetensors"
+            dealing.write_segment(path, keys[part], records[part], np.argsort(keys[part], kind="stable"))
+            segments.append(dealing.Segment(path))
+        piles = [dealing.read_pile(segments, number, n_piles) for number in range(n_piles)]
+        assert [len(pile) for pile in piles] == dealing.pile_sizes(segments, n_piles).tolist()
+    dealt = [pile[np.argsort(pile[:, :8].copy().view(np.uint64)[:, 0], kind="stable")] for pile in piles]
+    assert np.array_equal(np.concatenate(dealt), records[np.argsort(keys, kind="stable")])
+
+
+def test_the_stream_is_one_order_for_any_memory_and_any_number_of_ranks(walk):
+    store = load_activations(walk.acts)
+    n = store.n_rows
+    whole = next(store.stream(n))
+    few = list(store.stream(64, epochs=1, memory=20_000))
+    assert torch.equal(torch.cat(few), whole[: n // 64 * 64])
+    for start in (64, 640):
+        assert torch.equal(
+            torch.cat(list(store.stream(64, start, epochs=1, memory=20_000)))[:64], whole[start : start + 64]
+        )
+    parts = [list(store.stream(64, epochs=2, rank=rank, n_ranks=4)) for rank in range(4)]
+    together = torch.cat([torch.cat(shares) for shares in zip(*parts, strict=True)])
+    assert torch.equal(together, torch.cat(list(store.stream(64, epochs=2))))
+    assert len({part[0].data_ptr() for part in parts}) == 4
+    with pytest.raises(CapacityError, match="epoch 2 of .* allow more, or read one epoch"):
+        list(store.stream(64, epochs=2, memory=20_000))
+
+
+def test_a_stream_left_early_leaves_no_thread(walk):
+    stream = load_activations(walk.acts).stream(64)
+    next(stream)
+    stream.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sonde-read-ahead")]
+
+
+@pytest.mark.parametrize("where", [0.02, 0.5, 0.98])
+def test_a_flipped_bit_is_found_with_file_and_offset(walk, tmp_path, where, capsys):
+    shutil.copytree(walk.acts, tmp_path / "a")
+    segment = next((tmp_path / "a" / "segments").glob("*.safetensors"))
+    data = bytearray(segment.read_bytes())
+    first = len(data) - load_activations(walk.acts).n_rows * load_activations(walk.acts).layout.record_bytes
+    place = first + int(where * (len(data) - first))
+    data[place] ^= 4
+    segment.write_bytes(data)
+    store = load_activations(tmp_path / "a")
+    with pytest.raises(
+        ArtifactDamagedError, match=r"00000\.safetensors was altered in the .* bytes from offset"
+    ) as caught:
+        list(store.stream(64, epochs=1))
+    size, offset = (int(number.replace(",", "")) for number in re.findall(r"[\d,]{2,}", str(caught.value))[-2:])
+    assert offset <= place < offset + size
+    assert run(["show", str(tmp_path / "a"), "--verify"]) == 2
+    assert f"from offset {offset:,}" in capsys.readouterr().err
+    data[place] ^= 4
+    data[first - 100] ^= 1  # in the table of checksums
+    segment.write_bytes(data)
+    assert run(["show", str(tmp_path / "a"), "--verify"]) == 2
+    assert "was altered" in capsys.readouterr().err
+
+
+def test_the_checksum_is_of_the_rows_and_their_order(tmp_path, monkeypatch):
+    """Equal for one segment and many where batches are the same; other for another seed or another row."""
+    x = torch.randn(500, 8)
+    settings = {"site": SITE, "store": "float32"}
+    stores = [sonde.from_vectors(x, out=tmp_path / "one", **settings)]
+    monkeypatch.setattr(ready, "ROWS_AT_ONCE", 64)
+    stores.append(sonde.from_vectors(x, out=tmp_path / "many", **settings))
+    assert [len(store.segments) for store in stores] == [1, 8]
+    assert torch.equal(*(next(store.stream(500)) for store in stores))
+    x[77, 3] += 1e-3
+    stores.append(sonde.from_vectors(x, out=tmp_path / "other", **settings))
+    stores.append(sonde.from_vectors(x, out=tmp_path / "seed", seed=1, **settings))
+    one, many, other, seed = (store.manifest.facts["order_checksum"] for store in stores)
+    assert one == many and len({one, other, seed}) == 3
+
+
+def test_ready_matrices_become_stores(tmp_path):
+    x = torch.randn(300, 8)
+    np.save(tmp_path / "x.npy", x.numpy())
+    save_file({"x": x}, tmp_path / "x.safetensors")
+    expected = next(sonde.from_vectors(x, site=SITE, out=tmp_path / "a", store="float32").stream(300))
+    assert sorted(expected[:, 0].tolist()) == sorted(x[:, 0].tolist())
+    for name in ("x.npy", "x.safetensors"):
+        store = sonde.from_vectors(tmp_path / name, site=SITE, out=tmp_path / f"from-{name}", store="float32")
+        assert torch.equal(next(store.stream(300)), expected)
+    np.save(tmp_path / "flat.npy", np.zeros(5))
+    x[3, 3] = float("nan")
+    (tmp_path / "broken.npy").write_bytes(b"no")
+    for vectors, message in (
+        (tmp_path / "flat.npy", "a matrix .row, width. with rows is wanted"),
+        (tmp_path / "none.npy", "cannot be read as a .npy or .safetensors matrix"),
+        (tmp_path / "broken.npy", "cannot be read as a .npy or .safetensors matrix"),
+        (x, "the matrix holds values that are not finite"),
+    ):
+        with pytest.raises(ActivationError, match=message):
+            sonde.from_vectors(vectors, site=SITE, out=tmp_path / "wrong")
+
+
+def test_show_says_how_well_rows_are_mixed(walk, capsys):
+    assert run(["show", str(walk.acts), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    store = load_activations(walk.acts)
+    assert shown["order_checksum"] == store.manifest.facts["order_checksum"]
+    ideal = store.manifest.facts["same_document_ideal"]
+    assert shown["same_document"] == pytest.approx(store.same_document())
+    assert shown["same_document"] == pytest.approx(ideal, rel=0.2)

@@ -24,7 +24,8 @@ def test_each_patch_is_a_row_with_document_and_position(pictures, tmp_path):
     model = make_model("llava")
     store = harvest(model, pictures.corpus, site=SITE, out=tmp_path / "acts", store="float32", held_out=0.1, context=40)
     piles = [store.pile(number) for number in range(store.n_piles)]
-    rows = {name: torch.cat([pile[name] for pile in piles]) for name in ("vectors", "token", "document", "position")}
+    rows = {name: torch.cat([getattr(pile, name) for pile in piles]) for name in ("token", "document", "position")}
+    rows["vectors"] = torch.cat([pile.vectors(SITE) for pile in piles])
     documents = list(Corpus(pictures.corpus))
     kept = [n for n, document in enumerate(documents) if not is_held_out(document, 0.1, 0)]
     assert 0 < len(kept) < len(documents)

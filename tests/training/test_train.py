@@ -3,14 +3,12 @@
 import json
 import math
 
-import numpy as np
 import pytest
 import torch
 
 import sonde
 from sonde.activations.store import load_activations
 from sonde.errors import ActivationError, OutputOccupiedError, SettingsError
-from sonde.manifests import new_artifact, write_bytes
 from sonde.training import train as train_module
 from sonde.training.losses import l1_loss, topk_loss
 from sonde.training.settings import TrainSettings
@@ -20,34 +18,11 @@ from tests.dictionaries.test_dictionaries import random_dictionary
 
 def planted(folder, n=30_000, width=32, n_true=48, active=3):
     """A store of sums of a few known directions, and the directions."""
-    from safetensors.torch import save
-
-    from sonde.activations import shuffle
-
     torch.manual_seed(0)
     directions = torch.nn.functional.normalize(torch.randn(n_true, width), dim=1)
     chosen = torch.rand(n, n_true).topk(active, dim=1).indices
     vectors = (directions[chosen] * (0.5 + torch.rand(n, active, 1))).sum(dim=1) + 0.3
-    document, position = np.arange(n), np.zeros(n, dtype=np.int64)
-    keys = shuffle.row_keys(0, 0, document, position)
-    order = torch.from_numpy(shuffle.shuffled(keys, document, position))
-    exact = vectors.double()
-    with new_artifact(folder, format="activations", settings={"seed": 0, "store": "float32"}, parents={}) as draft:
-        (folder / "segments").mkdir()
-        columns = {
-            "vectors": vectors[order].contiguous(),
-            "token": torch.zeros(n, dtype=torch.int32),
-            "document": torch.from_numpy(document)[order],
-            "position": torch.from_numpy(position)[order].int(),
-            "offsets": torch.from_numpy(shuffle.offset_table(keys[order.numpy()])),
-        }
-        write_bytes(folder / "segments/00000.safetensors", save(columns))
-        statistics = {"mean": exact.mean(dim=0), "second_moment": exact.square().mean(dim=0)}
-        write_bytes(folder / "statistics.safetensors", save(statistics))
-        facts = {"rows": n, "width": width, "mean_squared_norm": exact.square().sum(dim=1).mean().item()}
-        facts |= {"model": {"name": "none", "id": ""}, "site": "layers.0.residual"}
-        draft.finish(["segments/00000.safetensors", "statistics.safetensors"], facts)
-    return load_activations(folder), directions
+    return sonde.from_vectors(vectors, site="layers.0.residual", out=folder, model="none", store="float32"), directions
 
 
 @pytest.mark.parametrize(("kind", "options"), [("topk", {"k": 3}), ("l1", {"l1": 1.0})])

@@ -175,16 +175,41 @@ class Batch:
     """[row] token ids of the text, in the order of `text_mask`"""
     document: np.ndarray
     position: np.ndarray
+    """place in the document; of special tokens, where they are kept, below zero"""
+    is_first: np.ndarray
+    """[row] whether it is the first row of its context"""
 
 
-def make_batch(model: Model, contexts: list[Context]) -> Batch:
-    """Pad contexts into one batch."""
+def make_batch(model: Model, contexts: list[Context], special: bool = False, drop_first: int = 0) -> Batch:
+    """Pad contexts into one batch.
+
+    Args:
+        special: count special tokens to the text, at positions below zero.
+        drop_first: leave out this many rows at the start of each context.
+    """
     pictures = [picture for context in contexts for picture in context.pictures]
     tokens = model.pad([context.ids for context in contexts], pictures=pictures)
     mask = torch.zeros(tokens.ids.shape, dtype=torch.bool)
+    ids, document, position, is_first = [], [], [], []
     for row, context in enumerate(contexts):
-        mask[row, context.n_before : context.n_before + context.n_text] = True
-    ids = [np.array(c.ids[c.n_before : c.n_before + c.n_text], dtype=np.int32) for c in contexts]
-    document = [np.full(c.n_text, c.document, dtype=np.int64) for c in contexts]
-    position = [np.arange(c.start, c.start + c.n_text, dtype=np.int64) for c in contexts]
-    return Batch(tokens, mask.to(model.device), np.concatenate(ids), np.concatenate(document), np.concatenate(position))
+        places = _positions(context)
+        first = (0 if special else context.n_before) + drop_first
+        last = len(context.ids) if special else context.n_before + context.n_text
+        kept = slice(min(first, last), last)
+        mask[row, kept] = True
+        ids.append(np.array(context.ids[kept], dtype=np.int32))
+        position.append(places[kept])
+        document.append(np.full(len(ids[-1]), context.document, dtype=np.int64))
+        is_first.append(np.arange(len(ids[-1])) == 0)
+    columns = (np.concatenate(column) for column in (ids, document, position, is_first))
+    return Batch(tokens, mask.to(model.device), *columns)
+
+
+def _positions(context: Context) -> np.ndarray:
+    """Place of each token in its document; of the special ones a number below zero that no other has."""
+    places = np.arange(len(context.ids), dtype=np.int64) - context.n_before + context.start
+    number = np.arange(len(context.ids))
+    is_special = (number < context.n_before) | (number >= context.n_before + context.n_text)
+    # A context has fewer special tokens than eight, and no two contexts of a document start at one place.
+    places[is_special] = -1 - 8 * context.start - np.arange(is_special.sum())
+    return places

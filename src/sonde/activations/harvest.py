@@ -1,13 +1,12 @@
-"""Harvest: run a model over text once and keep what passes a site.
+"""Harvest: run a model over text once and keep what passes some sites.
 
 1. Read and tokenize documents; leave the held-out ones aside.
 2. Gather documents into tasks, each a fixed number of tokens whatever else happens.
-3. For each task: run the model up to the site, keep the rows of real text, sort them by key, write one
+3. For each task: run the model up to the last site, keep the rows of real text, deal them by key, write one
    segment and its statistics. A task that an earlier run has written is skipped.
 4. Sum the statistics in task order and write the manifest.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +17,15 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from sonde.activations import shuffle
 from sonde.activations.contexts import BATCH_TOKENS, Context, Cutter, batches, make_batch
 from sonde.activations.corpus import Corpus, Document, is_held_out
+from sonde.activations.rows import Layout
 from sonde.activations.settings import HarvestSettings
 from sonde.activations.store import FORMAT, Activations
-from sonde.devices import DTYPES, ensure_memory
+from sonde.activations.writing import read_totals, segment_names, sum_up, write_rows
+from sonde.devices import ensure_memory
 from sonde.errors import ActivationError, TextError
-from sonde.manifests import new_artifact, storage_errors, write_bytes, write_json
+from sonde.manifests import new_artifact, storage_errors, write_bytes
 from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.progress import Progress, Reporter, Silent
@@ -33,8 +33,8 @@ from sonde.settings import from_mapping, to_mapping
 
 TASK_BYTES = 1 << 26
 """a task's vectors in float32; it fixes the batches, and so the arithmetic, of a run and of its resumption"""
-NORM_EDGES = np.geomspace(1e-4, 1e8, 1201)
-"""bins of the histogram of norms: 100 to a decade, so quantiles are right to 2.4 %"""
+SINK_RATIO = 3.0
+"""first tokens of contexts whose mean norm is this many times that of all rows are worth a word"""
 
 
 @dataclass
@@ -50,33 +50,39 @@ def harvest(
     model: Model | str | Path,
     text: str | Path | Sequence[str | Document],
     *,
+    site: str | Sequence[str],
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> Activations:
-    """Run `model` over `text` and keep what passes a site, shuffled, in a folder.
+    """Run `model` over `text` and keep what passes one or more sites, shuffled, in a folder.
 
     Args:
         model: a model or what `load_model` takes.
         text: a .txt or .jsonl file, its .gz, a folder of them, or a list of texts.
+        site: where to read; several are read in one pass, side by side in each row.
         reporter: told of progress.
-        settings: the fields of `HarvestSettings`; `site` and `out` are needed.
+        settings: the other fields of `HarvestSettings`; `out` is needed.
 
     Returns:
         The store; the same command, run again, goes on where it stopped.
 
     Raises:
-        TextError, SiteError, ModelLacksError, ActivationError (values that are not finite), CapacityError,
-        OutputOccupiedError, OutputBusyError, StorageError.
+        TextError, PictureError, SiteError, ModelLacksError, ActivationError (values that are not finite),
+        CapacityError, OutputOccupiedError, OutputBusyError, StorageError.
     """
-    chosen = from_mapping(HarvestSettings, settings)
+    sites = (site,) if isinstance(site, str) else tuple(site)
+    chosen = from_mapping(HarvestSettings, settings | {"site": sites})
     reporter = reporter or Silent()
     loaded = model if isinstance(model, Model) else load_model(model)
-    loaded.site(chosen.site)
+    for name in sites:
+        loaded.site(name)
     corpus = Corpus(text, chosen.field, chosen.skip_bad)
     cutter = Cutter(loaded, chosen.context)
-    width = loaded.read(loaded.pad([[*cutter.before, 0]]), chosen.site)[chosen.site].flatten(2).shape[-1]
-    task_tokens = max(1024, TASK_BYTES // (4 * width))
-    ensure_memory(5 * task_tokens * width * 4, "a harvest task", "choose a narrower site")
+    probe = loaded.read(loaded.pad([[*cutter.before, 0]]), sites)
+    widths = {name: value.flatten(2).shape[-1] for name, value in probe.items()}
+    layout = Layout.of_sites(widths, chosen.store)
+    task_tokens = max(1024, TASK_BYTES // (4 * sum(widths.values())))
+    ensure_memory(4 * task_tokens * layout.record_bytes, "a harvest task", "choose fewer or narrower sites")
 
     described = to_mapping(chosen) | {"model": loaded.name, "text": corpus.name}
     described["context"] = cutter.length
@@ -89,28 +95,34 @@ def harvest(
         totals = []
         with reporter.start("harvest", chosen.tokens, "tokens") as progress:
             for task in _tasks(corpus, cutter, chosen, task_tokens):
-                totals.append(_run_task(loaded, task, chosen, width, progress))
-        facts, statistics = _summary(totals, width)
+                totals.append(_run_task(loaded, task, chosen, layout, progress))
+        facts, statistics = sum_up(totals, widths)
         if facts["rows"] == 0:
             raise TextError(
                 f"{corpus.name}: no tokens were left to harvest; give more text, or a smaller held_out than {chosen.held_out}"
             )
         write_bytes(chosen.out / "statistics.safetensors", save(statistics))
-        if chosen.tokens and facts["rows"] < chosen.tokens:
+        n_tokens = sum(task["tokens"] for task in totals)
+        if chosen.tokens and n_tokens < chosen.tokens:
             reporter.say(
-                f"{corpus.name} has {facts['rows']:,} tokens to train on, fewer than the {chosen.tokens:,} asked for: all are used"
+                f"{corpus.name} has {n_tokens:,} tokens to train on, fewer than the {chosen.tokens:,} asked for: all are used"
             )
         if corpus.skipped:
             reporter.say(f"{corpus.skipped:,} bad lines were left out")
+        for name, found in facts["sites"].items():
+            if (found["first_token_norm"] or 0) > SINK_RATIO:
+                reporter.say(
+                    f"{name}: the first token of a context is {found['first_token_norm']:.0f} times as long as others "
+                    "on average (an attention sink); --drop-first 1 leaves it out"
+                )
         facts |= {
-            "site": chosen.site,
-            "width": width,
             "dtype": chosen.store,
+            "record_bytes": layout.record_bytes,
+            "fields": layout.to_json(),
             "model": {"name": loaded.name, "id": loaded.identity},
             "skipped_lines": corpus.skipped,
         }
-        names = [f"segments/{task['segment']:05d}.safetensors" for task in totals]
-        draft.finish([*names, "statistics.safetensors"], facts)
+        draft.finish([*segment_names(totals), "statistics.safetensors"], facts)
     assert draft.finished is not None
     return Activations(chosen.out, draft.finished)
 
@@ -136,44 +148,32 @@ def _tasks(corpus: Iterable[Document], cutter: Cutter, settings: HarvestSettings
         yield task
 
 
-def _run_task(model: Model, task: _Task, settings: HarvestSettings, width: int, progress: Progress) -> dict[str, Any]:
+def _run_task(
+    model: Model, task: _Task, settings: HarvestSettings, layout: Layout, progress: Progress
+) -> dict[str, Any]:
     """Write one task's segment, unless an earlier run has; return its statistics."""
-    segment = settings.out / f"segments/{task.number:05d}.safetensors"
-    record = segment.with_suffix(".json")
-    if record.exists():  # written after the segment, so the segment is whole
+    if (totals := read_totals(settings.out, task.number)) is not None:
         progress.advance(task.n_tokens)
-        return json.loads(record.read_text(encoding="utf-8"))
+        return totals
 
-    vectors = torch.empty((task.n_tokens, width), dtype=torch.float32)
-    token, document, position = (np.empty(task.n_tokens, dtype=np.int64) for _ in range(3))
-    filled = 0
+    parts, starts = [], []
     for contexts in batches(task.contexts, BATCH_TOKENS):
-        batch = make_batch(model, contexts)
-        x = model.read(batch.tokens, settings.site)[settings.site].flatten(2)[batch.text_mask].float().cpu()
-        rows = slice(filled, filled + len(x))
-        vectors[rows], token[rows], document[rows], position[rows] = x, batch.token, batch.document, batch.position
-        filled += len(x)
-        progress.advance(len(x))
-    _refuse_non_finite(vectors, document, position, settings.site)
+        batch = make_batch(model, contexts, settings.special, settings.drop_first)
+        rows = layout.empty(len(batch.token))
+        for name in ("document", "position", "token"):
+            layout.column(rows, name).copy_(torch.from_numpy(getattr(batch, name)))
+        for site, value in model.read(batch.tokens, settings.site).items():
+            x = value.flatten(2)[batch.text_mask].float().cpu()
+            _refuse_non_finite(x, batch.document, batch.position, site)
+            layout.put_vectors(rows, site, x)
+        parts.append(rows)
+        starts.append(batch.is_first)
+        progress.advance(sum(context.n_text for context in contexts))
+    rows = np.concatenate(parts) if parts else layout.empty(0)
+    is_first = np.concatenate(starts) if starts else np.empty(0, dtype=bool)
 
-    keys = shuffle.row_keys(settings.seed, 0, document, position)
-    order = shuffle.shuffled(keys, document, position)
-    stored = vectors[torch.from_numpy(order)].to(DTYPES[settings.store])
-    columns = {
-        "vectors": stored,
-        "token": torch.from_numpy(token[order].astype(np.int32)),
-        "document": torch.from_numpy(document[order]),
-        "position": torch.from_numpy(position[order].astype(np.int32)),
-        "offsets": torch.from_numpy(shuffle.offset_table(keys[order])),
-    }
-    write_bytes(segment, save(columns))
-    totals = _statistics(stored) | {
-        "segment": task.number,
-        "documents": task.n_documents,
-        "held_out_documents": task.n_held_out,
-    }
-    write_json(record, totals)
-    return totals
+    told = {"tokens": task.n_tokens, "documents": task.n_documents, "held_out_documents": task.n_held_out}
+    return write_rows(settings.out, task.number, rows, layout, settings.seed, is_first, told)
 
 
 def _refuse_non_finite(vectors: Tensor, document: np.ndarray, position: np.ndarray, site: str) -> None:
@@ -184,41 +184,3 @@ def _refuse_non_finite(vectors: Tensor, document: np.ndarray, position: np.ndarr
             f"{int(bad.sum()):,} activations at {site} are not finite, the first in document {document[row]} at token {position[row]}; "
             "the model's weights are broken, or its dtype overflows: try --dtype float32"
         )
-
-
-def _statistics(vectors: Tensor) -> dict[str, Any]:
-    """Sums over a segment as it is stored, in float64."""
-    exact = vectors.double()
-    norms = exact.norm(dim=1).numpy()
-    return {
-        "rows": len(vectors),
-        "sum": exact.sum(dim=0).tolist(),
-        "sum_of_squares": exact.square().sum(dim=0).tolist(),
-        "norm_histogram": np.histogram(np.clip(norms, NORM_EDGES[0], NORM_EDGES[-1]), NORM_EDGES)[0].tolist(),
-    }
-
-
-def _summary(totals: list[dict[str, Any]], width: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Sum the statistics of all tasks, in task order."""
-    rows = sum(task["rows"] for task in totals)
-    total, squares = np.zeros(width), np.zeros(width)
-    histogram = np.zeros(len(NORM_EDGES) - 1)
-    for task in totals:
-        if task["rows"]:
-            total += task["sum"]
-            squares += task["sum_of_squares"]
-            histogram += task["norm_histogram"]
-    mean, second = total / max(rows, 1), squares / max(rows, 1)
-    cumulative = np.cumsum(histogram) / max(rows, 1)
-    quantiles = {
-        str(q): float(NORM_EDGES[min(np.searchsorted(cumulative, q) + 1, len(NORM_EDGES) - 1)])
-        for q in (0.01, 0.1, 0.5, 0.9, 0.99)
-    }
-    facts = {
-        "rows": rows,
-        "documents": sum(task["documents"] for task in totals),
-        "held_out_documents": sum(task["held_out_documents"] for task in totals),
-        "mean_squared_norm": float(second.sum()),
-        "norm_quantiles": quantiles,
-    }
-    return facts, {"mean": torch.from_numpy(mean), "second_moment": torch.from_numpy(second)}

@@ -1,128 +1,240 @@
-"""Activations on disk: segments of rows sorted by key, and the stream that training reads.
+"""Activations on disk: segments of records dealt by key, and the stream that training reads.
 
-manifest.json                what it is; see docs/formats.md
-statistics.safetensors       mean [width], second_moment [width]
-segments/00000.safetensors   vectors [row, width], token, document, position [row], offsets
+manifest.json                what it is, with the layout of a record; see docs/formats.md
+statistics.safetensors       mean SITE and second_moment SITE [width], float64
+segments/00000.safetensors   records [row, bytes] sorted by key, offsets and checksums of key ranges
 """
 
+import concurrent.futures
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sonde.activations import shuffle
-from sonde.devices import DTYPES
-from sonde.errors import ArtifactDamagedError
+from sonde.activations import dealing, shuffle
+from sonde.activations.dealing import Segment
+from sonde.activations.rows import Layout
+from sonde.errors import ActivationError, CapacityError, nearest
 from sonde.manifests import Manifest, read_manifest
+from sonde.settings import format_bytes
 
 FORMAT = "activations"
+PILE_BYTES = 1 << 28
+"""piles of later epochs; it decides their order, so that it depends on the store alone"""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a store, in the shuffled order."""
+
+    records: np.ndarray
+    """[row, bytes]"""
+    layout: Layout
+
+    @property
+    def document(self) -> Tensor:
+        return self.layout.column(self.records, "document")
+
+    @property
+    def position(self) -> Tensor:
+        """Place of the token in its document; below zero for special tokens."""
+        return self.layout.column(self.records, "position")
+
+    @property
+    def token(self) -> Tensor:
+        return self.layout.column(self.records, "token")
+
+    def vectors(self, site: str) -> Tensor:
+        """[row, width], in the store's number format."""
+        return self.layout.vectors(self.records, site)
+
+    def __len__(self) -> int:
+        return len(self.records)
 
 
 @dataclass(frozen=True)
 class Activations:
-    """A finished store. Made by `harvest` or `load_activations`."""
+    """A finished store, made by `harvest` or `load_activations`. Of several sites, `at` chooses one."""
 
     folder: Path
     manifest: Manifest
+    chosen: str | None = None
+
+    @property
+    def sites(self) -> list[str]:
+        return list(self.manifest.facts["sites"])
+
+    def at(self, site: str | None) -> "Activations":
+        """The same rows, with this site's vectors; raises ActivationError where the store does not hold it."""
+        if site is not None and site not in self.sites:
+            raise ActivationError(
+                f"{self.folder} holds no site {site!r}{nearest(site, self.sites)}; it holds {', '.join(self.sites)}"
+            )
+        return replace(self, chosen=site or self.chosen)
+
+    @property
+    def site(self) -> str:
+        """The chosen site, or the only one; raises ActivationError where there is a choice to make."""
+        if self.chosen is None and len(self.sites) > 1:
+            raise ActivationError(
+                f"{self.folder} holds {len(self.sites)} sites ({', '.join(self.sites)}); choose one with --site"
+            )
+        return self.chosen or self.sites[0]
 
     @property
     def n_rows(self) -> int:
         return self.manifest.facts["rows"]
 
     @property
-    def width(self) -> int:
-        return self.manifest.facts["width"]
-
-    @property
     def seed(self) -> int:
         return self.manifest.settings["seed"]
+
+    @property
+    def width(self) -> int:
+        return self._site_facts["width"]
+
+    @property
+    def mean_squared_norm(self) -> float:
+        return self._site_facts["mean_squared_norm"]
+
+    @property
+    def _site_facts(self) -> dict[str, Any]:
+        return self.manifest.facts["sites"][self.site]
 
     @cached_property
     def mean(self) -> Tensor:
         """Mean vector [width], float64."""
-        return self._statistics["mean"]
+        return load_file(self.folder / "statistics.safetensors")[f"mean {self.site}"]
 
     @cached_property
     def variance(self) -> float:
         """Total variance: mean squared distance from the mean."""
-        return float(self.manifest.facts["mean_squared_norm"] - self.mean.square().sum())
+        return float(self.mean_squared_norm - self.mean.square().sum())
 
     @cached_property
-    def _statistics(self) -> dict[str, Tensor]:
-        return load_file(self.folder / "statistics.safetensors")
+    def layout(self) -> Layout:
+        return Layout.from_json(self.manifest.facts["fields"], self.manifest.facts["record_bytes"])
+
+    @cached_property
+    def segments(self) -> list[Segment]:
+        names = sorted(name for name in self.manifest.files if name.startswith("segments/"))
+        return [Segment(self.folder / name) for name in names]
 
     @cached_property
     def n_piles(self) -> int:
-        row_bytes = self.width * DTYPES[self.manifest.settings["store"]].itemsize
-        return shuffle.pile_count(self.n_rows, row_bytes)
+        """Piles of later epochs."""
+        vector_bytes = self.layout.record_bytes - 16  # without document, position and token
+        return dealing.pile_count(self.n_rows, vector_bytes, PILE_BYTES)
 
-    @cached_property
-    def _offsets(self) -> np.ndarray:
-        """Where piles begin in each segment [segment, pile + 1]."""
-        step = 2**shuffle.OFFSET_BITS // self.n_piles
-        tables = []
-        for segment in self.segments:
-            with _open(segment) as file:
-                tables.append(file.get_tensor("offsets").numpy()[::step])
-        return np.stack(tables)
+    def pile(self, number: int, epoch: int = 0, n_piles: int | None = None) -> Rows:
+        """One pile's rows in the order of an epoch. The first epoch may be read in piles of any size."""
+        n_piles = n_piles or self.n_piles
+        assert epoch == 0 or n_piles == self.n_piles, "the order of later epochs is that of their piles"
+        records = dealing.read_pile(self.segments, number, n_piles)
+        document, position = (self.layout.column(records, name).numpy() for name in ("document", "position"))
+        order = shuffle.shuffled(shuffle.row_keys(self.seed, epoch, document, position), document, position)
+        return Rows(torch.from_numpy(records).index_select(0, torch.from_numpy(order)).numpy(), self.layout)
 
-    @cached_property
-    def segments(self) -> list[Path]:
-        names = sorted(name for name in self.manifest.files if name.startswith("segments/"))
-        return [self.folder / name for name in names]
+    def stream(self, batch_size: int, start: int = 0, **options: Any) -> Iterator[Tensor]:
+        """Yield batches [batch_size, width] of the chosen site's vectors; see `batches`."""
+        site = self.site
+        return (rows.vectors(site) for rows in self.batches(batch_size, start, **options))
 
-    def pile(self, number: int, epoch: int = 0) -> dict[str, Tensor]:
-        """One pile's rows in the order of an epoch: vectors [row, width], token, document, position [row]."""
-        parts: dict[str, list[Tensor]] = {name: [] for name in ("vectors", "token", "document", "position")}
-        for segment, offsets in zip(self.segments, self._offsets, strict=True):
-            first, last = int(offsets[number]), int(offsets[number + 1])
-            if first == last:
-                continue
-            with _open(segment) as file:
-                for name, rows in parts.items():
-                    rows.append(file.get_slice(name)[first:last])
-        joined = {name: torch.cat(rows) if rows else torch.empty(0) for name, rows in parts.items()}
-        document, position = joined["document"].numpy(), joined["position"].numpy()
-        keys = shuffle.row_keys(self.seed, epoch, document, position)
-        order = torch.from_numpy(shuffle.shuffled(keys, document, position))
-        return {name: rows[order] if len(rows) else rows for name, rows in joined.items()}
+    def batches(
+        self,
+        batch_size: int,
+        start: int = 0,
+        *,
+        epochs: int | None = None,
+        rank: int = 0,
+        n_ranks: int = 1,
+        memory: int = 4 * PILE_BYTES,
+    ) -> Iterator[Rows]:
+        """Yield batches of rows from row number `start` of the shuffled order, epoch after epoch.
 
-    def stream(self, batch_size: int, start: int = 0) -> Iterator[Tensor]:
-        """Yield batches [batch_size, width] of vectors for ever, from row number `start` of the shuffled order.
+        Row number `n_rows * e + r` is row r of epoch e, so the position in the data is one integer. A thread reads
+        the next pile while this one is used.
 
-        Row number `n_rows * e + r` is row r of epoch e, so the position in the data is one integer.
+        Args:
+            batch_size: rows of a batch, all ranks together.
+            epochs: stop after so many, leaving out a last part of a batch; never by default.
+            rank, n_ranks: which equal part of each batch this reader takes; the parts are the whole order.
+            memory: bytes for piles: the one in use and the one being read, each once raw and once sorted.
+
+        Raises:
+            ArtifactDamagedError: a range that is not what was written, with file and offset.
+            CapacityError: the piles of later epochs do not fit into `memory`.
         """
-        epoch, skip = divmod(start, self.n_rows)
-        sizes = np.diff(self._offsets, axis=1).sum(axis=0)
-        rest: list[Tensor] = []
-        while True:
-            for number in shuffle.pile_order(self.seed, epoch, self.n_piles):
+        assert batch_size % n_ranks == 0 and 0 <= rank < n_ranks, "each rank takes an equal part"
+        share = batch_size // n_ranks
+        rest = np.empty((0, self.layout.record_bytes), dtype=np.uint8)
+        for rows in self._piles(start, epochs, memory):
+            joined = np.concatenate([rest, rows]) if len(rest) else rows
+            n_whole = len(joined) // batch_size * batch_size
+            for first in range(rank * share, n_whole, batch_size):
+                yield Rows(joined[first : first + share], self.layout)
+            rest = joined[n_whole:].copy()
+
+    def _piles(self, start: int, epochs: int | None, memory: int) -> Iterator[np.ndarray]:
+        """Yield the records of pile after pile from a row of the order on, reading one ahead."""
+        plan = self._plan(start, epochs, memory)
+        with concurrent.futures.ThreadPoolExecutor(1, "sonde-read-ahead") as reader:
+            try:
+                following = None
+                for epoch, number, n_piles, skip in plan:
+                    current, following = following, reader.submit(self._load, epoch, number, n_piles, skip)
+                    if current is not None:
+                        yield current.result()
+                if following is not None:
+                    yield following.result()
+            finally:
+                reader.shutdown(wait=True, cancel_futures=True)
+
+    def _load(self, epoch: int, number: int, n_piles: int, skip: int) -> np.ndarray:
+        return self.pile(number, epoch, n_piles).records[skip:]
+
+    def _plan(self, start: int, epochs: int | None, memory: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield (epoch, pile, piles in all, rows of it to skip) from a row of the order on, for ever or for `epochs`."""
+        first_epoch, skip = divmod(start, self.n_rows)
+        epoch = first_epoch
+        while epochs is None or epoch < epochs:
+            n_piles = self.n_piles
+            if epoch == 0:
+                n_piles = max(n_piles, dealing.pile_count(self.n_rows, self.layout.record_bytes, memory // 4))
+            sizes = dealing.pile_sizes(self.segments, n_piles)
+            if epoch > 0 and (needed := 4 * int(sizes.max()) * self.layout.record_bytes) > 2 * memory:
+                raise CapacityError(
+                    f"epoch {epoch + 1} of {self.folder} is read in piles that need {format_bytes(needed)}, but memory is "
+                    f"{format_bytes(memory)}; allow more, or read one epoch"
+                )
+            for number in shuffle.pile_order(self.seed, epoch, n_piles):
                 if skip >= sizes[number]:
                     skip -= int(sizes[number])
                     continue
-                rows = self.pile(int(number), epoch)["vectors"][skip:]
+                yield epoch, int(number), n_piles, skip
                 skip = 0
-                joined = torch.cat([*rest, rows]) if rest else rows
-                n_whole = len(joined) // batch_size * batch_size
-                yield from joined[:n_whole].split(batch_size)
-                rest = [joined[n_whole:].clone()]
             epoch += 1
+
+    def same_document(self, batch_size: int = 4096) -> float:
+        """The chance that two rows of a batch come from one document, in the first batch of the order."""
+        document = next(self.batches(min(batch_size, self.n_rows))).document
+        counts = torch.unique(document, return_counts=True)[1].double()
+        n = len(document)
+        return float((counts * (counts - 1)).sum() / max(1, n * (n - 1)))
+
+    def verify(self) -> None:
+        """Read every record; raises ArtifactDamagedError, with file and offset, where one is not what was written."""
+        for segment in self.segments:
+            segment.records(0, dealing.N_RANGES)
 
 
 def load_activations(folder: str | Path) -> Activations:
     """Open a store; raises ArtifactError where it is missing, foreign, unfinished or truncated."""
     path = Path(folder)
     return Activations(path, read_manifest(path, FORMAT))
-
-
-def _open(segment: Path):
-    try:
-        return safe_open(segment, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise ArtifactDamagedError(f"{segment} cannot be read ({error}); make the artifact again") from error

@@ -118,7 +118,7 @@ def measure(
     reader = model if isinstance(model, Model) else load_model(model or loaded.facts["model"]["name"], device=device)
     check_fit(loaded, reader)
     folder, _ = find_parent(loaded.manifest, "activations", loaded.folder, "activations")
-    store = load_activations(folder)
+    store = load_activations(folder).at(loaded.site)
     harvested = store.manifest.settings
     if text is None and harvested["text"] == IN_MEMORY:
         raise TextError(

@@ -39,6 +39,7 @@ def harvest(
         print_json({"folder": str(store.folder), "id": store.manifest.id} | store.manifest.facts)
     else:
         facts = store.manifest.facts
+        widths = ", ".join(f"{site} ({found['width']})" for site, found in facts["sites"].items())
         print(
-            f"{store.folder}: {facts['rows']:,} rows of width {facts['width']} from {facts['documents']:,} documents ({facts['held_out_documents']:,} held out)"
+            f"{store.folder}: {facts['rows']:,} rows at {widths} from {facts['documents']:,} documents ({facts['held_out_documents']:,} held out)"
         )

@@ -23,14 +23,24 @@ def show(folder: Path, /, *, verify: bool = False, json: bool = False) -> None:
     from sonde.manifests import read_manifest
     from sonde.manifests import verify as verify_artifact
 
-    manifest = verify_artifact(folder) if verify else read_manifest(folder)
+    manifest = read_manifest(folder)
+    found: dict = {}
+    if manifest.format == "activations":
+        from sonde.activations.store import load_activations
+
+        store = load_activations(folder)
+        if verify:
+            store.verify()  # names the place in a file, where the checksum of a whole file names the file
+        found = {"order_checksum": manifest.facts["order_checksum"], "same_document": store.same_document()}
+    if verify:
+        verify_artifact(folder)
     if json:
-        print_json({"id": manifest.id, "verified": verify} | manifest.to_json())
+        print_json({"id": manifest.id, "verified": verify} | found | manifest.to_json())
         return
     total = sum(file["bytes"] for file in manifest.files.values())
     rows = [["format", f"{manifest.format}, version {manifest.version}"], ["id", manifest.id]]
     rows += [[f"parent: {role}", f"{parent['id']}  {parent['path']}"] for role, parent in manifest.parents.items()]
-    rows += [[name, _brief(value)] for name, value in _flat(manifest.facts)]
+    rows += [[name, _brief(value)] for name, value in _flat(manifest.facts | found)]
     rows += [[f"setting: {name}", _brief(value)] for name, value in manifest.settings.items() if value is not None]
     rows += [[f"library: {name}", version] for name, version in manifest.libraries.items()]
     rows.append(

@@ -25,7 +25,7 @@ from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import check_fit, load_dictionary
 from sonde.errors import ModelLacksError, TextError
 from sonde.features.settings import IndexSettings
-from sonde.features.store import CONTEXT_TOKENS, DATABASE, FEATURES, FORMAT, POSTINGS, VERSION, Index, read_document
+from sonde.features.store import CONTEXT_TOKENS, DATABASE, FEATURES, FORMAT, POSTINGS, Index, read_document
 from sonde.manifests import new_artifact, parent_entry, storage_errors, write_bytes
 from sonde.models.load import load_model
 from sonde.models.model import Model
@@ -82,7 +82,7 @@ def index(
 
     described = to_mapping(chosen) | {"text": corpus.name}
     parents = {"dictionary": parent_entry(loaded.folder, loaded.manifest)}
-    with new_artifact(chosen.out, format=FORMAT, version=VERSION, settings=described, parents=parents) as draft:
+    with new_artifact(chosen.out, format=FORMAT, settings=described, parents=parents) as draft:
         if draft.finished:
             reporter.say(f"{chosen.out} is finished: {draft.finished.facts['tokens']:,} tokens")
             return Index(chosen.out, draft.finished)

@@ -22,7 +22,7 @@ from safetensors.numpy import load_file
 from sonde.errors import ArtifactDamagedError, FeatureError
 from sonde.manifests import Manifest, read_manifest
 
-FORMAT, VERSION = "index", 2
+FORMAT = "index"
 POSTINGS, FEATURES, DATABASE = "postings.safetensors", "features.safetensors", "index.sqlite"
 CONTEXT_TOKENS = 24
 """tokens shown before and after the strongest one"""
@@ -278,7 +278,7 @@ class Index:
 def load_index(folder: str | Path) -> Index:
     """Open an index; raises ArtifactError where it is missing, foreign, unfinished or truncated."""
     path = Path(folder)
-    return Index(path, read_manifest(path, FORMAT, VERSION))
+    return Index(path, read_manifest(path, FORMAT))
 
 
 def read_document(database: sqlite3.Connection, number: int) -> tuple[str, np.ndarray]:

@@ -17,6 +17,8 @@ class TrainSettings:
     """number of features"""
     out: Path
     """folder to write"""
+    site: str | None = None
+    """which site's vectors to train on, where the activations hold several"""
     k: int | None = None
     """topk: features active on each token; 32 by default"""
     l1: float | None = None

@@ -68,7 +68,7 @@ def make_plan(store: Activations, settings: TrainSettings) -> Plan:
     tokens = settings.tokens or store.n_rows
     batch_size = settings.batch_size or min(4096, max(512, 1 << round(math.log2(max(1, tokens / 1000)))))
     steps = max(1, tokens // batch_size)
-    energy = store.variance if settings.kind == "topk" else float(store.manifest.facts["mean_squared_norm"])
+    energy = store.variance if settings.kind == "topk" else store.mean_squared_norm
     return Plan(
         steps=steps,
         batch_size=batch_size,
@@ -114,6 +114,7 @@ def train(
     chosen = from_mapping(TrainSettings, settings)
     reporter = reporter or Silent()
     store = activations if isinstance(activations, Activations) else load_activations(activations)
+    store = store.at(chosen.site)
     target = choose_device(device)
     plan = make_plan(store, chosen)
     check(
@@ -162,7 +163,6 @@ def _run(
     facts = _summarise(dictionary, store, device, reporter)
     name = save_weights(dictionary, draft.folder)
     (draft.folder / CHECKPOINT).unlink(missing_ok=True)
-    model_and_site = {key: store.manifest.facts[key] for key in ("model", "site")}
     draft.finish(
         [name, METRICS],
         {
@@ -175,7 +175,8 @@ def _run(
             "batch_size": plan.batch_size,
             "lr": plan.lr,
             "training_rows": facts,
-            **model_and_site,
+            "model": store.manifest.facts["model"],
+            "site": store.site,
         },
     )
 

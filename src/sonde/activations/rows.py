@@ -1,0 +1,107 @@
+"""Rows: what one record of a store holds, and how tensors become records and back.
+
+A record is document, position and token, then each site's vector; int8 vectors have a float32 scale before
+them, and are q * scale. The layout is in the store's manifest, so that anyone can read a record.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sonde.activations.shuffle import mix
+
+DTYPES = {
+    "int64": torch.int64,
+    "int32": torch.int32,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.int8,
+}
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Field:
+    """Where a value lies in a record."""
+
+    name: str
+    """document, position, token, "vectors SITE" or "scale SITE" """
+    dtype: str
+    width: int
+    """numbers in it"""
+    offset: int
+    """bytes before it"""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a record holds."""
+
+    fields: tuple[Field, ...]
+    record_bytes: int
+
+    @classmethod
+    def of_sites(cls, widths: dict[str, int], store: str) -> "Layout":
+        """The layout of rows of some sites, with vectors kept in one number format."""
+        wanted = [("document", "int64", 1), ("position", "int32", 1), ("token", "int32", 1)]
+        for site, width in widths.items():
+            wanted += [(f"scale {site}", "float32", 1)] * (store == "int8") + [(f"vectors {site}", store, width)]
+        fields, end = [], 0
+        for name, dtype, width in wanted:
+            fields.append(Field(name, dtype, width, end))
+            end += DTYPES[dtype].itemsize * width
+            end += -end % 4
+        return cls(tuple(fields), end + -end % 8)
+
+    @classmethod
+    def from_json(cls, fields: list[dict[str, Any]], record_bytes: int) -> "Layout":
+        return cls(tuple(Field(**field) for field in fields), record_bytes)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [asdict(field) for field in self.fields]
+
+    def empty(self, n_rows: int) -> np.ndarray:
+        """Records [row, bytes] uint8, all zero."""
+        return np.zeros((n_rows, self.record_bytes), dtype=np.uint8)
+
+    def column(self, records: np.ndarray, name: str) -> Tensor:
+        """One field of all records [row] or [row, width], as a view: writing into it writes into the records."""
+        field = next(field for field in self.fields if field.name == name)
+        dtype = DTYPES[field.dtype]
+        last = field.offset + field.width * dtype.itemsize
+        view = torch.from_numpy(records)[:, field.offset : last].view(dtype)
+        return view if name.startswith("vectors ") else view[:, 0]
+
+    def put_vectors(self, records: np.ndarray, site: str, x: Tensor) -> None:
+        """Write vectors [row, width] into records, rounded to the store's number format."""
+        target = self.column(records, f"vectors {site}")
+        if target.dtype == torch.int8:
+            scale = (x.abs().amax(dim=1) / 127).clamp_min(1e-30)
+            self.column(records, f"scale {site}").copy_(scale)
+            x = (x / scale[:, None]).round_()
+        target.copy_(x)
+
+    def vectors(self, records: np.ndarray, site: str) -> Tensor:
+        """Vectors [row, width] of a site, in the store's format (int8: in float32)."""
+        x = self.column(records, f"vectors {site}")
+        if x.dtype == torch.int8:
+            return x.float() * self.column(records, f"scale {site}")[:, None]
+        return x
+
+
+def checksum(records: np.ndarray, keys: np.ndarray) -> int:
+    """A sum over rows, modulo 2**64, of a hash of each row and its key.
+
+    It is the same for the same rows in whatever order and however split; and the order is a function of the keys.
+    """
+    weights = mix(np.arange(1, records.shape[1] // 8 + 1, dtype=np.uint64)) | np.uint64(1)
+    total = np.uint64(0)
+    with np.errstate(over="ignore"):
+        for first in range(0, len(records), _ROWS_AT_ONCE):
+            words = records[first : first + _ROWS_AT_ONCE].view(np.uint64)
+            total += mix((words * weights).sum(axis=1, dtype=np.uint64) ^ keys[first : first + _ROWS_AT_ONCE]).sum()
+    return int(total)

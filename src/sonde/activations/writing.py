@@ -1,0 +1,120 @@
+"""Writing a store: one segment a task with its sums, and what the manifest says of all of them."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sonde.activations import shuffle
+from sonde.activations.dealing import write_segment
+from sonde.activations.rows import Layout, checksum
+from sonde.manifests import write_json
+
+NORM_EDGES = np.geomspace(1e-4, 1e8, 1201)
+"""bins of the histogram of norms: 100 to a decade, so quantiles are right to 2.4 %"""
+
+
+def write_rows(
+    folder: Path,
+    number: int,
+    rows: np.ndarray,
+    layout: Layout,
+    seed: int,
+    is_first: np.ndarray,
+    told: dict[str, Any],
+) -> dict[str, Any]:
+    """Deal one task's rows [row, bytes] into a segment; return its sums and what is `told` of the task.
+
+    Args:
+        is_first: [row] whether a row is the first of its context.
+    """
+    document, position = (layout.column(rows, name).numpy() for name in ("document", "position"))
+    keys = shuffle.row_keys(seed, 0, document, position)
+    order = shuffle.shuffled(keys, document, position)
+    segment = folder / segment_name(number)
+    write_segment(segment, keys, rows, order)
+    per_document = np.unique(document, return_counts=True)[1].astype(float)
+    sites = [field.name.removeprefix("vectors ") for field in layout.fields if field.name.startswith("vectors ")]
+    totals = told | {
+        "segment": number,
+        "rows": len(rows),
+        "pairs": float((per_document * (per_document - 1)).sum()),
+        "checksum": checksum(rows, keys),
+        "sites": {site: _statistics(layout.vectors(rows, site)[order], is_first[order]) for site in sites},
+    }
+    write_json(segment.with_suffix(".json"), totals)
+    return totals
+
+
+def read_totals(folder: Path, number: int) -> dict[str, Any] | None:
+    """The sums of a task that was written before, or None."""
+    record = (folder / segment_name(number)).with_suffix(".json")  # written after the segment, so that is whole
+    return json.loads(record.read_text(encoding="utf-8")) if record.exists() else None
+
+
+def segment_name(number: int) -> str:
+    return f"segments/{number:05d}.safetensors"
+
+
+def segment_names(totals: list[dict[str, Any]]) -> list[str]:
+    return [segment_name(task["segment"]) for task in totals]
+
+
+def _statistics(vectors: Tensor, is_first: np.ndarray) -> dict[str, Any]:
+    """Sums over a segment as it is stored, in float64."""
+    exact = vectors.double()
+    norms = exact.norm(dim=1).numpy()
+    return {
+        "sum": exact.sum(dim=0).tolist(),
+        "sum_of_squares": exact.square().sum(dim=0).tolist(),
+        "norm_sum": float(norms.sum()),
+        "first_norm_sum": float(norms[is_first].sum()),
+        "first_rows": int(is_first.sum()),
+        "norm_histogram": np.histogram(np.clip(norms, NORM_EDGES[0], NORM_EDGES[-1]), NORM_EDGES)[0].tolist(),
+    }
+
+
+def sum_up(totals: list[dict[str, Any]], widths: dict[str, int]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Sum the statistics of all tasks, in task order."""
+    rows = sum(task["rows"] for task in totals)
+    facts: dict[str, Any] = {
+        "rows": rows,
+        "documents": sum(task["documents"] for task in totals),
+        "held_out_documents": sum(task["held_out_documents"] for task in totals),
+        "same_document_ideal": sum(task["pairs"] for task in totals) / max(1, rows * (rows - 1)),
+        "order_checksum": f"{sum(task['checksum'] for task in totals) % 2**64:016x}",
+        "sites": {},
+    }
+    statistics = {}
+    for site, width in widths.items():
+        parts = [task["sites"][site] for task in totals if task["rows"]]
+        mean, second = (_add(parts, name, width) / max(rows, 1) for name in ("sum", "sum_of_squares"))
+        cumulative = np.cumsum(_add(parts, "norm_histogram", len(NORM_EDGES) - 1)) / max(rows, 1)
+        places = {
+            q: min(int(np.searchsorted(cumulative, q)) + 1, len(NORM_EDGES) - 1) for q in (0.01, 0.1, 0.5, 0.9, 0.99)
+        }
+        n_first = sum(part["first_rows"] for part in parts)
+        first = sum(part["first_norm_sum"] for part in parts) / max(n_first, 1)
+        others = sum(part["norm_sum"] - part["first_norm_sum"] for part in parts) / max(rows - n_first, 1)
+        facts["sites"][site] = {
+            "width": width,
+            "mean_squared_norm": float(second.sum()),
+            # What makes the mean squared norm equal the width.
+            "scale": math.sqrt(width / max(float(second.sum()), 1e-30)),
+            "norm_quantiles": {str(q): float(NORM_EDGES[place]) for q, place in places.items()},
+            # Mean norm of the first token of a context, in that of the other rows.
+            "first_token_norm": first / others if n_first and others else None,
+        }
+        statistics |= {f"mean {site}": torch.from_numpy(mean), f"second_moment {site}": torch.from_numpy(second)}
+    return facts, statistics
+
+
+def _add(parts: list[dict[str, Any]], name: str, width: int) -> np.ndarray:
+    total = np.zeros(width)
+    for part in parts:
+        total += part[name]
+    return total
