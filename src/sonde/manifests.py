@@ -111,19 +111,27 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, flush it to the disk and rename it."""
+def write_bytes(path: Path, *parts: Any) -> dict[str, Any]:
+    """Write a file, of one or more parts, under a temporary name, flush it to the disk and rename it.
+
+    Returns its size and checksum, as a manifest has them.
+    """
+    digest, size = xxhash.xxh3_128(), 0
     temporary = path.with_name(path.name + ".tmp")
     with storage_errors(path):
         try:
             with temporary.open("wb") as file:
-                file.write(data)
+                for part in parts:
+                    file.write(part)
+                    digest.update(part)
+                    size += len(part)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
         except OSError:
             temporary.unlink(missing_ok=True)  # a full disk needs the room
             raise
+    return {"bytes": size, "xxh3": digest.hexdigest()}
 
 
 @contextlib.contextmanager
@@ -235,11 +243,15 @@ class Draft:
         self.finished: Manifest | None = None
         """the manifest, where the very same command has already finished"""
         self._facts: dict[str, Any] | None = None
-        self._files: list[str] = []
+        self._files: dict[str, dict[str, Any] | None] = {}
 
-    def finish(self, files: list[str], facts: dict[str, Any]) -> None:
-        """Say that the artifact is whole; its manifest is written when the `with` block ends."""
-        self._files, self._facts = files, facts
+    def finish(self, files: list[str], facts: dict[str, Any], known: dict[str, dict[str, Any]] | None = None) -> None:
+        """Say that the artifact is whole; its manifest is written when the `with` block ends.
+
+        Args:
+            known: further files, with their sizes and checksums as `write_bytes` gave them.
+        """
+        self._files, self._facts = dict.fromkeys(files) | (known or {}), facts
 
 
 @contextlib.contextmanager
@@ -286,8 +298,8 @@ def new_artifact(
             raise
         assert draft._facts is not None, "the writer ended without draft.finish(...)"
         files = {
-            name: {"bytes": (folder / name).stat().st_size, "xxh3": file_checksum(folder / name)}
-            for name in sorted(draft._files)
+            name: known or {"bytes": (folder / name).stat().st_size, "xxh3": file_checksum(folder / name)}
+            for name, known in sorted(draft._files.items())
         }
         manifest = Manifest(format, version, settings, parents, draft._facts, files, library_versions())
         write_json(

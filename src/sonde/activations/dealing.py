@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 import xxhash
 
 from sonde.errors import ArtifactDamagedError
@@ -28,17 +30,20 @@ _ALIGNED = 64
 _DTYPES = {np.dtype(np.int64): "I64", np.dtype(np.uint64): "U64", np.dtype(np.uint8): "U8"}
 
 
-def write_segment(path: Path, keys: np.ndarray, records: np.ndarray, order: np.ndarray) -> None:
-    """Write records [n, bytes] uint8 as one safetensors file, whole or not at all.
+def write_segment(path: Path, keys: np.ndarray, records: np.ndarray, order: np.ndarray) -> dict[str, Any]:
+    """Write records [n, bytes] uint8 as one safetensors file, whole or not at all; return its size and checksum.
 
     Args:
         keys: [n] uint64.
         order: [n] what sorts the keys; where keys are equal it decides.
     """
-    dealt = records[order]
+    # numpy gathers rows one by one, torch with all its threads
+    dealt = torch.from_numpy(records).index_select(0, torch.from_numpy(order)).numpy()
     offsets = offset_table(keys[order])
     sums = [_checksum(dealt[first:last]) for first, last in zip(offsets[:-1], offsets[1:], strict=True)]
-    write_bytes(path, _pack({"offsets": offsets, "checksums": np.array(sums, dtype=np.uint64), "records": dealt}))
+    return write_bytes(
+        path, *_pack({"offsets": offsets, "checksums": np.array(sums, dtype=np.uint64), "records": dealt})
+    )
 
 
 def offset_table(sorted_keys: np.ndarray) -> np.ndarray:
@@ -139,8 +144,8 @@ def _checksum(records: np.ndarray) -> int:
     return xxhash.xxh3_64_intdigest(np.ascontiguousarray(records).data)
 
 
-def _pack(arrays: dict[str, np.ndarray]) -> bytes:
-    """A safetensors file whose last array is aligned."""
+def _pack(arrays: dict[str, np.ndarray]) -> list[Any]:
+    """The parts of a safetensors file whose last array is aligned."""
     head, end = {}, 0
     for name, array in arrays.items():
         head[name] = {"dtype": _DTYPES[array.dtype], "shape": list(array.shape)}
@@ -148,5 +153,8 @@ def _pack(arrays: dict[str, np.ndarray]) -> bytes:
     text = json.dumps(head).encode()
     last = end - next(reversed(arrays.values())).nbytes
     text += b" " * (-(8 + len(text) + last) % _ALIGNED)
-    parts = [array.reshape(-1).view(np.uint8) for array in arrays.values()]
-    return b"".join([len(text).to_bytes(8, "little"), text, *(part.data for part in parts)])
+    return [
+        len(text).to_bytes(8, "little"),
+        text,
+        *(array.reshape(-1).view(np.uint8).data for array in arrays.values()),
+    ]

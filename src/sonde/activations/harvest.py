@@ -22,7 +22,7 @@ from sonde.activations.corpus import Corpus, Document, is_held_out
 from sonde.activations.rows import Layout
 from sonde.activations.settings import HarvestSettings
 from sonde.activations.store import FORMAT, Activations
-from sonde.activations.writing import read_totals, segment_names, sum_up, write_rows
+from sonde.activations.writing import read_totals, segment_files, sum_up, write_rows
 from sonde.devices import ensure_memory
 from sonde.errors import ActivationError, TextError
 from sonde.manifests import new_artifact, storage_errors, write_bytes
@@ -122,7 +122,7 @@ def harvest(
             "model": {"name": loaded.name, "id": loaded.identity},
             "skipped_lines": corpus.skipped,
         }
-        draft.finish([*segment_names(totals), "statistics.safetensors"], facts)
+        draft.finish(["statistics.safetensors"], facts, segment_files(totals))
     assert draft.finished is not None
     return Activations(chosen.out, draft.finished)
 

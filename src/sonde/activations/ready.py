@@ -12,7 +12,7 @@ from torch import Tensor
 from sonde.activations.rows import Layout
 from sonde.activations.settings import StoreFormat
 from sonde.activations.store import FORMAT, Activations
-from sonde.activations.writing import read_totals, segment_names, sum_up, write_rows
+from sonde.activations.writing import read_totals, segment_files, sum_up, write_rows
 from sonde.errors import ActivationError
 from sonde.manifests import new_artifact, storage_errors, write_bytes
 from sonde.progress import Reporter, Silent
@@ -82,7 +82,7 @@ def from_vectors(
         write_bytes(folder / "statistics.safetensors", save(statistics))
         facts |= {"dtype": store, "record_bytes": layout.record_bytes, "fields": layout.to_json()}
         facts |= {"model": {"name": model, "id": ""}}
-        draft.finish([*segment_names(totals), "statistics.safetensors"], facts)
+        draft.finish(["statistics.safetensors"], facts, segment_files(totals))
     assert draft.finished is not None
     return Activations(folder, draft.finished)
 

@@ -18,6 +18,9 @@ NORM_EDGES = np.geomspace(1e-4, 1e8, 1201)
 """bins of the histogram of norms: 100 to a decade, so quantiles are right to 2.4 %"""
 
 
+_ROWS_AT_ONCE = 256
+
+
 def write_rows(
     folder: Path,
     number: int,
@@ -36,15 +39,16 @@ def write_rows(
     keys = shuffle.row_keys(seed, 0, document, position)
     order = shuffle.shuffled(keys, document, position)
     segment = folder / segment_name(number)
-    write_segment(segment, keys, rows, order)
+    file = write_segment(segment, keys, rows, order)
     per_document = np.unique(document, return_counts=True)[1].astype(float)
     sites = [field.name.removeprefix("vectors ") for field in layout.fields if field.name.startswith("vectors ")]
     totals = told | {
         "segment": number,
+        "file": file,
         "rows": len(rows),
         "pairs": float((per_document * (per_document - 1)).sum()),
         "checksum": checksum(rows, keys),
-        "sites": {site: _statistics(layout.vectors(rows, site)[order], is_first[order]) for site in sites},
+        "sites": {site: _statistics(layout.vectors(rows, site), is_first) for site in sites},
     }
     write_json(segment.with_suffix(".json"), totals)
     return totals
@@ -60,17 +64,25 @@ def segment_name(number: int) -> str:
     return f"segments/{number:05d}.safetensors"
 
 
-def segment_names(totals: list[dict[str, Any]]) -> list[str]:
-    return [segment_name(task["segment"]) for task in totals]
+def segment_files(totals: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The segments with their sizes and checksums, as a manifest has them."""
+    return {segment_name(task["segment"]): task["file"] for task in totals}
 
 
 def _statistics(vectors: Tensor, is_first: np.ndarray) -> dict[str, Any]:
     """Sums over a segment as it is stored, in float64."""
-    exact = vectors.double()
-    norms = exact.norm(dim=1).numpy()
+    total, squares = (torch.zeros(vectors.shape[1], dtype=torch.float64) for _ in range(2))
+    lengths = []
+    room = torch.empty(_ROWS_AT_ONCE, vectors.shape[1], dtype=torch.float64)  # small enough to stay in the cache
+    for rows in vectors.split(_ROWS_AT_ONCE):
+        x = room[: len(rows)].copy_(rows)
+        total += x.sum(dim=0)
+        squares += x.square_().sum(dim=0)
+        lengths.append(x.sum(dim=1).sqrt_())
+    norms = torch.cat(lengths).numpy() if lengths else np.empty(0)
     return {
-        "sum": exact.sum(dim=0).tolist(),
-        "sum_of_squares": exact.square().sum(dim=0).tolist(),
+        "sum": total.tolist(),
+        "sum_of_squares": squares.tolist(),
         "norm_sum": float(norms.sum()),
         "first_norm_sum": float(norms[is_first].sum()),
         "first_rows": int(is_first.sum()),
