@@ -1,10 +1,13 @@
 """Harvest and stream: the rows of a direct forward pass, each once, in an order that only the seed decides."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +28,13 @@ from sonde.errors import (
     ArtifactDamagedError,
     CapacityError,
     OutputOccupiedError,
+    SettingsError,
     SiteError,
     TextError,
+    UsageError,
 )
 from sonde.manifests import MANIFEST
+from sonde.models.load import load_model
 from tests.tiny import make_model, texts, write_corpus
 
 SITE = "layers.1.residual"
@@ -409,3 +415,54 @@ def test_show_says_how_well_rows_are_mixed(walk, capsys):
     ideal = store.manifest.facts["same_document_ideal"]
     assert shown["same_document"] == pytest.approx(store.same_document())
     assert shown["same_document"] == pytest.approx(ideal, rel=0.2)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*.safetensors")}
+
+
+def test_the_bytes_are_the_same_for_any_number_of_workers(walk, tmp_path, monkeypatch):
+    monkeypatch.setattr(harvest_module, "TASK_BYTES", 1 << 8)
+    settings = {"site": [SITE, "layers.0.mlp"], "threads": 1, "tokens": 8000}
+    one, two, five = (
+        sonde.harvest(walk.model, walk.corpus, workers=workers, out=tmp_path / str(workers), **settings)
+        for workers in (1, 2, 5)
+    )
+    assert len(one.segments) > 5
+    assert files_of(one.folder) == files_of(two.folder) == files_of(five.folder)
+    assert one.manifest.id == two.manifest.id == five.manifest.id
+
+
+def test_a_harvest_whose_worker_is_killed_goes_on_and_ends_byte_identical(walk, tmp_path, monkeypatch):
+    monkeypatch.setattr(harvest_module, "TASK_BYTES", 1 << 8)
+    settings = {"site": SITE, "threads": 1, "tokens": 12_000}
+    whole = sonde.harvest(walk.model, walk.corpus, out=tmp_path / "whole", **settings)
+    segments = tmp_path / "part/segments"
+
+    def kill_one() -> None:
+        """Once something was written, kill a worker, as a machine short of memory does."""
+        while len(list(segments.glob("*.json"))) < 2:
+            time.sleep(0.01)
+        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+        for child in map(int, children.read_text().split()):
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                os.kill(child, signal.SIGKILL)
+                return
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    with pytest.raises(CapacityError, match="a worker was killed"):
+        sonde.harvest(walk.model, walk.corpus, workers=2, out=tmp_path / "part", **settings)
+    killer.join()
+    assert 0 < len(list(segments.glob("*.json"))) < len(whole.segments)
+    resumed = sonde.harvest(walk.model, walk.corpus, workers=2, out=tmp_path / "part", **settings)
+    assert files_of(resumed.folder) == files_of(whole.folder) and resumed.manifest.id == whole.manifest.id
+
+
+def test_errors_in_workers_are_those_of_one_process(walk, tmp_path):
+    model = load_model(walk.model)
+    model.name = "(in memory)"
+    with pytest.raises(UsageError, match="cannot be sent to workers"):
+        sonde.harvest(model, texts(5), site=SITE, workers=2, out=tmp_path / "a")
+    with pytest.raises(SettingsError, match="workers is 0"):
+        sonde.harvest(model, texts(5), site=SITE, workers=0, out=tmp_path / "a")

@@ -22,14 +22,15 @@ from sonde.activations.corpus import Corpus, Document, is_held_out
 from sonde.activations.rows import Layout
 from sonde.activations.settings import HarvestSettings
 from sonde.activations.store import FORMAT, Activations
+from sonde.activations.workers import in_order
 from sonde.activations.writing import read_totals, segment_files, sum_up, write_rows
 from sonde.devices import ensure_memory
-from sonde.errors import ActivationError, TextError
+from sonde.errors import ActivationError, TextError, UsageError
 from sonde.manifests import new_artifact, storage_errors, write_bytes
-from sonde.models.load import load_model
+from sonde.models.load import IN_MEMORY_MODEL, load_model
 from sonde.models.model import Model
 from sonde.progress import Progress, Reporter, Silent
-from sonde.settings import from_mapping, to_mapping
+from sonde.settings import check, from_mapping, to_mapping
 
 TASK_BYTES = 1 << 26
 """a task's vectors in float32; it fixes the batches, and so the arithmetic, of a run and of its resumption"""
@@ -51,6 +52,7 @@ def harvest(
     text: str | Path | Sequence[str | Document],
     *,
     site: str | Sequence[str],
+    workers: int = 1,
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> Activations:
@@ -60,6 +62,8 @@ def harvest(
         model: a model or what `load_model` takes.
         text: a .txt or .jsonl file, its .gz, a folder of them, or a list of texts.
         site: where to read; several are read in one pass, side by side in each row.
+        workers: processes that share the tasks, each with the model in its memory. The rows and their order are
+            the same for any number, and so are the bytes where `threads` is.
         reporter: told of progress.
         settings: the other fields of `HarvestSettings`; `out` is needed.
 
@@ -81,6 +85,9 @@ def harvest(
     probe = loaded.read(loaded.pad([[*cutter.before, 0]]), sites)
     widths = {name: value.flatten(2).shape[-1] for name, value in probe.items()}
     layout = Layout.of_sites(widths, chosen.store)
+    check(workers > 0, "workers", workers, "above 0")
+    if workers > 1 and loaded.name == IN_MEMORY_MODEL:
+        raise UsageError("a model in memory cannot be sent to workers; give the folder or the name that they can load")
     task_tokens = max(1024, TASK_BYTES // (4 * sum(widths.values())))
     ensure_memory(4 * task_tokens * layout.record_bytes, "a harvest task", "choose fewer or narrower sites")
 
@@ -94,8 +101,9 @@ def harvest(
             (chosen.out / "segments").mkdir(exist_ok=True)
         totals = []
         with reporter.start("harvest", chosen.tokens, "tokens") as progress:
-            for task in _tasks(corpus, cutter, chosen, task_tokens):
-                totals.append(_run_task(loaded, task, chosen, layout, progress))
+            tasks = _tasks(corpus, cutter, chosen, task_tokens)
+            for total in _run_tasks(loaded, tasks, chosen, layout, workers, progress):
+                totals.append(total)
         facts, statistics = sum_up(totals, widths)
         if facts["rows"] == 0:
             raise TextError(
@@ -146,6 +154,41 @@ def _tasks(corpus: Iterable[Document], cutter: Cutter, settings: HarvestSettings
             task = _Task(task.number + 1, [], 0, 0, 0)
     if task.n_documents or task.n_held_out:
         yield task
+
+
+def _run_tasks(
+    model: Model, tasks: Iterable[_Task], settings: HarvestSettings, layout: Layout, workers: int, progress: Progress
+) -> Iterator[dict[str, Any]]:
+    """Yield the statistics of each task, in their order, from this process or from several."""
+    cores = torch.get_num_threads()
+    threads = settings.threads or max(1, cores // workers)
+    if workers == 1:
+        torch.set_num_threads(threads)
+        try:
+            for task in tasks:
+                yield _run_task(model, task, settings, layout, progress)
+        finally:
+            torch.set_num_threads(cores)
+        return
+    dtype = str(model.dtype).removeprefix("torch.")
+    arguments = (model.name, str(model.device), dtype, threads, settings, layout)
+    for totals in in_order(tasks, _Worker, arguments, workers):
+        progress.advance(totals["tokens"])
+        yield totals
+
+
+class _Worker:
+    """What a worker process keeps: the model, loaded once."""
+
+    def __init__(
+        self, model: str, device: str, dtype: str, threads: int, settings: HarvestSettings, layout: Layout
+    ) -> None:
+        torch.set_num_threads(threads)
+        self.model = load_model(model, device=device, dtype=dtype)
+        self.settings, self.layout = settings, layout
+
+    def __call__(self, task: _Task) -> dict[str, Any]:
+        return _run_task(self.model, task, self.settings, self.layout, Silent().start("", None, ""))
 
 
 def _run_task(

@@ -31,6 +31,8 @@ class HarvestSettings:
     """keep the rows of special tokens too"""
     drop_first: int = 0
     """leave out this many rows at the start of each context, where attention sinks are"""
+    threads: int | None = None
+    """torch threads of a task; the cores shared among the workers by default. Bytes are equal for equal threads"""
     skip_bad: bool = False
     """leave out broken lines of a .jsonl, and count them"""
     seed: int = 0
@@ -38,6 +40,7 @@ class HarvestSettings:
 
     def __post_init__(self) -> None:
         check(0 < len(self.site) == len(set(self.site)), "site", self.site, "one or more, none of them twice")
+        check(self.threads is None or self.threads > 0, "threads", self.threads, "above 0")
         check(self.drop_first >= 0, "drop_first", self.drop_first, "at least 0")
         check(self.tokens is None or self.tokens > 0, "tokens", self.tokens, "above 0")
         check(0 <= self.held_out < 1, "held_out", self.held_out, "at least 0 and below 1")

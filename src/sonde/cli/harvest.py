@@ -15,6 +15,7 @@ def harvest(
     *,
     model: str,
     text: Path,
+    workers: int = 1,
     options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),  # noqa: B008
     json: bool = False,
 ) -> None:
@@ -28,13 +29,15 @@ def harvest(
         A model folder, a hub name, or world, the model in the package.
     text: Path
         A .txt or .jsonl file, its .gz, or a folder of them.
+    workers: int
+        Processes that share the work, each with the model in its memory.
     json: bool
         Print one JSON object.
     """
     loaded = load_model(model, options)
     from sonde.activations.harvest import harvest
 
-    store = harvest(loaded, text, reporter=reporter(), **to_mapping(settings))
+    store = harvest(loaded, text, workers=workers, reporter=reporter(), **to_mapping(settings))
     if json:
         print_json({"folder": str(store.folder), "id": store.manifest.id} | store.manifest.facts)
     else:

@@ -22,6 +22,8 @@ from sonde.models.pictures import PictureReader
 BUILT_IN = {"world": "world/model"}
 """names of models in the package, and their folders in it"""
 HUB_TIMEOUT_S = 5.0
+IN_MEMORY_MODEL = "(in memory)"
+"""name of a model that was not loaded"""
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -81,7 +83,7 @@ def load_model(
 def wrap_model(
     network: torch.nn.Module,
     tokenizer: Any = None,
-    name: str = "(in memory)",
+    name: str = IN_MEMORY_MODEL,
     identity: str = "",
     pictures: PictureReader | None = None,
 ) -> Model:
