@@ -22,6 +22,7 @@ from sonde.settings import parse_bytes
 
 DEAL = """
 import math, numpy as np, torch
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from sonde.activations.rows import Layout
 from sonde.activations.writing import read_totals, segment_files, sum_up, write_rows
@@ -33,7 +34,7 @@ noise = torch.randn(task + 64, width)
 def work():
     with new_artifact(out, format="activations", settings={"site": ["site"], "store": "bfloat16", "seed": 0}, parents={}) as draft:
         (out / "segments").mkdir()
-        totals = []
+        totals, waiting, writer = [], None, ThreadPoolExecutor(1)  # as harvest does
         for number, first in enumerate(range(0, n_rows, task)):
             n = min(task, n_rows - first)
             rows = layout.empty(n)
@@ -41,7 +42,10 @@ def work():
             layout.column(rows, "position").copy_(torch.arange(first, first + n) % 128)
             layout.put_vectors(rows, "site", noise[number % 64 :][:n])
             told = {"tokens": n, "documents": n // 128, "held_out_documents": 0}
-            totals.append(write_rows(out, number, rows, layout, 0, np.zeros(n, dtype=bool), told))
+            before, waiting = waiting, writer.submit(write_rows, out, number, rows, layout, 0, np.zeros(n, dtype=bool), told)
+            if before:
+                totals.append(before.result())
+        totals.append(waiting.result())
         facts, statistics = sum_up(totals, {"site": width})
         write_bytes(out / "statistics.safetensors", save(statistics))
         facts |= {"dtype": "bfloat16", "record_bytes": layout.record_bytes, "fields": layout.to_json(), "model": {"name": "", "id": ""}}

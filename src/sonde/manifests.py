@@ -20,7 +20,7 @@ import platform
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -111,8 +111,8 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def write_bytes(path: Path, *parts: Any) -> dict[str, Any]:
-    """Write a file, of one or more parts, under a temporary name, flush it to the disk and rename it.
+def write_bytes(path: Path, data: bytes | Iterable[Any]) -> dict[str, Any]:
+    """Write a file, given whole or in parts, under a temporary name, flush it to the disk and rename it.
 
     Returns its size and checksum, as a manifest has them.
     """
@@ -121,7 +121,7 @@ def write_bytes(path: Path, *parts: Any) -> dict[str, Any]:
     with storage_errors(path):
         try:
             with temporary.open("wb") as file:
-                for part in parts:
+                for part in [data] if isinstance(data, bytes) else data:
                     file.write(part)
                     digest.update(part)
                     size += len(part)

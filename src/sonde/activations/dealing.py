@@ -9,14 +9,13 @@ With random keys the order is a uniform permutation: see `shuffle.py`.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xxhash
 
 from sonde.errors import ArtifactDamagedError
@@ -25,6 +24,7 @@ from sonde.manifests import write_bytes
 TABLE_BITS = 12
 N_RANGES = 1 << TABLE_BITS
 """ranges of keys that a segment's table tells apart, and so the most piles that a store can be read in"""
+_ROWS_AT_ONCE = 512
 _ALIGNED = 64
 """records begin at a multiple of this in the file"""
 _DTYPES = {np.dtype(np.int64): "I64", np.dtype(np.uint64): "U64", np.dtype(np.uint8): "U8"}
@@ -37,13 +37,27 @@ def write_segment(path: Path, keys: np.ndarray, records: np.ndarray, order: np.n
         keys: [n] uint64.
         order: [n] what sorts the keys; where keys are equal it decides.
     """
-    # numpy gathers rows one by one, torch with all its threads
-    dealt = torch.from_numpy(records).index_select(0, torch.from_numpy(order)).numpy()
     offsets = offset_table(keys[order])
-    sums = [_checksum(dealt[first:last]) for first, last in zip(offsets[:-1], offsets[1:], strict=True)]
-    return write_bytes(
-        path, *_pack({"offsets": offsets, "checksums": np.array(sums, dtype=np.uint64), "records": dealt})
-    )
+    checksums = np.zeros(N_RANGES, dtype=np.uint64)
+    # A few ranges at a time, so that records are gathered, summed and written while they are in the cache.
+    step = max(1, N_RANGES * _ROWS_AT_ONCE // max(1, len(records)))
+    most = max(int(offsets[min(first + step, N_RANGES)] - offsets[first]) for first in range(0, N_RANGES, step))
+    room = np.empty((most, records.shape[1]), dtype=np.uint8)
+
+    def parts() -> Iterator[Any]:
+        yield _header({"records": records, "offsets": offsets, "checksums": checksums})
+        for first in range(0, N_RANGES, step):
+            last = min(first + step, N_RANGES)
+            begin, end = int(offsets[first]), int(offsets[last])
+            dealt = room[: end - begin]
+            np.take(records, order[begin:end], axis=0, out=dealt, mode="clip")  # the default mode copies once more
+            for number in range(first, last):
+                checksums[number] = _checksum(dealt[offsets[number] - begin : offsets[number + 1] - begin])
+            yield dealt.reshape(-1).data
+        yield offsets.data.cast("B")
+        yield checksums.data.cast("B")
+
+    return write_bytes(path, parts())
 
 
 def offset_table(sorted_keys: np.ndarray) -> np.ndarray:
@@ -58,14 +72,18 @@ class Segment:
 
     path: Path
 
-    def records(self, first: int, last: int) -> np.ndarray:
-        """The records of key ranges `first` up to `last` [n, bytes], in the order of their keys.
+    @property
+    def record_bytes(self) -> int:
+        return self._tensors["records"][2][1]
+
+    def read_into(self, found: np.ndarray, first: int, last: int) -> None:
+        """Read the records of key ranges `first` up to `last`, in the order of their keys, into [n, bytes].
 
         Raises ArtifactDamagedError, with file and offset, where a range is not what was written.
         """
-        start, _, (_, size) = self._tensors["records"]
-        begin, end = int(self.offsets[first]), int(self.offsets[last])
-        found = np.frombuffer(self._read(start + begin * size, (end - begin) * size), dtype=np.uint8).reshape(-1, size)
+        start, size = self._tensors["records"][0], self.record_bytes
+        begin = int(self.offsets[first])
+        self._fill(found.reshape(-1), start + begin * size)
         for number in range(first, last):
             a, b = int(self.offsets[number]) - begin, int(self.offsets[number + 1]) - begin
             if _checksum(found[a:b]) != self._checksums[number]:
@@ -73,7 +91,6 @@ class Segment:
                     f"{self.path} was altered in the {(b - a) * size:,} bytes from offset "
                     f"{start + (begin + a) * size:,}; make the artifact again"
                 )
-        return found
 
     @cached_property
     def offsets(self) -> np.ndarray:
@@ -103,12 +120,19 @@ class Segment:
         start, length, _ = self._tensors[name]
         return np.frombuffer(self._read(start, length), dtype=dtype)
 
-    def _read(self, start: int, length: int) -> bytearray:
+    def _read(self, start: int, length: int) -> bytes:
+        if length > self.path.stat().st_size:
+            raise ValueError(f"{length} bytes")
+        data = np.empty(length, dtype=np.uint8)
+        self._fill(data, start)
+        return data.tobytes()
+
+    def _fill(self, data: np.ndarray, start: int) -> None:
+        """Read as many bytes as `data` holds, from `start` on."""
+        view, length, filled = data.data, len(data), 0
         try:
             with self.path.open("rb", buffering=0) as file:
                 file.seek(start)
-                data = bytearray(length)
-                view, filled = memoryview(data), 0
                 while filled < length and (n := file.readinto(view[filled:])):
                     filled += n
         except OSError as error:
@@ -119,7 +143,6 @@ class Segment:
             raise ArtifactDamagedError(
                 f"{self.path} ends {length - filled:,} bytes early, before offset {start + length:,}; make the artifact again"
             )
-        return data
 
 
 def pile_count(n_records: int, record_bytes: int, pile_bytes: int) -> int:
@@ -130,8 +153,14 @@ def pile_count(n_records: int, record_bytes: int, pile_bytes: int) -> int:
 
 def read_pile(segments: Sequence[Segment], number: int, n_piles: int) -> np.ndarray:
     """All records of one pile [n, bytes], segment after segment, not sorted across them."""
-    width = N_RANGES // n_piles
-    return np.concatenate([segment.records(number * width, (number + 1) * width) for segment in segments])
+    first, last = number * (N_RANGES // n_piles), (number + 1) * (N_RANGES // n_piles)
+    sizes = [int(segment.offsets[last] - segment.offsets[first]) for segment in segments]
+    pile = np.empty((sum(sizes), segments[0].record_bytes), dtype=np.uint8)
+    end = 0
+    for segment, size in zip(segments, sizes, strict=True):
+        segment.read_into(pile[end : end + size], first, last)
+        end += size
+    return pile
 
 
 def pile_sizes(segments: Sequence[Segment], n_piles: int) -> np.ndarray:
@@ -144,17 +173,12 @@ def _checksum(records: np.ndarray) -> int:
     return xxhash.xxh3_64_intdigest(np.ascontiguousarray(records).data)
 
 
-def _pack(arrays: dict[str, np.ndarray]) -> list[Any]:
-    """The parts of a safetensors file whose last array is aligned."""
+def _header(arrays: dict[str, np.ndarray]) -> bytes:
+    """The header of a safetensors file, so long that what follows is aligned."""
     head, end = {}, 0
     for name, array in arrays.items():
         head[name] = {"dtype": _DTYPES[array.dtype], "shape": list(array.shape)}
         head[name]["data_offsets"] = [end, end := end + array.nbytes]
     text = json.dumps(head).encode()
-    last = end - next(reversed(arrays.values())).nbytes
-    text += b" " * (-(8 + len(text) + last) % _ALIGNED)
-    return [
-        len(text).to_bytes(8, "little"),
-        text,
-        *(array.reshape(-1).view(np.uint8).data for array in arrays.values()),
-    ]
+    text += b" " * (-(8 + len(text)) % _ALIGNED)
+    return len(text).to_bytes(8, "little") + text

@@ -7,10 +7,11 @@
 4. Sum the statistics in task order and write the manifest.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import concurrent.futures
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +32,8 @@ from sonde.models.load import IN_MEMORY_MODEL, load_model
 from sonde.models.model import Model
 from sonde.progress import Progress, Reporter, Silent
 from sonde.settings import check, from_mapping, to_mapping
+
+Result = TypeVar("Result")
 
 TASK_BYTES = 1 << 26
 """a task's vectors in float32; it fixes the batches, and so the arithmetic, of a run and of its resumption"""
@@ -89,7 +92,7 @@ def harvest(
     if workers > 1 and loaded.name == IN_MEMORY_MODEL:
         raise UsageError("a model in memory cannot be sent to workers; give the folder or the name that they can load")
     task_tokens = max(1024, TASK_BYTES // (4 * sum(widths.values())))
-    ensure_memory(4 * task_tokens * layout.record_bytes, "a harvest task", "choose fewer or narrower sites")
+    ensure_memory(6 * workers * task_tokens * layout.record_bytes, "a harvest task", "choose fewer or narrower sites")
 
     described = to_mapping(chosen) | {"model": loaded.name, "text": corpus.name}
     described["context"] = cutter.length
@@ -165,8 +168,14 @@ def _run_tasks(
     if workers == 1:
         torch.set_num_threads(threads)
         try:
-            for task in tasks:
-                yield _run_task(model, task, settings, layout, progress)
+            with concurrent.futures.ThreadPoolExecutor(1, "sonde-write") as writer:
+                waiting = None  # one task is written while the next one runs
+                for task in tasks:
+                    before, waiting = waiting, _run_task(model, task, settings, layout, progress, writer.submit)
+                    if before is not None:
+                        yield before.result()
+                if waiting is not None:
+                    yield waiting.result()
         finally:
             torch.set_num_threads(cores)
         return
@@ -188,16 +197,22 @@ class _Worker:
         self.settings, self.layout = settings, layout
 
     def __call__(self, task: _Task) -> dict[str, Any]:
-        return _run_task(self.model, task, self.settings, self.layout, Silent().start("", None, ""))
+        progress = Silent().start("", None, "")
+        return _run_task(self.model, task, self.settings, self.layout, progress, lambda do, *given: do(*given))
 
 
 def _run_task(
-    model: Model, task: _Task, settings: HarvestSettings, layout: Layout, progress: Progress
-) -> dict[str, Any]:
-    """Write one task's segment, unless an earlier run has; return its statistics."""
+    model: Model,
+    task: _Task,
+    settings: HarvestSettings,
+    layout: Layout,
+    progress: Progress,
+    write: Callable[..., Result],
+) -> Result:
+    """Run one task and have its segment written, unless an earlier run has; `write(do, *given)` gives its statistics."""
     if (totals := read_totals(settings.out, task.number)) is not None:
         progress.advance(task.n_tokens)
-        return totals
+        return write(dict, totals)
 
     parts, starts = [], []
     for contexts in batches(task.contexts, BATCH_TOKENS):
@@ -216,7 +231,7 @@ def _run_task(
     is_first = np.concatenate(starts) if starts else np.empty(0, dtype=bool)
 
     told = {"tokens": task.n_tokens, "documents": task.n_documents, "held_out_documents": task.n_held_out}
-    return write_rows(settings.out, task.number, rows, layout, settings.seed, is_first, told)
+    return write(write_rows, settings.out, task.number, rows, layout, settings.seed, is_first, told)
 
 
 def _refuse_non_finite(vectors: Tensor, document: np.ndarray, position: np.ndarray, site: str) -> None:

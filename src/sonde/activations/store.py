@@ -175,11 +175,17 @@ class Activations:
         share = batch_size // n_ranks
         rest = np.empty((0, self.layout.record_bytes), dtype=np.uint8)
         for rows in self._piles(start, epochs, memory):
-            joined = np.concatenate([rest, rows]) if len(rest) else rows
-            n_whole = len(joined) // batch_size * batch_size
-            for first in range(rank * share, n_whole, batch_size):
-                yield Rows(joined[first : first + share], self.layout)
-            rest = joined[n_whole:].copy()
+            begin = 0
+            if len(rest):  # a batch that begins in one pile and ends in another
+                begin = min(batch_size - len(rest), len(rows))
+                rest = np.concatenate([rest, rows[:begin]])
+                if len(rest) < batch_size:
+                    continue
+                yield Rows(rest[rank * share : (rank + 1) * share], self.layout)
+            end = begin + (len(rows) - begin) // batch_size * batch_size
+            for first in range(begin + rank * share, end, batch_size):
+                yield Rows(rows[first : first + share], self.layout)
+            rest = rows[end:].copy()
 
     def _piles(self, start: int, epochs: int | None, memory: int) -> Iterator[np.ndarray]:
         """Yield the records of pile after pile from a row of the order on, reading one ahead."""
@@ -231,7 +237,7 @@ class Activations:
     def verify(self) -> None:
         """Read every record; raises ArtifactDamagedError, with file and offset, where one is not what was written."""
         for segment in self.segments:
-            segment.records(0, dealing.N_RANGES)
+            dealing.read_pile([segment], 0, 1)
 
 
 def load_activations(folder: str | Path) -> Activations:
