@@ -136,10 +136,8 @@ class Activations:
         """One pile's rows in the order of an epoch. The first epoch may be read in piles of any size."""
         n_piles = n_piles or self.n_piles
         assert epoch == 0 or n_piles == self.n_piles, "the order of later epochs is that of their piles"
-        records = dealing.read_pile(self.segments, number, n_piles)
-        document, position = (self.layout.column(records, name).numpy() for name in ("document", "position"))
-        order = shuffle.shuffled(shuffle.row_keys(self.seed, epoch, document, position), document, position)
-        return Rows(torch.from_numpy(records).index_select(0, torch.from_numpy(order)).numpy(), self.layout)
+        records, order = self._load(epoch, number, n_piles, 0)
+        return Rows(_take(records, order), self.layout)
 
     def stream(self, batch_size: int, start: int = 0, **options: Any) -> Iterator[Tensor]:
         """Yield batches [batch_size, width] of the chosen site's vectors; see `batches`."""
@@ -165,7 +163,7 @@ class Activations:
             batch_size: rows of a batch, all ranks together.
             epochs: stop after so many, leaving out a last part of a batch; never by default.
             rank, n_ranks: which equal part of each batch this reader takes; the parts are the whole order.
-            memory: bytes for piles: the one in use and the one being read, each once raw and once sorted.
+            memory: bytes for piles, the one in use and the one being read.
 
         Raises:
             ArtifactDamagedError: a range that is not what was written, with file and offset.
@@ -174,21 +172,21 @@ class Activations:
         assert batch_size % n_ranks == 0 and 0 <= rank < n_ranks, "each rank takes an equal part"
         share = batch_size // n_ranks
         rest = np.empty((0, self.layout.record_bytes), dtype=np.uint8)
-        for rows in self._piles(start, epochs, memory):
+        for records, order in self._piles(start, epochs, memory):
             begin = 0
             if len(rest):  # a batch that begins in one pile and ends in another
-                begin = min(batch_size - len(rest), len(rows))
-                rest = np.concatenate([rest, rows[:begin]])
+                begin = min(batch_size - len(rest), len(order))
+                rest = np.concatenate([rest, _take(records, order[:begin])])
                 if len(rest) < batch_size:
                     continue
                 yield Rows(rest[rank * share : (rank + 1) * share], self.layout)
-            end = begin + (len(rows) - begin) // batch_size * batch_size
+            end = begin + (len(order) - begin) // batch_size * batch_size
             for first in range(begin + rank * share, end, batch_size):
-                yield Rows(rows[first : first + share], self.layout)
-            rest = rows[end:].copy()
+                yield Rows(_take(records, order[first : first + share]), self.layout)
+            rest = _take(records, order[end:])
 
-    def _piles(self, start: int, epochs: int | None, memory: int) -> Iterator[np.ndarray]:
-        """Yield the records of pile after pile from a row of the order on, reading one ahead."""
+    def _piles(self, start: int, epochs: int | None, memory: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the records of pile after pile, and what orders them, from a row of the order on; reads one ahead."""
         plan = self._plan(start, epochs, memory)
         with concurrent.futures.ThreadPoolExecutor(1, "sonde-read-ahead") as reader:
             try:
@@ -202,8 +200,12 @@ class Activations:
             finally:
                 reader.shutdown(wait=True, cancel_futures=True)
 
-    def _load(self, epoch: int, number: int, n_piles: int, skip: int) -> np.ndarray:
-        return self.pile(number, epoch, n_piles).records[skip:]
+    def _load(self, epoch: int, number: int, n_piles: int, skip: int) -> tuple[np.ndarray, np.ndarray]:
+        """One pile's records, and the places [row] at which its rows stand in them, in order, without the first ones."""
+        records = dealing.read_pile(self.segments, number, n_piles)
+        document, position = (self.layout.column(records, name).numpy() for name in ("document", "position"))
+        order = shuffle.shuffled(shuffle.row_keys(self.seed, epoch, document, position), document, position)
+        return records, order[skip:]
 
     def _plan(self, start: int, epochs: int | None, memory: int) -> Iterator[tuple[int, int, int, int]]:
         """Yield (epoch, pile, piles in all, rows of it to skip) from a row of the order on, for ever or for `epochs`."""
@@ -212,9 +214,9 @@ class Activations:
         while epochs is None or epoch < epochs:
             n_piles = self.n_piles
             if epoch == 0:
-                n_piles = max(n_piles, dealing.pile_count(self.n_rows, self.layout.record_bytes, memory // 4))
+                n_piles = max(n_piles, dealing.pile_count(self.n_rows, self.layout.record_bytes, memory // 3))
             sizes = dealing.pile_sizes(self.segments, n_piles)
-            if epoch > 0 and (needed := 4 * int(sizes.max()) * self.layout.record_bytes) > 2 * memory:
+            if epoch > 0 and (needed := 2 * int(sizes.max()) * self.layout.record_bytes) > memory:
                 raise CapacityError(
                     f"epoch {epoch + 1} of {self.folder} is read in piles that need {format_bytes(needed)}, but memory is "
                     f"{format_bytes(memory)}; allow more, or read one epoch"
@@ -238,6 +240,11 @@ class Activations:
         """Read every record; raises ArtifactDamagedError, with file and offset, where one is not what was written."""
         for segment in self.segments:
             dealing.read_pile([segment], 0, 1)
+
+
+def _take(records: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Rows of a matrix, gathered with all of torch's threads."""
+    return torch.from_numpy(records).index_select(0, torch.from_numpy(places)).numpy()
 
 
 def load_activations(folder: str | Path) -> Activations:
