@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import transformers
 from safetensors.torch import save
 from torch import Tensor
 
@@ -193,6 +194,7 @@ class _Worker:
         self, model: str, device: str, dtype: str, threads: int, settings: HarvestSettings, layout: Layout
     ) -> None:
         torch.set_num_threads(threads)
+        transformers.utils.logging.disable_progress_bar()  # progress is the parent's to show
         self.model = load_model(model, device=device, dtype=dtype)
         self.settings, self.layout = settings, layout
 
