@@ -14,11 +14,9 @@ import tempfile
 from pathlib import Path
 
 import torch
-import transformers
-from rounds import Worker, run, write
+from rounds import Worker, run, write, write_gpt2
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.tiny import make_tokenizer
 
 COMMON = """
 import shutil, torch, sonde
@@ -69,9 +67,7 @@ def main() -> None:
     settings = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        torch.manual_seed(0)
-        transformers.GPT2LMHeadModel(transformers.GPT2Config()).save_pretrained(folder / "model")
-        make_tokenizer().save_pretrained(folder / "model")
+        write_gpt2(folder / "model")
         letters = torch.randint(97, 123, (settings.tokens // 127, 127))
         texts = "".join(json.dumps({"text": bytes(row.tolist()).decode()}) + "\n" for row in letters)
         (folder / "text.jsonl").write_text(texts)

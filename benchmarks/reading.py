@@ -18,11 +18,9 @@ import tempfile
 from pathlib import Path
 
 import torch
-import transformers
-from rounds import Worker, peer_python, run, write
+from rounds import Worker, peer_python, run, write, write_gpt2
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.tiny import make_tokenizer
 
 COMMON = """
 import torch
@@ -136,9 +134,7 @@ def main() -> None:
     settings = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        torch.manual_seed(0)
-        transformers.GPT2LMHeadModel(transformers.GPT2Config()).save_pretrained(folder / "model")
-        make_tokenizer().save_pretrained(folder / "model")
+        write_gpt2(folder / "model")
         result = {}
         for batch, length, repeats in ((8, 128, 1), (1, 16, 20)):
             torch.save(torch.randint(0, 50257, (batch, length)), folder / "ids.pt")

@@ -53,6 +53,19 @@ def peer_python(package: str, folder: str = "") -> str:
     return str(place / "bin/python")
 
 
+def write_gpt2(folder: Path) -> None:
+    """A random model of GPT-2 small's size, with a tokenizer of bytes, as a folder."""
+    import torch
+    import transformers
+
+    sys.path.insert(0, str(ROOT))
+    from tests.tiny import make_tokenizer
+
+    torch.manual_seed(0)
+    transformers.GPT2LMHeadModel(transformers.GPT2Config()).save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+
+
 class Worker:
     """A process that does one implementation's work when asked."""
 

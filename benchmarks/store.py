@@ -25,9 +25,8 @@ import math, numpy as np, torch
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from sonde.activations.rows import Layout
-from sonde.activations.writing import read_totals, segment_files, sum_up, write_rows
-from sonde.manifests import new_artifact, write_bytes
-from safetensors.torch import save
+from sonde.activations.writing import finish, write_rows
+from sonde.manifests import new_artifact
 out, n_rows, width, task = Path(sys.argv[1]), *map(int, sys.argv[2:5])
 layout = Layout.of_sites({"site": width}, "bfloat16")
 noise = torch.randn(task + 64, width)
@@ -46,10 +45,7 @@ def work():
             if before:
                 totals.append(before.result())
         totals.append(waiting.result())
-        facts, statistics = sum_up(totals, {"site": width})
-        write_bytes(out / "statistics.safetensors", save(statistics))
-        facts |= {"dtype": "bfloat16", "record_bytes": layout.record_bytes, "fields": layout.to_json(), "model": {"name": "", "id": ""}}
-        draft.finish(["statistics.safetensors"], facts, segment_files(totals))
+        finish(draft, totals, layout, {"dtype": "bfloat16", "model": {"name": "", "id": ""}})
 serve(work, warm_up=0)
 """
 COPY = """

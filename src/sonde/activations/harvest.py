@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 import transformers
-from safetensors.torch import save
 from torch import Tensor
 
 from sonde.activations.contexts import BATCH_TOKENS, Context, Cutter, batches, make_batch
@@ -25,10 +24,10 @@ from sonde.activations.rows import Layout
 from sonde.activations.settings import HarvestSettings
 from sonde.activations.store import FORMAT, Activations
 from sonde.activations.workers import in_order
-from sonde.activations.writing import read_totals, segment_files, sum_up, write_rows
+from sonde.activations.writing import finish, read_totals, write_rows
 from sonde.devices import ensure_memory
 from sonde.errors import ActivationError, TextError, UsageError
-from sonde.manifests import new_artifact, storage_errors, write_bytes
+from sonde.manifests import new_artifact, storage_errors
 from sonde.models.load import IN_MEMORY_MODEL, load_model
 from sonde.models.model import Model
 from sonde.progress import Progress, Reporter, Silent
@@ -103,17 +102,15 @@ def harvest(
             return Activations(chosen.out, draft.finished)
         with storage_errors(chosen.out):
             (chosen.out / "segments").mkdir(exist_ok=True)
-        totals = []
         with reporter.start("harvest", chosen.tokens, "tokens") as progress:
             tasks = _tasks(corpus, cutter, chosen, task_tokens)
-            for total in _run_tasks(loaded, tasks, chosen, layout, workers, progress):
-                totals.append(total)
-        facts, statistics = sum_up(totals, widths)
-        if facts["rows"] == 0:
+            totals = list(_run_tasks(loaded, tasks, chosen, layout, workers, progress))
+        if not any(task["rows"] for task in totals):
             raise TextError(
                 f"{corpus.name}: no tokens were left to harvest; give more text, or a smaller held_out than {chosen.held_out}"
             )
-        write_bytes(chosen.out / "statistics.safetensors", save(statistics))
+        more = {"dtype": chosen.store, "model": {"name": loaded.name, "id": loaded.identity}}
+        facts = finish(draft, totals, layout, more | {"skipped_lines": corpus.skipped})
         n_tokens = sum(task["tokens"] for task in totals)
         if chosen.tokens and n_tokens < chosen.tokens:
             reporter.say(
@@ -127,14 +124,6 @@ def harvest(
                     f"{name}: the first token of a context is {found['first_token_norm']:.0f} times as long as others "
                     "on average (an attention sink); --drop-first 1 leaves it out"
                 )
-        facts |= {
-            "dtype": chosen.store,
-            "record_bytes": layout.record_bytes,
-            "fields": layout.to_json(),
-            "model": {"name": loaded.name, "id": loaded.identity},
-            "skipped_lines": corpus.skipped,
-        }
-        draft.finish(["statistics.safetensors"], facts, segment_files(totals))
     assert draft.finished is not None
     return Activations(chosen.out, draft.finished)
 

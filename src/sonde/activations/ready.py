@@ -6,15 +6,14 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from sonde.activations.rows import Layout
 from sonde.activations.settings import StoreFormat
 from sonde.activations.store import FORMAT, Activations
-from sonde.activations.writing import read_totals, segment_files, sum_up, write_rows
+from sonde.activations.writing import finish, read_totals, write_rows
 from sonde.errors import ActivationError
-from sonde.manifests import new_artifact, storage_errors, write_bytes
+from sonde.manifests import new_artifact, storage_errors
 from sonde.progress import Reporter, Silent
 
 ROWS_AT_ONCE = 1 << 16
@@ -78,11 +77,7 @@ def from_vectors(
                     task = write_rows(folder, number, rows, layout, seed, is_first, told)
                 totals.append(task)
                 progress.advance(last - first)
-        facts, statistics = sum_up(totals, {site: width})
-        write_bytes(folder / "statistics.safetensors", save(statistics))
-        facts |= {"dtype": store, "record_bytes": layout.record_bytes, "fields": layout.to_json()}
-        facts |= {"model": {"name": model, "id": ""}}
-        draft.finish(["statistics.safetensors"], facts, segment_files(totals))
+        finish(draft, totals, layout, {"dtype": store, "model": {"name": model, "id": ""}})
     assert draft.finished is not None
     return Activations(folder, draft.finished)
 

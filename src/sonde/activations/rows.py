@@ -12,15 +12,9 @@ import torch
 from torch import Tensor
 
 from sonde.activations.shuffle import mix
+from sonde.devices import DTYPES as FLOATS
 
-DTYPES = {
-    "int64": torch.int64,
-    "int32": torch.int32,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "int8": torch.int8,
-}
+DTYPES = FLOATS | {"int64": torch.int64, "int32": torch.int32, "int8": torch.int8}
 _ROWS_AT_ONCE = 4096
 
 
@@ -60,6 +54,12 @@ class Layout:
     @classmethod
     def from_json(cls, fields: list[dict[str, Any]], record_bytes: int) -> "Layout":
         return cls(tuple(Field(**field) for field in fields), record_bytes)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """The sites whose vectors a record holds, and how wide they are."""
+        named = (field for field in self.fields if field.name.startswith("vectors "))
+        return {field.name.removeprefix("vectors "): field.width for field in named}
 
     def to_json(self) -> list[dict[str, Any]]:
         return [asdict(field) for field in self.fields]

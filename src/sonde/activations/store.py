@@ -20,8 +20,8 @@ from torch import Tensor
 from sonde.activations import dealing, shuffle
 from sonde.activations.dealing import Segment
 from sonde.activations.rows import Layout
-from sonde.errors import ActivationError, CapacityError, nearest
-from sonde.manifests import Manifest, read_manifest
+from sonde.errors import ActivationError, ArtifactDamagedError, CapacityError, nearest
+from sonde.manifests import Manifest, read_manifest, verify
 from sonde.settings import format_bytes
 
 FORMAT = "activations"
@@ -231,15 +231,20 @@ class Activations:
 
     def same_document(self, batch_size: int = 4096) -> float:
         """The chance that two rows of a batch come from one document, in the first batch of the order."""
-        document = next(self.batches(min(batch_size, self.n_rows))).document
+        first = self.batches(min(batch_size, self.n_rows), epochs=1, memory=1 << 26)  # no need of large piles
+        document = next(first).document
         counts = torch.unique(document, return_counts=True)[1].double()
         n = len(document)
         return float((counts * (counts - 1)).sum() / max(1, n * (n - 1)))
 
     def verify(self) -> None:
-        """Read every record; raises ArtifactDamagedError, with file and offset, where one is not what was written."""
-        for segment in self.segments:
-            dealing.read_pile([segment], 0, 1)
+        """Check every file; raises ArtifactDamagedError, with the offset too where records are not what was written."""
+        try:
+            verify(self.folder)
+        except ArtifactDamagedError:
+            for segment in self.segments:
+                dealing.read_pile([segment], 0, 1)
+            raise
 
 
 def _take(records: np.ndarray, places: np.ndarray) -> np.ndarray:

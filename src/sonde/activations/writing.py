@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from sonde.activations import shuffle
 from sonde.activations.dealing import write_segment
 from sonde.activations.rows import Layout, checksum
-from sonde.manifests import write_json
+from sonde.manifests import Draft, write_bytes, write_json
 
 NORM_EDGES = np.geomspace(1e-4, 1e8, 1201)
 """bins of the histogram of norms: 100 to a decade, so quantiles are right to 2.4 %"""
@@ -41,14 +42,13 @@ def write_rows(
     segment = folder / segment_name(number)
     file = write_segment(segment, keys, rows, order)
     per_document = np.unique(document, return_counts=True)[1].astype(float)
-    sites = [field.name.removeprefix("vectors ") for field in layout.fields if field.name.startswith("vectors ")]
     totals = told | {
         "segment": number,
         "file": file,
         "rows": len(rows),
         "pairs": float((per_document * (per_document - 1)).sum()),
         "checksum": checksum(rows, keys),
-        "sites": {site: _statistics(layout.vectors(rows, site), is_first) for site in sites},
+        "sites": {site: _statistics(layout.vectors(rows, site), is_first) for site in layout.widths},
     }
     write_json(segment.with_suffix(".json"), totals)
     return totals
@@ -64,9 +64,14 @@ def segment_name(number: int) -> str:
     return f"segments/{number:05d}.safetensors"
 
 
-def segment_files(totals: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The segments with their sizes and checksums, as a manifest has them."""
-    return {segment_name(task["segment"]): task["file"] for task in totals}
+def finish(draft: Draft, totals: list[dict[str, Any]], layout: Layout, more: dict[str, Any]) -> dict[str, Any]:
+    """Sum up all tasks and say that the store is whole; returns what its manifest says of it."""
+    facts, statistics = _sum_up(totals, layout.widths)
+    facts |= {"record_bytes": layout.record_bytes, "fields": layout.to_json()} | more
+    write_bytes(draft.folder / "statistics.safetensors", save(statistics))
+    segments = {segment_name(task["segment"]): task["file"] for task in totals}
+    draft.finish(["statistics.safetensors"], facts, segments)
+    return facts
 
 
 def _statistics(vectors: Tensor, is_first: np.ndarray) -> dict[str, Any]:
@@ -90,7 +95,7 @@ def _statistics(vectors: Tensor, is_first: np.ndarray) -> dict[str, Any]:
     }
 
 
-def sum_up(totals: list[dict[str, Any]], widths: dict[str, int]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _sum_up(totals: list[dict[str, Any]], widths: dict[str, int]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Sum the statistics of all tasks, in task order."""
     rows = sum(task["rows"] for task in totals)
     facts: dict[str, Any] = {

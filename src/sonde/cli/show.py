@@ -30,9 +30,9 @@ def show(folder: Path, /, *, verify: bool = False, json: bool = False) -> None:
 
         store = load_activations(folder)
         if verify:
-            store.verify()  # names the place in a file, where the checksum of a whole file names the file
+            store.verify()
         found = {"order_checksum": manifest.facts["order_checksum"], "same_document": store.same_document()}
-    if verify:
+    elif verify:
         verify_artifact(folder)
     if json:
         print_json({"id": manifest.id, "verified": verify} | found | manifest.to_json())

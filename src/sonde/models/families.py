@@ -54,32 +54,35 @@ LAYER_SITES = ("heads", "attention", "residual_mid", "mlp_in", "neurons", "mlp",
 
 _NO_FINAL = "{} normalises inside every layer and has no last norm; the last layers.N.residual is what its head reads"
 
-_GPT2 = Family(
-    layers="h",
-    final="ln_f",
-    layer={
-        "heads": Place("attn.c_proj", "input", split_heads=True),
-        "attention": Place("attn", "output"),
-        "residual_mid": Place("ln_2", "input", in_place=True),
-        "mlp_in": Place("mlp", "input"),
-        "neurons": Place("mlp.c_proj", "input"),
-        "mlp": Place("mlp", "output"),
-        "residual": Place("", "output"),
-    },
+
+def _pre_norm(layers: str, final: str, *, attention: str, heads: str, mlp_norm: str, neurons: str) -> Family:
+    """Blocks with a norm before attention and one before the MLP, whose outputs are added as they are."""
+    return Family(
+        layers=layers,
+        final=final,
+        layer={
+            "heads": Place(heads, "input", split_heads=True),
+            "attention": Place(attention, "output"),
+            "residual_mid": Place(mlp_norm, "input", in_place=True),
+            "mlp_in": Place("mlp", "input"),
+            "neurons": Place(neurons, "input"),
+            "mlp": Place("mlp", "output"),
+            "residual": Place("", "output"),
+        },
+    )
+
+
+_GPT2 = _pre_norm("h", "ln_f", attention="attn", heads="attn.c_proj", mlp_norm="ln_2", neurons="mlp.c_proj")
+_GPT_NEO = _pre_norm(
+    "h", "ln_f", attention="attn", heads="attn.attention.out_proj", mlp_norm="ln_2", neurons="mlp.c_proj"
 )
-_GPT_NEO = replace(_GPT2, layer=_GPT2.layer | {"heads": Place("attn.attention.out_proj", "input", split_heads=True)})
-_LLAMA = Family(
-    layers="layers",
-    final="norm",
-    layer={
-        "heads": Place("self_attn.o_proj", "input", split_heads=True),
-        "attention": Place("self_attn", "output"),
-        "residual_mid": Place("post_attention_layernorm", "input", in_place=True),
-        "mlp_in": Place("mlp", "input"),
-        "neurons": Place("mlp.down_proj", "input"),
-        "mlp": Place("mlp", "output"),
-        "residual": Place("", "output"),
-    },
+_LLAMA = _pre_norm(
+    "layers",
+    "norm",
+    attention="self_attn",
+    heads="self_attn.o_proj",
+    mlp_norm="post_attention_layernorm",
+    neurons="mlp.down_proj",
 )
 _MIXTRAL = replace(
     _LLAMA,
@@ -125,18 +128,13 @@ _BERT = Family(
 
 def _gpt_neox(config: Any) -> Family:
     """Pythia and GPT-NeoX: attention and MLP side by side, or one after the other where the config says so."""
-    family = Family(
-        layers="layers",
-        final="final_layer_norm",
-        layer={
-            "heads": Place("attention.dense", "input", split_heads=True),
-            "attention": Place("attention", "output"),
-            "residual_mid": Place("post_attention_layernorm", "input", in_place=True),
-            "mlp_in": Place("mlp", "input"),
-            "neurons": Place("mlp.dense_4h_to_h", "input"),
-            "mlp": Place("mlp", "output"),
-            "residual": Place("", "output"),
-        },
+    family = _pre_norm(
+        "layers",
+        "final_layer_norm",
+        attention="attention",
+        heads="attention.dense",
+        mlp_norm="post_attention_layernorm",
+        neurons="mlp.dense_4h_to_h",
     )
     if not config.use_parallel_residual:
         return family

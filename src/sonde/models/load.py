@@ -61,13 +61,13 @@ def load_model(
         ModelNotFoundError: not a model folder, and nothing that the hub has or that answers.
         ModelError: transformers cannot load it.
     """
-    spread = None if isinstance(device, str) and device != "spread" else "auto" if device == "spread" else device
-    target = None if spread else choose_device(str(device))
+    device_map = "auto" if device == "spread" else device if isinstance(device, dict) else None
+    target = None if device_map else choose_device(str(device))
     source, local = _locate(str(name), revision)
     keywords: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False, "revision": revision}
     config = _attempt(name, transformers.AutoConfig.from_pretrained, source, **keywords)
     placing = {"dtype": choose_dtype(dtype, target or choose_device()), "attn_implementation": attention}
-    network = _attempt(name, _loader(config).from_pretrained, source, device_map=spread, **placing, **keywords)
+    network = _attempt(name, _loader(config).from_pretrained, source, device_map=device_map, **placing, **keywords)
     if target is not None and not getattr(network, "is_quantized", False):  # those are placed as they are loaded
         network = network.to(target)
     tokenizer = reader = None
