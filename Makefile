@@ -15,7 +15,7 @@ test: $(PAGE) $(VENV)/ready-dev check  ## the quick suite, under 15 minutes on t
 	@sh tools/chromium.sh
 	$(BIN)/python -m pytest -m "not soak"
 
-soak: $(PAGE) $(VENV)/ready-dev check  ## the full suite
+soak: $(PAGE) $(VENV)/ready-soak check  ## the full suite
 	@sh tools/chromium.sh
 	$(BIN)/python -m pytest
 
@@ -43,6 +43,10 @@ $(VENV)/ready: pyproject.toml constraints/ci.txt $(VENV)/bin/python
 $(VENV)/ready-dev: pyproject.toml constraints/ci.txt $(VENV)/bin/python
 	$(BIN)/pip install --quiet -c constraints/ci.txt -e '.[dev]'
 	@touch $@ $(VENV)/ready
+
+$(VENV)/ready-soak: pyproject.toml constraints/ci.txt $(VENV)/bin/python
+	$(BIN)/pip install --quiet -c constraints/ci.txt -e '.[dev,ray,hf]'
+	@touch $@ $(VENV)/ready $(VENV)/ready-dev
 
 $(PAGE): $(PAGE_SOURCES) build_page.py | $(VENV)/bin/python
 	@sh tools/node.sh $(BIN) constraints/ci.txt

@@ -53,6 +53,13 @@ def peer_python(package: str, folder: str = "") -> str:
     return str(place / "bin/python")
 
 
+def scratch() -> Path:
+    """Where benchmarks keep large files for a while: on the disk of the checkout, ignored by git."""
+    place = ROOT / ".bench/scratch"
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
 def write_gpt2(folder: Path) -> None:
     """A random model of GPT-2 small's size, with a tokenizer of bytes, as a folder."""
     import torch

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rounds import Worker, write
+from rounds import Worker, scratch, write
 
 from sonde.settings import parse_bytes
 
@@ -104,7 +104,7 @@ def main() -> None:
     settings = parser.parse_args()
     vector_bytes = 2 * settings.width
     n_rows = int(settings.gigabytes * 1e9 / vector_bytes)
-    with tempfile.TemporaryDirectory(dir=".") as place:
+    with tempfile.TemporaryDirectory(dir=scratch()) as place:
         folder, plain = Path(place) / "acts", Path(place) / "plain"
         result = {"rows": n_rows, "width": settings.width, "memory": settings.memory}
         result["deal"] = once("deal", DEAL, folder, n_rows, settings.width, (1 << 26) // (4 * settings.width))

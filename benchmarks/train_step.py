@@ -4,7 +4,7 @@
 
 sparsify is installed from PyPI into an environment of its own (.bench/sparsify). Each implementation is a process
 that is kept waiting; in each round each takes its turn and reports CPU seconds for its steps. Batches are
-sums of random directions, the same for both; both use Adam and no auxiliary loss; ours clips gradients, which sparsify
+sums of random directions, centred and with mean squared norm d, the same for both; both use Adam and no auxiliary loss; ours clips gradients, which sparsify
 does not. Appends a line to benchmarks/results/train_step.jsonl.
 """
 
@@ -25,7 +25,8 @@ def make():
     return (truth[chosen] * torch.rand(batch, 16, 1)).sum(1) * d ** 0.5
 xs = [make() for _ in range(3)]
 mean = torch.stack(xs).mean((0, 1))
-xs = [x - mean for x in xs]
+scale = (d / (torch.stack(xs) - mean).square().sum(-1).mean()) ** 0.5
+xs = [(x - mean) * scale for x in xs]
 def steps(step):
     def work():
         for x in xs:
@@ -37,16 +38,19 @@ def steps(step):
 OURS = (
     DATA
     + """
-from sonde.dictionaries.topk import TopK
-from sonde.training.train import Plan, _State, _step
-plan = Plan(10**6, batch, 5e-4, 1, 1, k, 0.0, 0, 10**9, 1.0)
-dictionary = TopK(n, d, k=k)
-with torch.no_grad():
-    directions = torch.nn.functional.normalize(torch.randn(n, d), dim=1)
-    dictionary.W_enc.copy_(directions / 2); dictionary.W_dec.copy_(directions)
-state = _State(dictionary, torch.optim.Adam(dictionary.parameters(), lr=5e-4, fused=True), 0, torch.zeros(n, dtype=torch.int64))
-variance = float((xs[0] - xs[0].mean(0)).square().sum(1).mean())
-steps(lambda x: _step(state, x, plan, variance)["fvu"])
+import tempfile, sonde
+from dataclasses import replace
+from pathlib import Path
+from sonde.manifests import Draft
+from sonde.training.plan import make_plan
+from sonde.training.run import Run
+from sonde.training.settings import TrainSettings
+folder = Path(tempfile.mkdtemp())
+store = sonde.from_vectors(torch.cat(xs), site="layers.0.residual", store="float32", out=folder / "acts")
+settings = TrainSettings(n_features=n, k=k, aux_k=0, lr=5e-4, batch_size=batch, tokens=1000 * batch, out=folder, seed=1)  # seed 0 made the data
+plan = replace(make_plan(store, settings), warm_up=1, decay=1)
+run = Run(store, settings, plan, Draft(folder, resumed=False), torch.device("cpu"))
+steps(lambda x: run.step(x)["fvu"])
 """
 )
 

@@ -29,7 +29,7 @@ def walk(tmp_path_factory) -> SimpleNamespace:
     corpus = write_corpus(root / "corpus.jsonl", 400)
     store = sonde.harvest(model, corpus, site="layers.1.residual", held_out=0.1, out=root / "acts")
     sonde.train(store, n_features=64, k=4, tokens=40_000, out=root / "topk", device="cpu")
-    sonde.train(store, kind="l1", n_features=64, l1=1.0, tokens=40_000, out=root / "l1", device="cpu")
+    sonde.train(store, kind="l1", n_features=64, sparsity=1.0, tokens=40_000, out=root / "l1", device="cpu")
     sonde.index(None, root / "topk", corpus, out=root / "index", device="cpu")
     names = ("model", "corpus", "acts", "topk", "l1", "index")
     paths = dict(zip(names, (model, corpus, root / "acts", root / "topk", root / "l1", root / "index"), strict=True))

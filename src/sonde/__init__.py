@@ -3,7 +3,7 @@
     model = sonde.load_model("gpt2")
     store = sonde.harvest(model, "corpus.jsonl", site="layers.6.residual", out="acts")
     dictionary = sonde.train(store, kind="topk", n_features=16_384, k=32, out="dict")
-    index = sonde.index(dictionary, "corpus.jsonl", out="index")
+    index = sonde.index(model, dictionary, "corpus.jsonl", out="index")
 
 Each name is imported when it is first used, so `import sonde` costs nothing.
 """
@@ -21,7 +21,9 @@ _WHERE = {
     "Activations": "sonde.activations.store",
     "load_activations": "sonde.activations.store",
     "from_vectors": "sonde.activations.ready",
+    "Live": "sonde.activations.live",
     "train": "sonde.training.train",
+    "sweep": "sonde.training.train",
     "Dictionary": "sonde.dictionaries.dictionary",
     "load_dictionary": "sonde.dictionaries.load",
     "measure": "sonde.analysis.measure",
@@ -41,6 +43,7 @@ __all__ = [*_WHERE, "__version__", "world"]
 
 if TYPE_CHECKING:
     from sonde.activations.harvest import harvest as harvest
+    from sonde.activations.live import Live as Live
     from sonde.activations.ready import from_vectors as from_vectors
     from sonde.activations.store import Activations as Activations
     from sonde.activations.store import load_activations as load_activations
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
     from sonde.steering.edits import Scale as Scale
     from sonde.steering.edits import parse_edit as parse_edit
     from sonde.steering.session import Session as Session
+    from sonde.training.train import sweep as sweep
     from sonde.training.train import train as train
     from sonde.world.demo import demo as demo
 

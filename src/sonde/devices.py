@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from sonde.errors import CapacityError, SettingsError, nearest
 from sonde.settings import format_bytes
@@ -78,3 +79,10 @@ def ensure_memory(needed_bytes: float, what: str, fix: str, device: torch.device
         raise CapacityError(
             f"{what} needs about {format_bytes(needed_bytes)}, but {format_bytes(room)} are free; {fix}"
         )
+
+
+def to_device(x: Tensor, device: torch.device) -> Tensor:
+    """Move a tensor to a device; to a GPU by way of pinned memory, so that the copy runs beside the computation."""
+    if device.type == "cuda" and x.device.type == "cpu":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)

@@ -20,7 +20,7 @@
     |   |-- ArtifactMismatchError  artifacts that do not fit each other
     |   |-- OutputOccupiedError    an output folder that holds something else
     |   `-- OutputBusyError        an output folder that another run is writing
-    |-- StorageError            a disk that is full, or a folder that cannot be written
+    |-- StorageError            a disk that is full, a folder that cannot be written, an object store that refuses
     `-- ServeError              a port that is taken or not allowed
 
 A message is one line that names the thing, the value seen and the fix. `docs/errors.md` has a section for
@@ -112,7 +112,7 @@ class OutputBusyError(ArtifactError):
 
 
 class StorageError(SondeError):
-    """The disk is full, or the folder cannot be written."""
+    """The disk is full, the folder cannot be written, or an object store refuses."""
 
 
 class ServeError(SondeError):

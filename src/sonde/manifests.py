@@ -12,7 +12,6 @@ that it may go on. Readers refuse what is unfinished, truncated, altered or fore
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -24,7 +23,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import xxhash
 
@@ -32,19 +31,22 @@ from sonde.errors import (
     ArtifactDamagedError,
     ArtifactForeignError,
     ArtifactMissingError,
-    OutputBusyError,
     OutputOccupiedError,
     SondeError,
     StorageError,
 )
+from sonde.locks import LOCK, locked
+from sonde.remote import Place, RemotePath, place
 
-MANIFEST, RUN, UNFINISHED, LOCK = "manifest.json", "run.json", "unfinished.json", ".lock"
+MANIFEST, RUN, UNFINISHED = "manifest.json", "run.json", "unfinished.json"
 PLACES = ("out", "text", "model")
-"""settings that say where something lies; what lies there is known by its content"""
+"""settings and facts that say where something lies; what lies there is known by its content"""
 LIBRARIES = ("sonde", "torch", "transformers", "numpy", "safetensors")
-VERSIONS = {"activations": 2, "index": 2}
+VERSIONS = {"activations": 2, "dictionary": 2, "index": 2}
 """of formats that have changed since their first version"""
 _CHUNK_BYTES = 1 << 20
+
+Folder = TypeVar("Folder", Path, Place)
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,9 @@ class Manifest:
         body["settings"] = {
             name: value for name, value in self.settings.items() if name not in (*PLACES, *self.parents)
         }
+        body["facts"] = {name: value for name, value in self.facts.items() if name not in PLACES}
         if "model" in self.facts:
-            body["facts"] = self.facts | {"model": self.facts["model"]["id"]}
+            body["facts"]["model"] = self.facts["model"]["id"]
         canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
@@ -97,34 +100,49 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-def file_checksum(path: Path) -> str:
-    """The xxh3-128 checksum of a file."""
-    digest = xxhash.xxh3_128()
+def describe_file(path: Place) -> dict[str, Any]:
+    """Size and xxh3-128 checksum of a file, as a manifest has them."""
+    digest, size = xxhash.xxh3_128(), 0
+    for chunk in path.chunks() if isinstance(path, RemotePath) else _chunks(path):
+        digest.update(chunk)
+        size += len(chunk)
+    return {"bytes": size, "xxh3": digest.hexdigest()}
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+            yield chunk
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Place, value: Any) -> None:
     """Write JSON under a temporary name, flush it to the disk and rename it, so that it is whole or absent."""
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def write_bytes(path: Path, data: bytes | Iterable[Any]) -> dict[str, Any]:
-    """Write a file, given whole or in parts, under a temporary name, flush it to the disk and rename it.
+def write_bytes(path: Place, data: bytes | Iterable[Any]) -> dict[str, Any]:
+    """Write a file, given whole or in parts, so that it is whole or absent.
 
-    Returns its size and checksum, as a manifest has them.
+    On a disk it has a temporary name until it is flushed. Returns its size and checksum, as a manifest has them.
     """
     digest, size = xxhash.xxh3_128(), 0
+
+    def summed() -> Iterator[Any]:
+        nonlocal size
+        for part in [data] if isinstance(data, bytes) else data:
+            digest.update(part)
+            size += len(part)
+            yield part
+
+    if isinstance(path, RemotePath):
+        path.write(map(bytes, summed()))  # copies: a part may change as soon as the next one is asked for
+        return {"bytes": size, "xxh3": digest.hexdigest()}
     temporary = path.with_name(path.name + ".tmp")
     with storage_errors(path):
         try:
             with temporary.open("wb") as file:
-                for part in [data] if isinstance(data, bytes) else data:
+                for part in summed():
                     file.write(part)
-                    digest.update(part)
-                    size += len(part)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -135,7 +153,7 @@ def write_bytes(path: Path, data: bytes | Iterable[Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
+def storage_errors(path: Place) -> Iterator[None]:
     """Turn what a disk can refuse into one line that says what happened."""
     try:
         yield
@@ -155,7 +173,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def read_manifest(folder: Path, format: str | None = None) -> Manifest:
+def read_manifest(folder: Place, format: str | None = None) -> Manifest:
     """Read and check an artifact's manifest, and that every file has the size that it names.
 
     Raises:
@@ -188,22 +206,27 @@ def read_manifest(folder: Path, format: str | None = None) -> Manifest:
         raise ArtifactForeignError(
             f"{folder} has format version {manifest.version}, but this sonde reads version {version}; make it again"
         )
+    sizes = folder.sizes() if isinstance(folder, RemotePath) else _sizes(folder, manifest.files)
     for name, recorded in manifest.files.items():
         file = folder / name
-        if not file.is_file():
+        if name not in sizes:
             raise ArtifactDamagedError(f"{file} is missing, though the manifest names it; make the artifact again")
-        if file.stat().st_size != recorded["bytes"]:
+        if sizes[name] != recorded["bytes"]:
             raise ArtifactDamagedError(
-                f"{file} has {file.stat().st_size:,} bytes instead of {recorded['bytes']:,}: it was truncated or altered; make the artifact again"
+                f"{file} has {sizes[name]:,} bytes instead of {recorded['bytes']:,}: it was truncated or altered; make the artifact again"
             )
     return manifest
 
 
-def verify(folder: Path) -> Manifest:
+def _sizes(folder: Path, names: Iterable[str]) -> dict[str, int]:
+    return {name: (folder / name).stat().st_size for name in names if (folder / name).is_file()}
+
+
+def verify(folder: Place) -> Manifest:
     """Read an artifact and check every file against its checksum; raises ArtifactDamagedError."""
     manifest = read_manifest(folder)
     for name, recorded in manifest.files.items():
-        seen = file_checksum(folder / name)
+        seen = describe_file(folder / name)["xxh3"]
         if seen != recorded["xxh3"]:
             raise ArtifactDamagedError(
                 f"{folder / name} has checksum {seen} instead of {recorded['xxh3']}: it was altered; make the artifact again"
@@ -211,15 +234,15 @@ def verify(folder: Path) -> Manifest:
     return manifest
 
 
-def find_parent(manifest: Manifest, role: str, folder: Path, format: str) -> tuple[Path, Manifest]:
+def find_parent(manifest: Manifest, role: str, folder: Path, format: str) -> tuple[Place, Manifest]:
     """Find a parent artifact where it last was, and check that it is the very one.
 
     Raises ArtifactMissingError where it is not there any more or is another one now.
     """
     parent = manifest.parents[role]
-    path = Path(parent["path"])
+    path = place(parent["path"])
     if not path.is_absolute():
-        path = (folder / path).resolve()
+        path = (folder / str(path)).resolve()
     found = read_manifest(path, format)
     if found.id != parent["id"]:
         raise ArtifactMissingError(
@@ -228,15 +251,15 @@ def find_parent(manifest: Manifest, role: str, folder: Path, format: str) -> tup
     return path, found
 
 
-def parent_entry(folder: Path, manifest: Manifest) -> dict[str, Any]:
+def parent_entry(folder: Place, manifest: Manifest) -> dict[str, Any]:
     """What a child's manifest keeps of a parent: its content id, and its path as a hint."""
     return {"id": manifest.id, "path": str(folder.resolve())}
 
 
-class Draft:
+class Draft(Generic[Folder]):
     """An artifact that is being written; made by `new_artifact`."""
 
-    def __init__(self, folder: Path, resumed: bool) -> None:
+    def __init__(self, folder: Folder, resumed: bool) -> None:
         self.folder = folder
         self.resumed = resumed
         """whether an earlier, unfinished run of the same command left something here"""
@@ -256,8 +279,8 @@ class Draft:
 
 @contextlib.contextmanager
 def new_artifact(
-    folder: Path, *, format: str, settings: dict[str, Any], parents: dict[str, dict[str, Any]]
-) -> Iterator[Draft]:
+    folder: Folder, *, format: str, settings: dict[str, Any], parents: dict[str, dict[str, Any]]
+) -> Iterator[Draft[Folder]]:
     """Make an artifact in `folder`, or go on with one that the same settings and parents began.
 
     Yields a Draft. Where `draft.finished` is set, the same command has already made it and there is nothing
@@ -278,7 +301,7 @@ def new_artifact(
     created = _refuse_foreign(folder, format)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with storage_errors(folder), locked(folder) as check_lock:
         if (folder / MANIFEST).exists():
             draft = Draft(folder, resumed=False)
             draft.finished = _same_or_refuse(folder, recipe)
@@ -297,11 +320,9 @@ def new_artifact(
                 _remove_if_empty(folder)
             raise
         assert draft._facts is not None, "the writer ended without draft.finish(...)"
-        files = {
-            name: known or {"bytes": (folder / name).stat().st_size, "xxh3": file_checksum(folder / name)}
-            for name, known in sorted(draft._files.items())
-        }
+        files = {name: known or describe_file(folder / name) for name, known in sorted(draft._files.items())}
         manifest = Manifest(format, version, settings, parents, draft._facts, files, library_versions())
+        check_lock()
         write_json(
             folder / RUN,
             {"began": began, "ended": time.time(), "host": platform.node(), "python": platform.python_version()},
@@ -311,7 +332,7 @@ def new_artifact(
         draft.finished = manifest
 
 
-def _refuse_foreign(folder: Path, format: str) -> bool:
+def _refuse_foreign(folder: Place, format: str) -> bool:
     """Refuse a folder that holds anything but our own work; return whether it has to be created."""
     if not folder.exists():
         return True
@@ -326,7 +347,7 @@ def _refuse_foreign(folder: Path, format: str) -> bool:
     return False
 
 
-def _same_or_refuse(folder: Path, recipe: dict[str, Any]) -> Manifest:
+def _same_or_refuse(folder: Place, recipe: dict[str, Any]) -> Manifest:
     manifest = read_manifest(folder)
     found = {
         "format": manifest.format,
@@ -341,7 +362,7 @@ def _same_or_refuse(folder: Path, recipe: dict[str, Any]) -> Manifest:
     return manifest
 
 
-def _same_beginning(folder: Path, recipe: dict[str, Any]) -> bool:
+def _same_beginning(folder: Place, recipe: dict[str, Any]) -> bool:
     path = folder / UNFINISHED
     if not path.exists():
         return False
@@ -371,28 +392,13 @@ def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     return "its manifest differs"
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process; the operating system lets go of it when the process dies."""
-    path = folder / LOCK
-    with storage_errors(folder):
-        handle = path.open("a")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        handle.close()
-        raise OutputBusyError(f"another run is writing {folder}; wait for it, or give --out another folder") from error
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        handle.close()
-
-
-def _remove_if_empty(folder: Path) -> None:
+def _remove_if_empty(folder: Place) -> None:
     """Take back a folder that was made for a run that wrote nothing."""
-    rest = {entry.name for entry in folder.iterdir()} - {LOCK, UNFINISHED}
-    if not rest:
+    if {entry.name for entry in folder.iterdir()} - {LOCK, UNFINISHED}:
+        return
+    if isinstance(folder, RemotePath):
+        (folder / UNFINISHED).unlink()
+    else:
         shutil.rmtree(folder, ignore_errors=True)
 
 

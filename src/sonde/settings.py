@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sonde.errors import SettingsError, nearest
+from sonde.remote import Place, RemotePath, place
 
 Settings = TypeVar("Settings")
 
@@ -92,8 +93,8 @@ def to_mapping(settings: Any) -> dict[str, Any]:
     return {field.name: _plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
 
 
-def load_settings(cls: type[Settings], path: Path) -> Settings:
-    """Read settings from a .toml or .json file."""
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read the names and values of a .toml or .json file; raises SettingsError where it is neither."""
     try:
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
@@ -103,7 +104,7 @@ def load_settings(cls: type[Settings], path: Path) -> Settings:
         raise SettingsError(f"{path} is not valid {path.suffix[1:].upper() or 'JSON'}: {error}") from error
     if not isinstance(values, dict):
         raise SettingsError(f"{path} must hold one table of settings, not a {type(values).__name__}")
-    return from_mapping(cls, values)
+    return values
 
 
 def check(condition: bool, name: str, value: object, bound: str) -> None:
@@ -113,7 +114,7 @@ def check(condition: bool, name: str, value: object, bound: str) -> None:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
+    if isinstance(value, (Path, RemotePath)):
         return str(value)
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
@@ -124,6 +125,8 @@ def _convert(name: str, hint: Any, value: Any) -> Any:
     """Turn a plain value into what the annotation asks for, without guessing."""
     if typing.get_origin(hint) is typing.Annotated:
         hint = typing.get_args(hint)[0]
+    if hint == Place and isinstance(value, (str, Path, RemotePath)):
+        return place(value)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
@@ -141,8 +144,11 @@ def _convert(name: str, hint: Any, value: Any) -> Any:
         if isinstance(value, (str, bytes)) or not isinstance(value, (list, tuple)):
             raise SettingsError(f"{name} is {value!r}, but must be a list")
         return tuple(_convert(name, arguments[0], item) for item in value)
-    if hint is Path and isinstance(value, (str, Path)):
-        return Path(value)
+    if hint is Path and isinstance(value, (str, Path, RemotePath)):
+        found = place(value)
+        if isinstance(found, RemotePath):
+            raise SettingsError(f"{name} is {found}, but must be a local path; only activations lie on object stores")
+        return found
     if hint is int and isinstance(value, str):
         return parse_count(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

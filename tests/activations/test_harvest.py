@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -35,6 +36,8 @@ from sonde.errors import (
 )
 from sonde.manifests import MANIFEST
 from sonde.models.load import load_model
+from tests import kill
+from tests.kill import Moment
 from tests.tiny import make_model, texts, write_corpus
 
 SITE = "layers.1.residual"
@@ -314,7 +317,7 @@ def test_every_row_once_whatever_the_piles_segments_and_batches(n, n_piles, n_se
             dealing.write_segment(path, keys[part], records[part], np.argsort(keys[part], kind="stable"))
             segments.append(dealing.Segment(path))
         piles = [dealing.read_pile(segments, number, n_piles) for number in range(n_piles)]
-        assert [len(pile) for pile in piles] == dealing.pile_sizes(segments, n_piles).tolist()
+        assert [len(pile) for pile in piles] == dealing.pile_sizes(dealing.total_offsets(segments), n_piles).tolist()
     dealt = [pile[np.argsort(pile[:, :8].copy().view(np.uint64)[:, 0], kind="stable")] for pile in piles]
     assert np.array_equal(np.concatenate(dealt), records[np.argsort(keys, kind="stable")])
 
@@ -467,3 +470,68 @@ def test_errors_in_workers_are_those_of_one_process(walk, tmp_path):
         sonde.harvest(model, texts(5), site=SITE, workers=2, out=tmp_path / "a")
     with pytest.raises(SettingsError, match="workers is 0"):
         sonde.harvest(model, texts(5), site=SITE, workers=0, out=tmp_path / "a")
+
+
+def harvest_in_small_tasks(model: Path, corpus: Path, out: str | Path, workers: int = 1) -> None:
+    """For a process of its own."""
+    harvest_module.TASK_BYTES = 1 << 8
+    sonde.harvest(model, corpus, site=SITE, threads=1, tokens=12_000, workers=workers, out=out)
+
+
+@pytest.mark.parametrize(
+    ("n_kills", "workers"),
+    [(3, 1), pytest.param(20, 1, marks=pytest.mark.soak), pytest.param(5, 2, marks=pytest.mark.soak)],
+)
+def test_sigkill_at_any_moment_changes_no_byte(walk, tmp_path, n_kills, workers):
+    assert not kill.run(harvest_in_small_tasks, walk.model, walk.corpus, tmp_path / "whole")
+    expected = files_of(tmp_path / "whole")
+    generator, killed = random.Random(0), 0
+    for number in range(n_kills):
+        out = tmp_path / str(number)
+        for _ in range(2):  # killed, run again, killed again
+            moment = Moment(lambda: len(list((out / "segments").glob("*"))), 2 * len(expected), generator)  # noqa: B023
+            killed += kill.run(harvest_in_small_tasks, walk.model, walk.corpus, out, workers, until=moment)
+        assert not kill.run(harvest_in_small_tasks, walk.model, walk.corpus, out, workers)
+        assert files_of(out) == expected
+        assert load_activations(out).manifest.id == load_activations(tmp_path / "whole").manifest.id
+    assert killed > n_kills / 2
+
+
+def test_memory_decides_the_size_of_tasks_and_changes_no_row(walk, tmp_path):
+    usual = sonde.harvest(walk.model, walk.corpus, site=SITE, store="float32", out=tmp_path / "usual")
+    small = sonde.harvest(walk.model, walk.corpus, site=SITE, store="float32", memory=10**6, out=tmp_path / "small")
+    assert len(usual.segments) == 1 and 10 < len(small.segments) <= small.n_rows / 1157 + 1
+    torch.testing.assert_close(*(next(store.stream(usual.n_rows)) for store in (usual, small)), atol=1e-5, rtol=1e-5)
+    with pytest.raises(SettingsError, match="memory is 5, but must be at least 1MB"):
+        sonde.harvest(walk.model, walk.corpus, site=SITE, memory=5, out=tmp_path / "none")
+    options = {"n_features": 16, "k": 2, "device": "cpu"}
+    whole = sonde.train(usual, out=tmp_path / "whole", **options)
+    piles = sonde.train(usual, memory=50_000, out=tmp_path / "piles", tokens=usual.n_rows // 512 * 512, **options)
+    assert torch.equal(whole.W_dec, piles.W_dec)
+
+
+def test_saelens_caches_become_stores(tmp_path):
+    datasets = pytest.importorskip("datasets", reason="datasets (pip install 'sonde[hf]') is not installed")
+    x, tokens = torch.randn(30, 8, 4), torch.randint(0, 99, (30, 8))
+    features = datasets.Features(
+        {
+            "blocks.1.hook_resid_post": datasets.Array2D((8, 4), "float32"),
+            "token_ids": datasets.Sequence(datasets.Value("int32"), length=8),
+        }
+    )
+    columns = {"blocks.1.hook_resid_post": x.numpy(), "token_ids": tokens.numpy()}
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(tmp_path / "cache")
+    store = sonde.from_vectors(tmp_path / "cache", site=SITE, store="float32", out=tmp_path / "a")
+    rows = store.pile(0)
+    assert store.n_rows == 240 and store.manifest.facts["documents"] == 30
+    assert torch.equal(rows.vectors(SITE), x[rows.document, rows.position.long()])
+    assert torch.equal(rows.token.long(), tokens[rows.document, rows.position.long()])
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ActivationError, match="holds no activations that SAELens cached"):
+        sonde.from_vectors(tmp_path / "other", site=SITE, out=tmp_path / "b")
+
+
+def test_the_command_line_imports_vectors(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32))
+    assert run(["import", str(tmp_path / "x.npy"), "--site", SITE, "--out", str(tmp_path / "a")]) == 0
+    assert "50 rows at layers.1.residual (8)" in capsys.readouterr().out

@@ -49,7 +49,7 @@ def test_no_picture_is_cut_in_two(pictures):
     cutter = Cutter(model, 24)
     (document,) = cutter.tokenize([Document("abcdefghij<image>klm<image><image>n", images)])
     assert [first for first, _ in document.pictures] == [10, 29, 45]
-    contexts = cutter.cut(document)
+    contexts = list(cutter.contexts([document]))
     assert sum(context.n_text for context in contexts) == len(document.ids) == 62
     for context in contexts:
         assert len(context.ids) <= 24
@@ -58,7 +58,7 @@ def test_no_picture_is_cut_in_two(pictures):
     for group in groups([document], cutter):
         model.read(make_batch(model, group).tokens, SITE)
     with pytest.raises(PictureError, match="a picture has 16 patches, but a context has room for 9 tokens"):
-        Cutter(model, 10).cut(document)
+        list(Cutter(model, 10).contexts([document]))
 
 
 def test_examples_show_the_picture_and_where_the_feature_fires(pictures, capsys):

@@ -483,3 +483,25 @@ def test_a_server_ends_on_ctrl_c(walk):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130 and "Traceback" not in err and len(err.splitlines()) == 1
+
+
+def test_settings_may_come_from_a_file_and_flags_win(walk, tmp_path, capsys):
+    (tmp_path / "train.toml").write_text(
+        f'activations = "{walk.acts}"\nkind = "matryoshka"\nn_features = "1Ki"\nk = 2\ntokens = 5000\nprefixes = [16, 32]\njson = true\n'
+    )
+    made = result(capsys, "train", "--settings", tmp_path / "train.toml", "--n-features", 32, "--out", tmp_path / "d")
+    assert (made["n_features"], made["kind"], made["kind_settings"]["prefixes"]) == (32, "matryoshka", [16, 32])
+    (tmp_path / "wrong.toml").write_text("n_feature = 3\n")
+    assert "n-feature" in refused(capsys, "train", "--settings", tmp_path / "wrong.toml")
+    assert "cannot read the settings file" in refused(capsys, "train", "--settings", tmp_path / "none.toml")
+
+
+def test_a_sweep_ends_with_a_table(walk, tmp_path, capsys):
+    command = ["train", "--activations", walk.acts, "--n-features", 32, "--tokens", "5k", "--out", tmp_path / "s"]
+    code, out, _ = sonde(capsys, *command, "--sweep", "kind=topk,gated", "k=2,4")
+    assert code == 0
+    rows = [line.split() for line in out.splitlines()]
+    assert [row for row in rows if "kind=topk-k=4" in row] and [row for row in rows if "kind=gated" in row]
+    assert any(row[0] == "*" for row in rows)
+    assert "takes setting=value,value, not 'q=2'" in refused(capsys, *command, "--sweep", "q=2")
+    assert "cannot go over tokens" in refused(capsys, *command, "--sweep", "tokens=2,3")

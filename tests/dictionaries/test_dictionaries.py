@@ -6,45 +6,73 @@ import pytest
 import torch
 
 from sonde.dictionaries.dictionary import Dictionary
-from sonde.dictionaries.l1 import L1
-from sonde.dictionaries.load import load_dictionary
-from sonde.dictionaries.topk import TopK
+from sonde.dictionaries.load import KINDS, load_dictionary
 from sonde.errors import ArtifactDamagedError, ArtifactForeignError, FeatureError
-from sonde.kernels.sparse import decode_dense, decode_sparse, encode_topk, encode_topk_dense
+from sonde.kernels.sparse import (
+    decode_dense,
+    decode_pairs,
+    encode_batch_topk,
+    encode_batch_topk_dense,
+    encode_topk,
+    encode_topk_dense,
+)
+from sonde.training.settings import WITH_K
 
 WIDTH, FEATURES, K = 12, 40, 5
 
 
 def random_dictionary(kind: str, seed: int = 0) -> Dictionary:
     torch.manual_seed(seed)
-    dictionary = TopK(FEATURES, WIDTH, k=K) if kind == "topk" else L1(FEATURES, WIDTH)
-    for parameter in dictionary.parameters():
-        torch.nn.init.normal_(parameter)
+    dictionary = KINDS[kind](FEATURES, WIDTH, **({"k": K} if kind in WITH_K else {}))
+    for name, parameter in dictionary.named_parameters():
+        torch.nn.init.normal_(parameter, std=0.3 if name in ("r", "log_threshold") else 1.0)
+    if kind in ("batchtopk", "matryoshka"):
+        dictionary.threshold.fill_(2.0)
     return dictionary
 
 
-def test_sparse_coding_equals_dense_coding_with_gradients():
-    torch.manual_seed(0)
-    x = torch.randn(30, WIDTH, dtype=torch.float64)
+@pytest.mark.parametrize(
+    ("encode", "dense"), [(encode_topk, encode_topk_dense), (encode_batch_topk, encode_batch_topk_dense)]
+)
+@pytest.mark.parametrize(("rows", "k"), [(30, K), (30, 1), (30, FEATURES), (1, K), (200, 2)])
+def test_sparse_coding_equals_dense_coding_with_gradients(encode, dense, rows, k):
+    torch.manual_seed(rows + k)
+    x = torch.randn(rows, WIDTH, dtype=torch.float64) * torch.rand(rows, 1, dtype=torch.float64) * 3
     weights = [
         torch.randn(*shape, dtype=torch.float64, requires_grad=True)
         for shape in ((FEATURES, WIDTH), (FEATURES,), (FEATURES, WIDTH))
     ]
-    target = torch.randn(30, WIDTH, dtype=torch.float64)
+    target = torch.randn(rows, WIDTH, dtype=torch.float64)
 
     def gradients(x_hat):
         return torch.autograd.grad((x_hat - target).square().sum(), weights)
 
     W_enc, b_enc, W_dec = weights
-    values, features = encode_topk(x, W_enc, b_enc, K)
-    sparse = decode_sparse(values, features, W_dec)
-    dense = decode_dense(encode_topk_dense(x, W_enc, b_enc, K), W_dec)
-    torch.testing.assert_close(sparse, dense)
-    for fast, reference in zip(gradients(sparse), gradients(dense), strict=True):
-        torch.testing.assert_close(fast, reference)
+    values, pairs = encode(x, W_enc, b_enc, k)
+    sparse = decode_pairs(values, pairs, W_dec)
+    reference = decode_dense(dense(x, W_enc, b_enc, k), W_dec)
+    torch.testing.assert_close(sparse, reference)
+    for fast, slow in zip(gradients(sparse), gradients(reference), strict=True):
+        torch.testing.assert_close(fast, slow)
 
 
-@pytest.mark.parametrize("kind", ["topk", "l1"])
+def test_batch_topk_is_exact_where_rows_are_unlike_each_other():
+    """A sample of rows says nothing of a batch in which the strong rows are not in it, or all are."""
+    torch.manual_seed(0)
+    W_enc, b_enc = torch.randn(FEATURES, WIDTH), torch.zeros(FEATURES)
+    x = torch.randn(256, WIDTH)
+    for strong in (slice(0, None, 4), slice(1, None, 4), slice(0, 3), slice(250, None)):
+        scaled = x.clone()
+        scaled[strong] *= 50
+        values, pairs = encode_batch_topk(scaled, W_enc, b_enc, K)
+        dense = encode_batch_topk_dense(scaled, W_enc, b_enc, K)
+        rebuilt = torch.zeros_like(dense)
+        rebuilt[pairs.row, pairs.feature] = values
+        torch.testing.assert_close(rebuilt, dense)
+        assert len(values) <= K * 256 and (pairs.row.diff() >= 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_way_of_reading_agrees(kind):
     dictionary, x = random_dictionary(kind), torch.randn(3, 7, WIDTH)
     with torch.no_grad():
@@ -61,7 +89,7 @@ def test_every_way_of_reading_agrees(kind):
         assert ((dense > 0).sum(dim=-1) <= K).all()
 
 
-@pytest.mark.parametrize("kind", ["topk", "l1"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_folding_keeps_every_reconstruction(kind):
     dictionary, mean, scale = random_dictionary(kind), torch.randn(WIDTH), 3.7
     if kind == "topk":  # training keeps decoder rows at length one, which the choice of the largest needs

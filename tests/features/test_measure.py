@@ -6,7 +6,7 @@ import torch
 import sonde
 from sonde.activations.corpus import Corpus, is_held_out
 from sonde.dictionaries.load import load_dictionary
-from sonde.errors import ArtifactMissingError, TextError
+from sonde.errors import TextError
 from sonde.models.load import load_model
 from tests.tiny import make_model, texts, write_model
 
@@ -29,6 +29,31 @@ def test_fvu_l0_and_dead_are_what_they_are_defined_to_be(walk, held_out, kind):
     assert found.fvu == pytest.approx(float(fvu), rel=1e-3)
     assert found.l0 == pytest.approx(float((codes > 0).sum(dim=1).float().mean()), rel=1e-2)
     assert found.dead == pytest.approx(float((codes == 0).all(dim=0).float().mean()), abs=0.02)
+    x_hat = dictionary.decode(codes)
+    assert found.fvu_uncentred == pytest.approx(float((x - x_hat).square().sum() / x.square().sum()), rel=1e-3)
+    assert found.gamma == pytest.approx(float(x_hat.square().sum() / (x * x_hat).sum()), rel=1e-3)
+    assert found.cosine == pytest.approx(float(torch.cosine_similarity(x, x_hat, dim=1).mean()), rel=1e-3)
+    share = (codes > 0).float().mean(dim=0)
+    assert sum(found.densities.values()) == 64 and found.densities["0"] == round(found.dead * 64)
+    assert found.densities["1"] == pytest.approx(int((share > 0.1).sum()), abs=1)
+
+
+def test_fvu_is_right_where_other_formulas_exceed_one(walk, tmp_path):
+    """Two dimensions far from zero: with the mean of squares in place of the square of the mean, "explained variance"
+    comes out above 1 (SAELens 6.18 and SAEBench 0.6 did so: an impossible value)."""
+    model = make_model()
+    with torch.no_grad():  # a stream with two outlier dimensions
+        model.network.get_input_embeddings().weight[:, 3] += 60
+        model.network.get_input_embeddings().weight[:, 7] -= 40
+    store = sonde.harvest(model, texts(300), site=SITE, store="float32", out=tmp_path / "a")
+    dictionary = sonde.train(store, n_features=32, k=4, tokens=60_000, out=tmp_path / "d", device="cpu")
+    x = next(store.stream(store.n_rows))
+    error = (x - dictionary.reconstruct(x)).square().sum(dim=1).mean()
+    true = error / (x - x.mean(dim=0)).square().sum(dim=1).mean()
+    theirs = 1 - error / (x.square().sum(dim=1).mean() - x.square().mean() ** 2)
+    found = sonde.measure(dictionary, model=model, text=texts(300))
+    assert theirs > 1 and 0 < found.fvu < 1 and found.fvu == pytest.approx(float(true), rel=0.1)
+    assert found.fvu_uncentred < 0.1 * found.fvu
 
 
 def test_losses_are_those_of_a_plain_forward_pass(walk, held_out):
@@ -41,6 +66,7 @@ def test_losses_are_those_of_a_plain_forward_pass(walk, held_out):
         "loss_zero": torch.zeros_like,
         "loss_mean": lambda x: mean.expand_as(x),
     }
+    predictions: dict[str, list[torch.Tensor]] = {}
     for name, replace in replacements.items():
         total, count = 0.0, 0
 
@@ -55,9 +81,13 @@ def test_losses_are_those_of_a_plain_forward_pass(walk, held_out):
             with torch.no_grad():
                 logits = model.network(input_ids=ids).logits[0, :-1]
             total += float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum"))
+            predictions.setdefault(name, []).append(logits.log_softmax(dim=1))
             count += ids.shape[1] - 1
         handle.remove()
         assert getattr(found, name) == pytest.approx(total / count, rel=1e-4), name
+    plain, other = (torch.cat(predictions[name]) for name in ("loss", "loss_reconstructed"))
+    kl = torch.nn.functional.kl_div(other, plain, log_target=True, reduction="batchmean")
+    assert found.kl == pytest.approx(float(kl), rel=1e-3)
     zero = (found.loss_zero - found.loss_reconstructed) / (found.loss_zero - found.loss)
     assert found.loss_recovered["zero"] == pytest.approx(zero)
 
@@ -84,6 +114,15 @@ def test_nothing_held_out_says_so(tmp_path):
     dictionary = sonde.train(store, n_features=16, k=2, tokens=500, batch_size=64, out=tmp_path / "d", device="cpu")
     with pytest.raises(TextError, match="no held-out documents"):
         sonde.measure(dictionary, device="cpu")
-    (tmp_path / "a").rename(tmp_path / "b")
-    with pytest.raises(ArtifactMissingError, match="does not exist"):
-        sonde.measure(dictionary, device="cpu")
+    (tmp_path / "a").rename(tmp_path / "b")  # measuring needs the text, not the activations
+    assert sonde.measure(dictionary, text=texts(9, seed=5), device="cpu").fvu > 0
+
+
+def test_a_dictionary_of_ready_vectors_is_measured_on_text_that_is_given(tmp_path):
+    model, documents = make_model(), texts(40)
+    store = sonde.harvest(model, documents, site=SITE, out=tmp_path / "a")
+    ready = sonde.from_vectors(next(store.stream(store.n_rows)), site=SITE, out=tmp_path / "b")
+    dictionary = sonde.train(ready, n_features=32, k=4, tokens=5000, out=tmp_path / "d", device="cpu")
+    with pytest.raises(TextError, match="trained on ready vectors, .* give text"):
+        sonde.measure(dictionary, model=model)
+    assert 0 < sonde.measure(dictionary, model=model, text=documents).fvu < 1

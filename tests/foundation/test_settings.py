@@ -13,9 +13,9 @@ from sonde.errors import SettingsError
 from sonde.settings import (
     format_count,
     from_mapping,
-    load_settings,
     parse_bytes,
     parse_count,
+    read_settings,
     to_mapping,
 )
 
@@ -87,12 +87,14 @@ def test_wrong_settings_name_the_setting(values, message):
 
 def test_settings_files(tmp_path):
     (tmp_path / "a.toml").write_text('out = "x"\nn_features = "34M"\nlr = 1\n')
-    assert load_settings(Example, tmp_path / "a.toml") == Example(out=Path("x"), n_features=34_000_000, lr=1.0)
+    assert from_mapping(Example, read_settings(tmp_path / "a.toml")) == Example(
+        out=Path("x"), n_features=34_000_000, lr=1.0
+    )
     (tmp_path / "a.json").write_text('{"out": "x"}')
-    assert load_settings(Example, tmp_path / "a.json") == Example(out=Path("x"))
+    assert from_mapping(Example, read_settings(tmp_path / "a.json")) == Example(out=Path("x"))
     for name, text in (("b.toml", "out ="), ("b.json", "{"), ("c.json", "[1]")):
         (tmp_path / name).write_text(text)
         with pytest.raises(SettingsError, match=name):
-            load_settings(Example, tmp_path / name)
+            from_mapping(Example, read_settings(tmp_path / name))
     with pytest.raises(SettingsError, match="cannot read"):
-        load_settings(Example, tmp_path / "missing.toml")
+        read_settings(tmp_path / "missing.toml")

@@ -5,15 +5,16 @@ The patches of a picture stand where its mark stood in the text, and are positio
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from tokenizers.decoders import DecodeStream
 from torch import Tensor
 
 from sonde.activations.corpus import Document, as_document
-from sonde.errors import ModelLacksError, PictureError
+from sonde.errors import ModelLacksError, PictureError, TextError
 from sonde.models.model import Model, Tokens
 from sonde.models.pictures import Expanded, Picture
 
@@ -21,23 +22,28 @@ TOKENIZE_AT_ONCE = 256
 BATCH_TOKENS = 8192
 CONTEXTS_AT_ONCE = 512
 """contexts that wait to be grouped with others of their length"""
+MOST_SPECIAL = 16
+"""special tokens around a stretch of text are fewer than this in any model"""
 TOKENS_AT_ONCE = 1 << 17
 """the same in tokens, which bounds what pictures take: about as much as their patches' vectors"""
 
 
 @dataclass(frozen=True)
 class Context:
-    """A stretch of one document that goes through the model at once."""
+    """What goes through the model at once: a stretch of one document, or of several."""
 
-    document: int
-    start: int
-    """position of its first token in the document, special tokens not counted"""
     ids: list[int]
     """with special tokens"""
-    n_before: int
-    """special tokens before the text"""
-    n_text: int
+    document: np.ndarray
+    """[len(ids)] int64, to which document each token belongs"""
+    position: np.ndarray
+    """[len(ids)] int64, place of each token in its document; of special tokens a number below zero that no other has"""
     pictures: tuple[Picture, ...] = ()
+
+    @property
+    def n_text(self) -> int:
+        """Tokens of the text, special ones left out."""
+        return int((self.position >= 0).sum())
 
 
 @dataclass(frozen=True)
@@ -58,22 +64,31 @@ class Cutter:
 
     Args:
         length: longest context in tokens, special tokens included; None for the model's own, at most 512.
+        pack: fill each context with document after document, as in pretraining: they see each other. Otherwise
+            a context is of one document.
     """
 
-    def __init__(self, model: Model, length: int | None = None) -> None:
+    def __init__(self, model: Model, length: int | None = None, pack: bool = False) -> None:
         self.model = model
+        self.pack = pack
         self.tokenizer = model.need_tokenizer()
         if not self.tokenizer.is_fast:  # a slow one cannot say where in the text a token stands
             raise ModelLacksError(f"{model.name} has no fast tokenizer (tokenizer.json), which reading text needs")
         self.length = min(length or 512, model.context_length)
         self.before, self.after = _special_tokens(self.tokenizer)
+        self.between = [*self.after, *self.before]
+        if not self.between and self.tokenizer.eos_token_id is not None:
+            self.between = [self.tokenizer.eos_token_id]
         self.room = self.length - len(self.before) - len(self.after)
         assert self.room > 0, "a context must have room for text"
+        assert len(self.before) + len(self.after) + len(self.between) <= MOST_SPECIAL
 
     def tokenize(self, documents: Iterable[str | Document]) -> Iterator[Tokenized]:
         """Tokenize whole documents, without special tokens, many at once; they are numbered from zero.
 
-        Raises PictureError, naming the document, where its pictures cannot be read or do not match its marks.
+        Raises:
+            PictureError, naming the document, where its pictures cannot be read or do not match its marks.
+            TextError, naming the document, where its ready tokens are not the model's.
         """
         numbered = enumerate(map(as_document, documents))
         while some := list(itertools.islice(numbered, TOKENIZE_AT_ONCE)):
@@ -86,6 +101,9 @@ class Cutter:
             )
             rows = zip(some, expanded, encoded["input_ids"], encoded["offset_mapping"], strict=True)
             for (number, document), (text, pictures), ids, spans in rows:
+                if document.ids is not None:
+                    yield self._ready(number, document)
+                    continue
                 if not pictures:
                     yield Tokenized(number, document, ids, spans)
                     continue
@@ -106,9 +124,56 @@ class Cutter:
             return reader.expand(document.text, pictures, document.place), pictures
         return Expanded(document.text), []
 
-    def cut(self, document: Tokenized) -> list[Context]:
-        """Cut a document into contexts, no picture in two; raises PictureError where one is longer than a context."""
-        contexts = []
+    def _ready(self, number: int, document: Document) -> Tokenized:
+        """A document that came as tokens, without padding at its end, and the text that they stand for."""
+        ids = list(document.ids or ())
+        while ids and ids[-1] == self.tokenizer.pad_token_id:  # an encoder would attend to it
+            ids.pop()
+        n_known = self.model.n_tokens_known
+        if ids and not 0 <= min(ids) <= max(ids) < n_known:
+            wrong = next(token for token in ids if not 0 <= token < n_known)
+            raise TextError(
+                f"{document.place}: there is no token {wrong:,} in {self.model.name}, which knows {n_known:,}; the tokens "
+                "are another model's"
+            )
+        text, spans = "", []
+        pieces = DecodeStream(skip_special_tokens=False)
+        for token in ids:
+            start = len(text)
+            text += pieces.step(self.tokenizer.backend_tokenizer, token) or ""  # None inside a letter of several tokens
+            spans.append((start, len(text)))
+        return Tokenized(number, replace(document, text=text), ids, spans)
+
+    def contexts(self, documents: Iterable[Tokenized]) -> Iterator[Context]:
+        """Cut documents into contexts, or join them to contexts where `pack` says so.
+
+        Ready tokens go through the model as they are. No picture is cut in two; raises PictureError where one is longer
+        than a context.
+        """
+        pieces: list[tuple[int, int, list[int]]] = []
+        n = 0
+        for document in documents:
+            if document.document.ids is not None:
+                yield from self._as_they_are(document)
+                continue
+            if not self.pack or document.pictures:
+                yield from self._cut(document)
+                continue
+            start = 0
+            while start < len(document.ids):
+                between = len(self.between) if pieces else 0
+                end = min(start + self.room - n - between, len(document.ids))
+                if end > start:
+                    pieces.append((document.number, start, document.ids[start:end]))
+                    n += between + end - start
+                    start = end
+                else:
+                    yield self._context(pieces)
+                    pieces, n = [], 0
+        if pieces:
+            yield self._context(pieces)
+
+    def _cut(self, document: Tokenized) -> Iterator[Context]:
         start = 0
         while start < len(document.ids):
             end = min(start + self.room, len(document.ids))
@@ -121,25 +186,54 @@ class Cutter:
                     f"has room for {self.room} tokens; choose a longer --context"
                 )
             pictures = tuple(picture for first, picture in document.pictures if start <= first < end)
-            ids = [*self.before, *document.ids[start:end], *self.after]
-            contexts.append(Context(document.number, start, ids, len(self.before), end - start, pictures))
+            yield self._context([(document.number, start, document.ids[start:end])], pictures)
             start = end
-        return contexts
+
+    def _as_they_are(self, document: Tokenized) -> Iterator[Context]:
+        special = set(self.tokenizer.all_special_ids)
+        for start in range(0, len(document.ids), self.length):
+            ids = document.ids[start : start + self.length]
+            places = np.arange(start, start + len(ids))
+            position = np.where([token in special for token in ids], -1 - places, places)
+            yield Context(ids, np.full(len(ids), document.number), position)
+
+    def _context(self, pieces: list[tuple[int, int, list[int]]], pictures: tuple[Picture, ...] = ()) -> Context:
+        """Stretches of documents (number, start, ids) with special tokens around them."""
+        ids: list[int] = []
+        document, position = [], []
+        for place, (number, start, piece) in enumerate(pieces):
+            before = self.between if place else self.before
+            after = self.after if place == len(pieces) - 1 else []
+            ids += [*before, *piece, *after]
+            document.append(np.full(len(before) + len(piece) + len(after), number))
+            special = -1 - MOST_SPECIAL * start - np.arange(len(before) + len(after))
+            text = np.arange(start, start + len(piece))
+            position += [special[: len(before)], text, special[len(before) :]]
+        return Context(ids, np.concatenate(document), np.concatenate(position), pictures)
 
 
-def groups(documents: Iterable[Tokenized], cutter: Cutter, limit: int | None = None) -> Iterator[list[Context]]:
+def groups(
+    documents: Iterable[Tokenized], cutter: Cutter, limit: int | None = None, batch_tokens: int = BATCH_TOKENS
+) -> Iterator[list[Context]]:
     """Batches of contexts, in the order of the documents but for those close by, until `limit` tokens are reached."""
     waiting: list[Context] = []
-    n_tokens = n_batched = 0
+    n_waiting = 0
+    for context in cutter.contexts(_until(documents, limit)):
+        waiting.append(context)
+        n_waiting += len(context.ids)
+        if len(waiting) >= CONTEXTS_AT_ONCE or n_waiting >= TOKENS_AT_ONCE:
+            yield from batches(waiting, batch_tokens)
+            waiting, n_waiting = [], 0
+    yield from batches(waiting, batch_tokens)
+
+
+def _until(documents: Iterable[Tokenized], limit: int | None) -> Iterator[Tokenized]:
+    n_tokens = 0
     for document in documents:
-        waiting += cutter.cut(document)
+        yield document
         n_tokens += len(document.ids)
         if limit and n_tokens >= limit:
-            break
-        if len(waiting) >= CONTEXTS_AT_ONCE or n_tokens - n_batched >= TOKENS_AT_ONCE:
-            yield from batches(waiting, BATCH_TOKENS)
-            waiting, n_batched = [], n_tokens
-    yield from batches(waiting, BATCH_TOKENS)
+            return
 
 
 def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
@@ -154,7 +248,7 @@ def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
 
 def batches(contexts: list[Context], max_tokens: int) -> list[list[Context]]:
     """Group contexts of like length, so that little is padded; a pure function of the contexts."""
-    ordered = sorted(contexts, key=lambda context: (len(context.ids), context.document, context.start))
+    ordered = sorted(contexts, key=lambda context: (len(context.ids), context.document[0], abs(context.position).max()))
     groups: list[list[Context]] = []
     for context in ordered:
         if groups and len(context.ids) * (len(groups[-1]) + 1) <= max_tokens:
@@ -190,26 +284,21 @@ def make_batch(model: Model, contexts: list[Context], special: bool = False, dro
     pictures = [picture for context in contexts for picture in context.pictures]
     tokens = model.pad([context.ids for context in contexts], pictures=pictures)
     mask = torch.zeros(tokens.ids.shape, dtype=torch.bool)
-    ids, document, position, is_first = [], [], [], []
+    parts = []
     for row, context in enumerate(contexts):
-        places = _positions(context)
-        first = (0 if special else context.n_before) + drop_first
-        last = len(context.ids) if special else context.n_before + context.n_text
-        kept = slice(min(first, last), last)
+        kept = _kept(context, special, drop_first)
         mask[row, kept] = True
-        ids.append(np.array(context.ids[kept], dtype=np.int32))
-        position.append(places[kept])
-        document.append(np.full(len(ids[-1]), context.document, dtype=np.int64))
-        is_first.append(np.arange(len(ids[-1])) == 0)
-    columns = (np.concatenate(column) for column in (ids, document, position, is_first))
+        ids = np.array(context.ids, dtype=np.int32)[kept]
+        parts.append((ids, context.document[kept], context.position[kept], np.arange(len(kept)) == 0))
+    columns = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Batch(tokens, mask.to(model.device), *columns)
 
 
-def _positions(context: Context) -> np.ndarray:
-    """Place of each token in its document; of the special ones a number below zero that no other has."""
-    places = np.arange(len(context.ids), dtype=np.int64) - context.n_before + context.start
-    number = np.arange(len(context.ids))
-    is_special = (number < context.n_before) | (number >= context.n_before + context.n_text)
-    # A context has fewer special tokens than eight, and no two contexts of a document start at one place.
-    places[is_special] = -1 - 8 * context.start - np.arange(is_special.sum())
-    return places
+def n_rows(context: Context, special: bool, drop_first: int) -> int:
+    """How many rows of a batch a context will be."""
+    return len(_kept(context, special, drop_first))
+
+
+def _kept(context: Context, special: bool, drop_first: int) -> np.ndarray:
+    """The places in a context that become rows."""
+    return np.flatnonzero(special | (context.position >= 0))[drop_first:]

@@ -1,7 +1,7 @@
-"""Reading text: .txt, .jsonl, their .gz, or a folder of them.
+"""Reading text: .txt, .jsonl, their .gz, .npy of token ids, or a folder of them.
 
-A .jsonl holds one document a line, in one field of an object; the field `images` may name its pictures. A .txt
-holds documents parted by blank lines.
+A .jsonl holds one document a line, in one field of an object: its text, or a list of token ids; the field `images` may
+name its pictures. A .txt holds documents parted by blank lines, a .npy one document of token ids in each row.
 """
 
 import gzip
@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xxhash
 
 from sonde.errors import PictureError, TextError, nearest
 
-SUFFIXES = (".txt", ".jsonl", ".txt.gz", ".jsonl.gz")
+SUFFIXES = (".txt", ".jsonl", ".txt.gz", ".jsonl.gz", ".npy")
 
 
 IN_MEMORY = "(texts in memory)"
@@ -32,6 +33,8 @@ class Document:
     """paths, or PIL images, one for each mark in the text"""
     place: str = "a text in memory"
     """where it was read, for messages"""
+    ids: tuple[int, ...] | None = None
+    """token ids, where it is ready tokens and no text"""
 
 
 class Corpus:
@@ -90,6 +93,8 @@ class Corpus:
 
     def _documents(self, file: Path) -> Iterator[Document]:
         lines = self._lines(file)
+        if file.suffix == ".npy":
+            return self._token_rows(file)
         return (
             self._json_lines(file, lines)
             if ".jsonl" in file.name
@@ -113,6 +118,18 @@ class Corpus:
             raise TextError(f"{file} is not a whole gzip file after line {line}: {error}") from error
         except OSError as error:
             raise TextError(f"cannot read {file}: {error.strerror or error}") from error
+
+    def _token_rows(self, file: Path) -> Iterator[Document]:
+        try:
+            rows = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise TextError(f"{file} cannot be read as a matrix of token ids ({error})") from error
+        if rows.ndim != 2 or rows.dtype.kind not in "iu":
+            raise TextError(
+                f"{file} holds {rows.dtype} {list(rows.shape)}, but whole numbers [document, token] are wanted; reshape it"
+            )
+        for number, row in enumerate(rows):
+            yield Document("", (), f"{file}, row {number}", tuple(row.tolist()))
 
     def _json_lines(self, file: Path, lines: Iterator[tuple[int, str]]) -> Iterator[Document]:
         for number, line in lines:
@@ -142,6 +159,9 @@ class Corpus:
                 f"{file}, line {number}: no field {self.field!r}{nearest(self.field, row)} (it has {seen}); name the field with --field"
             )
         text = row[self.field]
+        ids = None
+        if isinstance(text, list) and text and all(type(token) is int for token in text):
+            text, ids = "", tuple(text)
         if not isinstance(text, str):
             raise TextError(
                 f"{file}, line {number}: the field {self.field!r} holds a {type(text).__name__}, not text; leave bad lines out with --skip-bad"
@@ -155,7 +175,11 @@ class Corpus:
         for path in paths:
             if not path.is_file():
                 raise PictureError(f"{place}: there is no picture {path}; leave such lines out with --skip-bad")
-        return Document(text, paths, place)
+        if paths and ids:
+            raise PictureError(
+                f"{place}: pictures belong to text, not to token ids; leave such lines out with --skip-bad"
+            )
+        return Document(text, paths, place, ids)
 
 
 def as_document(text: str | Document) -> Document:
@@ -181,5 +205,6 @@ def is_held_out(document: Document, share: float, seed: int) -> bool:
     Hashing the text and the names of its pictures, not its number, keeps copies of one document on the same side.
     """
     names = [image.name if isinstance(image, Path) else "" for image in document.images]
-    said = "\0".join([document.text, *names])
+    tokens = [] if document.ids is None else [str(document.ids)]
+    said = "\0".join([document.text if document.ids is None else "", *names, *tokens])
     return xxhash.xxh3_64_intdigest(said.encode(), seed=seed) < share * 2**64

@@ -8,18 +8,21 @@ pile after pile, each sorted by key, is one order for any number of segments, an
 With random keys the order is a uniform permutation: see `shuffle.py`.
 """
 
+import concurrent.futures
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import xxhash
+from xxhash import xxh3_64_intdigest
 
 from sonde.errors import ArtifactDamagedError
 from sonde.manifests import write_bytes
+from sonde.remote import Place, RemotePath
+
+Result = TypeVar("Result")
 
 TABLE_BITS = 12
 N_RANGES = 1 << TABLE_BITS
@@ -27,10 +30,14 @@ N_RANGES = 1 << TABLE_BITS
 _ROWS_AT_ONCE = 512
 _ALIGNED = 64
 """records begin at a multiple of this in the file"""
+_HEADER_BYTES = 1 << 20
+"""far more than the header of any segment; what says that its own is longer is no segment"""
+_REQUESTS_AT_ONCE = 16
+"""segments of an object store that are read at the same time: one answer takes long, many take no longer"""
 _DTYPES = {np.dtype(np.int64): "I64", np.dtype(np.uint64): "U64", np.dtype(np.uint8): "U8"}
 
 
-def write_segment(path: Path, keys: np.ndarray, records: np.ndarray, order: np.ndarray) -> dict[str, Any]:
+def write_segment(path: Place, keys: np.ndarray, records: np.ndarray, order: np.ndarray) -> dict[str, Any]:
     """Write records [n, bytes] uint8 as one safetensors file, whole or not at all; return its size and checksum.
 
     Args:
@@ -70,7 +77,7 @@ def offset_table(sorted_keys: np.ndarray) -> np.ndarray:
 class Segment:
     """A segment on disk, of which no more is read than is asked for."""
 
-    path: Path
+    path: Place
 
     @property
     def record_bytes(self) -> int:
@@ -82,15 +89,17 @@ class Segment:
         Raises ArtifactDamagedError, with file and offset, where a range is not what was written.
         """
         start, size = self._tensors["records"][0], self.record_bytes
-        begin = int(self.offsets[first])
-        self._fill(found.reshape(-1), start + begin * size)
-        for number in range(first, last):
-            a, b = int(self.offsets[number]) - begin, int(self.offsets[number + 1]) - begin
-            if _checksum(found[a:b]) != self._checksums[number]:
+        records = found.reshape(-1)
+        begin = start + int(self.offsets[first]) * size
+        self._fill(records, begin)
+        ends = ((self.offsets[first : last + 1] - self.offsets[first]) * size).tolist()
+        view, a = records.data, 0
+        for b, expected in zip(ends[1:], self._checksums[first:last].tolist(), strict=True):
+            if xxh3_64_intdigest(view[a:b]) != expected:
                 raise ArtifactDamagedError(
-                    f"{self.path} was altered in the {(b - a) * size:,} bytes from offset "
-                    f"{start + (begin + a) * size:,}; make the artifact again"
+                    f"{self.path} was altered in the {b - a:,} bytes from offset {begin + a:,}; make the artifact again"
                 )
+            a = b
 
     @cached_property
     def offsets(self) -> np.ndarray:
@@ -106,6 +115,7 @@ class Segment:
         """Name -> (offset in the file, bytes, shape), from the safetensors header."""
         try:
             length = int.from_bytes(self._read(0, 8), "little")
+            assert length <= _HEADER_BYTES
             head = json.loads(self._read(8, length))
             tensors = {}
             for name, entry in head.items():
@@ -121,8 +131,6 @@ class Segment:
         return np.frombuffer(self._read(start, length), dtype=dtype)
 
     def _read(self, start: int, length: int) -> bytes:
-        if length > self.path.stat().st_size:
-            raise ValueError(f"{length} bytes")
         data = np.empty(length, dtype=np.uint8)
         self._fill(data, start)
         return data.tobytes()
@@ -131,10 +139,15 @@ class Segment:
         """Read as many bytes as `data` holds, from `start` on."""
         view, length, filled = data.data, len(data), 0
         try:
-            with self.path.open("rb", buffering=0) as file:
-                file.seek(start)
-                while filled < length and (n := file.readinto(view[filled:])):
-                    filled += n
+            if isinstance(self.path, RemotePath):
+                found = self.path.read_range(start, length) if length else memoryview(b"")
+                filled = len(found)
+                view[:filled] = found
+            else:
+                with self.path.open("rb", buffering=0) as file:
+                    file.seek(start)
+                    while filled < length and (n := file.readinto(view[filled:])):
+                        filled += n
         except OSError as error:
             raise ArtifactDamagedError(
                 f"{self.path} cannot be read ({error.strerror}); make the artifact again"
@@ -151,26 +164,38 @@ def pile_count(n_records: int, record_bytes: int, pile_bytes: int) -> int:
     return min(N_RANGES, 1 << (wanted - 1).bit_length())
 
 
-def read_pile(segments: Sequence[Segment], number: int, n_piles: int) -> np.ndarray:
-    """All records of one pile [n, bytes], segment after segment, not sorted across them."""
+def read_pile(segments: Sequence[Segment], number: int, n_piles: int, room: np.ndarray | None = None) -> np.ndarray:
+    """All records of one pile [n, bytes], segment after segment, not sorted across them; in `room` [bytes], if given."""
     first, last = number * (N_RANGES // n_piles), (number + 1) * (N_RANGES // n_piles)
-    sizes = [int(segment.offsets[last] - segment.offsets[first]) for segment in segments]
-    pile = np.empty((sum(sizes), segments[0].record_bytes), dtype=np.uint8)
-    end = 0
-    for segment, size in zip(segments, sizes, strict=True):
-        segment.read_into(pile[end : end + size], first, last)
-        end += size
+    ends = np.cumsum([segment.offsets[last] - segment.offsets[first] for segment in segments])
+    n, size = int(ends[-1]), segments[0].record_bytes
+    pile = (np.empty(n * size, dtype=np.uint8) if room is None else room[: n * size]).reshape(n, size)
+    parts = np.split(pile, ends[:-1])
+    _for_each(lambda number: segments[number].read_into(parts[number], first, last), segments)
     return pile
 
 
-def pile_sizes(segments: Sequence[Segment], n_piles: int) -> np.ndarray:
-    """Number of records in each pile [n_piles]."""
-    total = np.sum([segment.offsets for segment in segments], axis=0)
-    return np.diff(total[:: N_RANGES // n_piles])
+def total_offsets(segments: Sequence[Segment]) -> np.ndarray:
+    """Where each range of keys begins in all segments together, and the number of records [N_RANGES + 1]."""
+    return np.sum(_for_each(lambda number: segments[number].offsets, segments), axis=0)
+
+
+def pile_sizes(offsets: np.ndarray, n_piles: int) -> np.ndarray:
+    """Number of records in each pile [n_piles], from `total_offsets`."""
+    return np.diff(offsets[:: N_RANGES // n_piles])
+
+
+def _for_each(do: Callable[[int], Result], segments: Sequence[Segment]) -> list[Result]:
+    """`do` each number of a segment; several at once where they lie on an object store."""
+    numbers = range(len(segments))
+    if not isinstance(segments[0].path, RemotePath):
+        return [do(number) for number in numbers]
+    with concurrent.futures.ThreadPoolExecutor(_REQUESTS_AT_ONCE, "sonde-request") as pool:
+        return list(pool.map(do, numbers))
 
 
 def _checksum(records: np.ndarray) -> int:
-    return xxhash.xxh3_64_intdigest(np.ascontiguousarray(records).data)
+    return xxh3_64_intdigest(np.ascontiguousarray(records).data)
 
 
 def _header(arrays: dict[str, np.ndarray]) -> bytes:

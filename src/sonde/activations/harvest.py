@@ -8,10 +8,11 @@
 """
 
 import concurrent.futures
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -21,12 +22,12 @@ from torch import Tensor
 from sonde.activations.contexts import BATCH_TOKENS, Context, Cutter, batches, make_batch
 from sonde.activations.corpus import Corpus, Document, is_held_out
 from sonde.activations.rows import Layout
-from sonde.activations.settings import HarvestSettings
+from sonde.activations.settings import Executor, HarvestSettings
 from sonde.activations.store import FORMAT, Activations
-from sonde.activations.workers import in_order
-from sonde.activations.writing import finish, read_totals, write_rows
+from sonde.activations.workers import cluster, in_order, on_cluster, processes
+from sonde.activations.writing import finish, read_totals, segment_name, write_rows
 from sonde.devices import ensure_memory
-from sonde.errors import ActivationError, TextError, UsageError
+from sonde.errors import ActivationError, StorageError, TextError, UsageError
 from sonde.manifests import new_artifact, storage_errors
 from sonde.models.load import IN_MEMORY_MODEL, load_model
 from sonde.models.model import Model
@@ -37,6 +38,8 @@ Result = TypeVar("Result")
 
 TASK_BYTES = 1 << 26
 """a task's vectors in float32; it fixes the batches, and so the arithmetic, of a run and of its resumption"""
+TIMES_HELD = 6
+"""how often a task's rows are in memory at most: in parts, whole, sorted, and those of the task before"""
 SINK_RATIO = 3.0
 """first tokens of contexts whose mean norm is this many times that of all rows are worth a word"""
 
@@ -44,10 +47,10 @@ SINK_RATIO = 3.0
 @dataclass
 class _Task:
     number: int
-    contexts: list[Context]
-    n_tokens: int
-    n_documents: int
-    n_held_out: int
+    contexts: list[Context] = field(default_factory=list)
+    n_tokens: int = 0
+    n_documents: int = 0
+    n_held_out: int = 0
 
 
 def harvest(
@@ -55,7 +58,8 @@ def harvest(
     text: str | Path | Sequence[str | Document],
     *,
     site: str | Sequence[str],
-    workers: int = 1,
+    workers: int | None = None,
+    executor: Executor | None = None,
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> Activations:
@@ -63,10 +67,12 @@ def harvest(
 
     Args:
         model: a model or what `load_model` takes.
-        text: a .txt or .jsonl file, its .gz, a folder of them, or a list of texts.
+        text: a .txt or .jsonl file, its .gz, a .npy of token ids, a folder of them, or a list of texts.
         site: where to read; several are read in one pass, side by side in each row.
-        workers: processes that share the tasks, each with the model in its memory. The rows and their order are
-            the same for any number, and so are the bytes where `threads` is.
+        workers: how many share the tasks, each with the model in its memory; one by default, on a cluster one for
+            each node. The rows and their order are the same for any number, and so are the bytes where `threads` is.
+        executor: local (this process), processes, or ray (a Ray cluster, which RAY_ADDRESS names); by default
+            processes where there are several workers.
         reporter: told of progress.
         settings: the other fields of `HarvestSettings`; `out` is needed.
 
@@ -84,15 +90,24 @@ def harvest(
     for name in sites:
         loaded.site(name)
     corpus = Corpus(text, chosen.field, chosen.skip_bad)
-    cutter = Cutter(loaded, chosen.context)
+    cutter = Cutter(loaded, chosen.context, chosen.pack)
     probe = loaded.read(loaded.pad([[*cutter.before, 0]]), sites)
     widths = {name: value.flatten(2).shape[-1] for name, value in probe.items()}
     layout = Layout.of_sites(widths, chosen.store)
-    check(workers > 0, "workers", workers, "above 0")
-    if workers > 1 and loaded.name == IN_MEMORY_MODEL:
+    check(workers is None or workers > 0, "workers", workers, "above 0")
+    executor = executor or ("processes" if workers and workers > 1 else "local")
+    check(executor in get_args(Executor), "executor", executor, f"one of {', '.join(get_args(Executor))}")
+    check(executor != "local" or workers in (None, 1), "workers", workers, "1 where executor is local")
+    if executor != "local" and loaded.name == IN_MEMORY_MODEL:
         raise UsageError("a model in memory cannot be sent to workers; give the folder or the name that they can load")
-    task_tokens = max(1024, TASK_BYTES // (4 * sum(widths.values())))
-    ensure_memory(6 * workers * task_tokens * layout.record_bytes, "a harvest task", "choose fewer or narrower sites")
+    task_tokens = TASK_BYTES // (4 * sum(widths.values()))
+    if chosen.memory is not None:
+        task_tokens = min(task_tokens, chosen.memory // (TIMES_HELD * layout.record_bytes))
+    task_tokens = max(1024, task_tokens)
+    at_once = (workers or 1) if executor == "processes" else 1
+    ensure_memory(
+        at_once * TIMES_HELD * task_tokens * layout.record_bytes, "a harvest task", "a smaller --memory needs less"
+    )
 
     described = to_mapping(chosen) | {"model": loaded.name, "text": corpus.name}
     described["context"] = cutter.length
@@ -104,7 +119,7 @@ def harvest(
             (chosen.out / "segments").mkdir(exist_ok=True)
         with reporter.start("harvest", chosen.tokens, "tokens") as progress:
             tasks = _tasks(corpus, cutter, chosen, task_tokens)
-            totals = list(_run_tasks(loaded, tasks, chosen, layout, workers, progress))
+            totals = list(_run_tasks(loaded, tasks, chosen, layout, executor, workers, progress))
         if not any(task["rows"] for task in totals):
             raise TextError(
                 f"{corpus.name}: no tokens were left to harvest; give more text, or a smaller held_out than {chosen.held_out}"
@@ -130,50 +145,88 @@ def harvest(
 
 def _tasks(corpus: Iterable[Document], cutter: Cutter, settings: HarvestSettings, task_tokens: int) -> Iterator[_Task]:
     """Gather documents into tasks of `task_tokens`, until enough tokens are reached."""
-    task = _Task(0, [], 0, 0, 0)
+    task, documents = _Task(0), []
     n_total = 0
     for document in cutter.tokenize(corpus):
         if is_held_out(document.document, settings.held_out, settings.seed):
             task.n_held_out += 1
             continue
-        task.contexts += cutter.cut(document)
+        documents.append(document)
         task.n_tokens += len(document.ids)
         task.n_documents += 1
         n_total += len(document.ids)
         if settings.tokens and n_total >= settings.tokens:
             break
         if task.n_tokens >= task_tokens:
+            task.contexts = list(cutter.contexts(documents))
             yield task
-            task = _Task(task.number + 1, [], 0, 0, 0)
+            task, documents = _Task(task.number + 1), []
     if task.n_documents or task.n_held_out:
+        task.contexts = list(cutter.contexts(documents))
         yield task
 
 
 def _run_tasks(
-    model: Model, tasks: Iterable[_Task], settings: HarvestSettings, layout: Layout, workers: int, progress: Progress
+    model: Model,
+    tasks: Iterable[_Task],
+    settings: HarvestSettings,
+    layout: Layout,
+    executor: Executor,
+    workers: int | None,
+    progress: Progress,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the statistics of each task, in their order, from this process or from several."""
-    cores = torch.get_num_threads()
-    threads = settings.threads or max(1, cores // workers)
-    if workers == 1:
-        torch.set_num_threads(threads)
-        try:
-            with concurrent.futures.ThreadPoolExecutor(1, "sonde-write") as writer:
-                waiting = None  # one task is written while the next one runs
-                for task in tasks:
-                    before, waiting = waiting, _run_task(model, task, settings, layout, progress, writer.submit)
-                    if before is not None:
-                        yield before.result()
-                if waiting is not None:
-                    yield waiting.result()
-        finally:
-            torch.set_num_threads(cores)
+    """Yield the statistics of each task, in their order."""
+    if executor == "local":
+        yield from _run_here(model, tasks, settings, layout, progress)
         return
-    dtype = str(model.dtype).removeprefix("torch.")
-    arguments = (model.name, str(model.device), dtype, threads, settings, layout)
-    for totals in in_order(tasks, _Worker, arguments, workers):
-        progress.advance(totals["tokens"])
-        yield totals
+    folder = Path(model.name).expanduser()
+    name = str(folder.resolve()) if folder.exists() else model.name
+    settings = replace(settings, out=settings.out.resolve())  # workers may run in another folder
+
+    def arguments(threads: int) -> tuple:
+        dtype = str(model.dtype).removeprefix("torch.")
+        return name, str(model.device), dtype, threads, settings, layout
+
+    with contextlib.ExitStack() as stack:
+        if executor == "ray":
+            ray = stack.enter_context(cluster())
+            cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+            workers = workers or max(1, sum(n > 0 for n in cpus))
+            threads = settings.threads or min((n for n in cpus if n > 0), default=1)
+            gpus = int(model.device.type == "cuda")
+            submit = on_cluster(ray, _Worker, arguments(threads), threads, gpus)
+        else:
+            workers = workers or 1
+            threads = settings.threads or max(1, torch.get_num_threads() // workers)
+            submit = stack.enter_context(processes(_Worker, arguments(threads), workers))
+        for totals in in_order(tasks, submit, workers):
+            segment = settings.out / segment_name(totals["segment"])
+            if executor == "ray" and not segment.is_file():
+                raise StorageError(
+                    f"a node wrote {segment}, but it is not to be seen here; give --out a folder that all nodes share, "
+                    "or a URL (s3://, gs://, az://)"
+                )
+            progress.advance(totals["tokens"])
+            yield totals
+
+
+def _run_here(
+    model: Model, tasks: Iterable[_Task], settings: HarvestSettings, layout: Layout, progress: Progress
+) -> Iterator[dict[str, Any]]:
+    """Run the tasks in this process; one is written while the next one runs."""
+    cores = torch.get_num_threads()
+    torch.set_num_threads(settings.threads or cores)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(1, "sonde-write") as writer:
+            waiting = None
+            for task in tasks:
+                before, waiting = waiting, _run_task(model, task, settings, layout, progress, writer.submit)
+                if before is not None:
+                    yield before.result()
+            if waiting is not None:
+                yield waiting.result()
+    finally:
+        torch.set_num_threads(cores)
 
 
 class _Worker:

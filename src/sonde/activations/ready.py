@@ -1,7 +1,10 @@
-"""Ready vectors: a store made of a matrix that somebody else harvested."""
+"""Ready vectors: a store made of what somebody else harvested.
+
+That is a matrix (a tensor, a .npy or .safetensors file), or a folder that SAELens' CacheActivationsRunner wrote.
+"""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,25 +18,38 @@ from sonde.activations.writing import finish, read_totals, write_rows
 from sonde.errors import ActivationError
 from sonde.manifests import new_artifact, storage_errors
 from sonde.progress import Reporter, Silent
+from sonde.remote import Place, place
 
 ROWS_AT_ONCE = 1 << 16
+
+
+class _Source(Protocol):
+    """Rows that can be read by number."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    def read(self, first: int, last: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Vectors [row, width], and document, position and token [row] of rows `first` up to `last`."""
+        ...
 
 
 def from_vectors(
     vectors: Tensor | np.ndarray | str | Path,
     *,
     site: str,
-    out: str | Path,
+    out: str | Place,
     model: str = "",
     store: StoreFormat = "bfloat16",
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Activations:
-    """Make a store of a ready matrix [row, width], each row a document of its own.
+    """Make a store of ready vectors. Files are read piece by piece.
 
     Args:
-        vectors: a tensor, an array, a .npy file, or a .safetensors file with one matrix in it. Files are read
-            piece by piece.
+        vectors: a tensor or an array [row, width], a .npy file, a .safetensors file with one matrix in it, or a folder of
+            SAELens' cached activations (which needs the extra `hf`). Each row of a matrix is a document of its
+            own; each sequence of a folder is one, and keeps its tokens.
         site: where in the model the vectors are from, as `sonde sites` has it.
         model: folder or hub name of the model that they are from; needed to measure and to index.
         store, seed: as for `harvest`.
@@ -41,13 +57,15 @@ def from_vectors(
     Raises:
         ActivationError: no matrix, an empty one, or values that are not finite.
     """
-    folder, reporter = Path(out), reporter or Silent()
-    matrix, name = _open(vectors)
-    if len(matrix.shape) != 2 or 0 in matrix.shape:
-        raise ActivationError(f"{name} has shape {list(matrix.shape)}, but a matrix [row, width] with rows is wanted")
-    n_rows, width = matrix.shape
+    folder, reporter = place(out), reporter or Silent()
+    source = _open(vectors)
+    if len(source.shape) != 2 or 0 in source.shape:
+        raise ActivationError(
+            f"{source.name} has shape {list(source.shape)}, but a matrix [row, width] with rows is wanted"
+        )
+    n_rows, width = source.shape
     layout = Layout.of_sites({site: width}, store)
-    settings = {"site": [site], "store": store, "seed": seed, "text": name, "model": model, "out": str(folder)}
+    settings = {"site": [site], "store": store, "seed": seed, "text": source.name, "model": model, "out": str(folder)}
     with new_artifact(folder, format=FORMAT, settings=settings, parents={}) as draft:
         if draft.finished:
             reporter.say(f"{folder} is finished: {draft.finished.facts['rows']:,} rows")
@@ -60,21 +78,7 @@ def from_vectors(
                 last = min(first + ROWS_AT_ONCE, n_rows)
                 task = read_totals(folder, number)
                 if task is None:
-                    rows = layout.empty(last - first)
-                    x = (
-                        torch.as_tensor(np.array(matrix[first:last]))
-                        if isinstance(matrix, np.ndarray)
-                        else matrix[first:last]
-                    )
-                    if not torch.isfinite(x).all():
-                        raise ActivationError(
-                            f"{name} holds values that are not finite between rows {first:,} and {last:,}"
-                        )
-                    layout.column(rows, "document").copy_(torch.arange(first, last))
-                    layout.put_vectors(rows, site, x.float())
-                    is_first = np.zeros(last - first, dtype=bool)
-                    told = {"tokens": last - first, "documents": last - first, "held_out_documents": 0}
-                    task = write_rows(folder, number, rows, layout, seed, is_first, told)
+                    task = _write(source, first, last, folder, number, layout, site, seed)
                 totals.append(task)
                 progress.advance(last - first)
         finish(draft, totals, layout, {"dtype": store, "model": {"name": model, "id": ""}})
@@ -82,29 +86,87 @@ def from_vectors(
     return Activations(folder, draft.finished)
 
 
-def _open(vectors: Any) -> tuple[Any, str]:
-    """Something with a shape that gives rows by slice, and its name."""
+def _write(
+    source: _Source, first: int, last: int, folder: Place, number: int, layout: Layout, site: str, seed: int
+) -> dict[str, Any]:
+    x, document, position, token = source.read(first, last)
+    if not torch.isfinite(x).all():
+        raise ActivationError(f"{source.name} holds values that are not finite between rows {first:,} and {last:,}")
+    rows = layout.empty(last - first)
+    for name, values in (("document", document), ("position", position), ("token", token)):
+        layout.column(rows, name).copy_(values)
+    layout.put_vectors(rows, site, x.float())
+    n_documents = int((position == 0).sum())
+    told = {"tokens": last - first, "documents": n_documents, "held_out_documents": 0}
+    return write_rows(folder, number, rows, layout, seed, (position == 0).numpy(), told)
+
+
+def _open(vectors: Any) -> _Source:
     if isinstance(vectors, (Tensor, np.ndarray)):
-        return vectors, "the matrix"
+        return _Matrix("the matrix", vectors)
     path = Path(vectors)
+    if path.is_dir():
+        return _Sequences(path)
     try:
         if path.suffix == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False), str(path)
+            return _Matrix(str(path), np.load(path, mmap_mode="r", allow_pickle=False))
         file = safe_open(path, framework="pt")
         names = [name for name in file.keys() if len(file.get_slice(name).get_shape()) == 2]
         if len(names) == 1:
-            return _Slice(file.get_slice(names[0])), f"{path} ({names[0]})"
+            rows = file.get_slice(names[0])
+            return _Matrix(f"{path} ({names[0]})", rows, tuple(rows.get_shape()))
     except (OSError, ValueError, SafetensorError) as error:
         raise ActivationError(f"{path} cannot be read as a .npy or .safetensors matrix ({error})") from error
     raise ActivationError(f"{path} holds {len(names)} matrices; give a file with one, or the tensor itself")
 
 
-class _Slice:
-    """A tensor in a safetensors file, read by rows."""
+class _Matrix:
+    """Rows that stand for themselves: each is a document."""
 
-    def __init__(self, rows: Any) -> None:
-        self._rows = rows
-        self.shape = tuple(rows.get_shape())
+    def __init__(self, name: str, rows: Any, shape: tuple[int, ...] | None = None) -> None:
+        self.name, self._rows = name, rows
+        self.shape = shape or tuple(rows.shape)
 
-    def __getitem__(self, rows: slice) -> Tensor:
-        return self._rows[rows]
+    def read(self, first: int, last: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        x = self._rows[first:last]
+        zeros = torch.zeros(last - first, dtype=torch.int64)
+        return torch.as_tensor(np.array(x) if isinstance(x, np.ndarray) else x), torch.arange(first, last), zeros, zeros
+
+
+class _Sequences:
+    """SAELens' cached activations: a Hugging Face dataset with one sequence of vectors a row, and its token_ids."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            import datasets
+        except ImportError as error:
+            raise ActivationError(
+                f"{folder} is a folder, and reading SAELens' cached activations needs datasets: pip install 'sonde[hf]'"
+            ) from error
+        try:
+            found = datasets.load_from_disk(str(folder))
+            assert isinstance(found, datasets.Dataset)
+            columns = {
+                name: feature.shape for name, feature in found.features.items() if isinstance(feature, datasets.Array2D)
+            }
+        except (OSError, ValueError, AssertionError) as error:
+            raise ActivationError(f"{folder} holds no activations that SAELens cached ({error})") from error
+        if len(columns) != 1:
+            raise ActivationError(f"{folder} holds {len(columns)} columns of activations, but one is wanted")
+        [(self._column, (self._length, width))] = columns.items()
+        self._sequences = found.with_format("numpy")
+        self.name, self.shape = f"{folder} ({self._column})", (len(found) * self._length, width)
+
+    def read(self, first: int, last: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        begin, end = first // self._length, -(-last // self._length)
+        some = self._sequences[begin:end]
+        row = torch.arange(first, last)
+        place = slice(first - begin * self._length, last - begin * self._length)
+        x = torch.from_numpy(np.stack(some[self._column]).reshape(-1, self.shape[1])[place])
+        token = torch.zeros(last - first, dtype=torch.int64)
+        if "token_ids" in some:
+            token = torch.from_numpy(np.stack(some["token_ids"]).reshape(-1)[place].astype(np.int64))
+        return x, row // self._length, row % self._length, token

@@ -6,15 +6,15 @@ segments/00000.safetensors   records [row, bytes] sorted by key, offsets and che
 """
 
 import concurrent.futures
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from sonde.activations import dealing, shuffle
@@ -22,6 +22,7 @@ from sonde.activations.dealing import Segment
 from sonde.activations.rows import Layout
 from sonde.errors import ActivationError, ArtifactDamagedError, CapacityError, nearest
 from sonde.manifests import Manifest, read_manifest, verify
+from sonde.remote import Place, place
 from sonde.settings import format_bytes
 
 FORMAT = "activations"
@@ -62,9 +63,11 @@ class Rows:
 class Activations:
     """A finished store, made by `harvest` or `load_activations`. Of several sites, `at` chooses one."""
 
-    folder: Path
+    folder: Place
     manifest: Manifest
     chosen: str | None = None
+    memory: int = 4 * PILE_BYTES
+    """bytes for piles, the one in use and the one being read"""
 
     @property
     def sites(self) -> list[str]:
@@ -96,6 +99,19 @@ class Activations:
         return self.manifest.settings["seed"]
 
     @property
+    def text_facts(self) -> dict[str, Any] | None:
+        """Where the text is and which of it was kept from training; None where vectors were ready."""
+        settings = self.manifest.settings
+        if "field" not in settings:
+            return None
+        names = ("field", "skip_bad", "held_out", "seed", "context", "pack")
+        return {"path": settings["text"]} | {name: settings[name] for name in names}
+
+    @property
+    def model_facts(self) -> dict[str, Any]:
+        return self.manifest.facts["model"]
+
+    @property
     def width(self) -> int:
         return self._site_facts["width"]
 
@@ -110,7 +126,7 @@ class Activations:
     @cached_property
     def mean(self) -> Tensor:
         """Mean vector [width], float64."""
-        return load_file(self.folder / "statistics.safetensors")[f"mean {self.site}"]
+        return load((self.folder / "statistics.safetensors").read_bytes())[f"mean {self.site}"]
 
     @cached_property
     def variance(self) -> float:
@@ -127,6 +143,10 @@ class Activations:
         return [Segment(self.folder / name) for name in names]
 
     @cached_property
+    def _offsets(self) -> np.ndarray:
+        return dealing.total_offsets(self.segments)
+
+    @cached_property
     def n_piles(self) -> int:
         """Piles of later epochs."""
         vector_bytes = self.layout.record_bytes - 16  # without document, position and token
@@ -136,13 +156,18 @@ class Activations:
         """One pile's rows in the order of an epoch. The first epoch may be read in piles of any size."""
         n_piles = n_piles or self.n_piles
         assert epoch == 0 or n_piles == self.n_piles, "the order of later epochs is that of their piles"
-        records, order = self._load(epoch, number, n_piles, 0)
+        records, order = self._load(epoch, number, n_piles, 0, self.memory, _Room())
         return Rows(_take(records, order), self.layout)
 
     def stream(self, batch_size: int, start: int = 0, **options: Any) -> Iterator[Tensor]:
         """Yield batches [batch_size, width] of the chosen site's vectors; see `batches`."""
         site = self.site
         return (rows.vectors(site) for rows in self.batches(batch_size, start, **options))
+
+    def sample(self, n_rows: int) -> Iterator[Tensor]:
+        """About so many rows that stand for all, in batches."""
+        batch_size = min(4096, self.n_rows)
+        return itertools.islice(self.stream(batch_size, epochs=1), -(-min(n_rows, self.n_rows) // batch_size))
 
     def batches(
         self,
@@ -152,7 +177,7 @@ class Activations:
         epochs: int | None = None,
         rank: int = 0,
         n_ranks: int = 1,
-        memory: int = 4 * PILE_BYTES,
+        memory: int | None = None,
     ) -> Iterator[Rows]:
         """Yield batches of rows from row number `start` of the shuffled order, epoch after epoch.
 
@@ -163,7 +188,7 @@ class Activations:
             batch_size: rows of a batch, all ranks together.
             epochs: stop after so many, leaving out a last part of a batch; never by default.
             rank, n_ranks: which equal part of each batch this reader takes; the parts are the whole order.
-            memory: bytes for piles, the one in use and the one being read.
+            memory: bytes for piles, instead of the store's own `memory`.
 
         Raises:
             ArtifactDamagedError: a range that is not what was written, with file and offset.
@@ -172,7 +197,7 @@ class Activations:
         assert batch_size % n_ranks == 0 and 0 <= rank < n_ranks, "each rank takes an equal part"
         share = batch_size // n_ranks
         rest = np.empty((0, self.layout.record_bytes), dtype=np.uint8)
-        for records, order in self._piles(start, epochs, memory):
+        for records, order in self._piles(start, epochs, memory or self.memory):
             begin = 0
             if len(rest):  # a batch that begins in one pile and ends in another
                 begin = min(batch_size - len(rest), len(order))
@@ -188,11 +213,13 @@ class Activations:
     def _piles(self, start: int, epochs: int | None, memory: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the records of pile after pile, and what orders them, from a row of the order on; reads one ahead."""
         plan = self._plan(start, epochs, memory)
+        rooms = itertools.cycle([_Room(), _Room()])  # one in use, one being read into
         with concurrent.futures.ThreadPoolExecutor(1, "sonde-read-ahead") as reader:
             try:
                 following = None
                 for epoch, number, n_piles, skip in plan:
-                    current, following = following, reader.submit(self._load, epoch, number, n_piles, skip)
+                    current = following
+                    following = reader.submit(self._load, epoch, number, n_piles, skip, memory, next(rooms))
                     if current is not None:
                         yield current.result()
                 if following is not None:
@@ -200,9 +227,18 @@ class Activations:
             finally:
                 reader.shutdown(wait=True, cancel_futures=True)
 
-    def _load(self, epoch: int, number: int, n_piles: int, skip: int) -> tuple[np.ndarray, np.ndarray]:
+    def _load(
+        self, epoch: int, number: int, n_piles: int, skip: int, memory: int, room: "_Room"
+    ) -> tuple[np.ndarray, np.ndarray]:
         """One pile's records, and the places [row] at which its rows stand in them, in order, without the first ones."""
-        records = dealing.read_pile(self.segments, number, n_piles)
+        largest = int(dealing.pile_sizes(self._offsets, n_piles).max()) * self.layout.record_bytes
+        # The first epoch may be read in piles of any size; the order of the others is that of their piles.
+        if epoch > 0 and (needed := 2 * largest) > memory:
+            raise CapacityError(
+                f"epoch {epoch + 1} of {self.folder} is read in piles that need {format_bytes(needed)}, but memory is "
+                f"{format_bytes(memory)}; allow more, or read one epoch"
+            )
+        records = dealing.read_pile(self.segments, number, n_piles, room.of(largest))
         document, position = (self.layout.column(records, name).numpy() for name in ("document", "position"))
         order = shuffle.shuffled(shuffle.row_keys(self.seed, epoch, document, position), document, position)
         return records, order[skip:]
@@ -215,12 +251,7 @@ class Activations:
             n_piles = self.n_piles
             if epoch == 0:
                 n_piles = max(n_piles, dealing.pile_count(self.n_rows, self.layout.record_bytes, memory // 3))
-            sizes = dealing.pile_sizes(self.segments, n_piles)
-            if epoch > 0 and (needed := 2 * int(sizes.max()) * self.layout.record_bytes) > memory:
-                raise CapacityError(
-                    f"epoch {epoch + 1} of {self.folder} is read in piles that need {format_bytes(needed)}, but memory is "
-                    f"{format_bytes(memory)}; allow more, or read one epoch"
-                )
+            sizes = dealing.pile_sizes(self._offsets, n_piles)
             for number in shuffle.pile_order(self.seed, epoch, n_piles):
                 if skip >= sizes[number]:
                     skip -= int(sizes[number])
@@ -247,12 +278,24 @@ class Activations:
             raise
 
 
+class _Room:
+    """Memory that is used again: pages that the kernel has to clear cost as much as reading into them."""
+
+    def __init__(self) -> None:
+        self._bytes = np.empty(0, dtype=np.uint8)
+
+    def of(self, n_bytes: int) -> np.ndarray:
+        if len(self._bytes) < n_bytes:
+            self._bytes = np.empty(n_bytes, dtype=np.uint8)
+        return self._bytes
+
+
 def _take(records: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Rows of a matrix, gathered with all of torch's threads."""
-    return torch.from_numpy(records).index_select(0, torch.from_numpy(places)).numpy()
+    """Rows of a matrix, gathered by one thread: more would only fight with the one that reads ahead."""
+    return np.take(records, places, axis=0, mode="clip")  # the default mode copies once more
 
 
-def load_activations(folder: str | Path) -> Activations:
-    """Open a store; raises ArtifactError where it is missing, foreign, unfinished or truncated."""
-    path = Path(folder)
+def load_activations(folder: str | Place) -> Activations:
+    """Open a store, also one on an object store; raises ArtifactError where it is missing, foreign, unfinished or truncated."""
+    path = place(folder)
     return Activations(path, read_manifest(path, FORMAT))

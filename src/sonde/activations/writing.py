@@ -2,7 +2,6 @@
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from sonde.activations import shuffle
 from sonde.activations.dealing import write_segment
 from sonde.activations.rows import Layout, checksum
 from sonde.manifests import Draft, write_bytes, write_json
+from sonde.remote import Place
 
 NORM_EDGES = np.geomspace(1e-4, 1e8, 1201)
 """bins of the histogram of norms: 100 to a decade, so quantiles are right to 2.4 %"""
@@ -23,7 +23,7 @@ _ROWS_AT_ONCE = 256
 
 
 def write_rows(
-    folder: Path,
+    folder: Place,
     number: int,
     rows: np.ndarray,
     layout: Layout,
@@ -54,7 +54,7 @@ def write_rows(
     return totals
 
 
-def read_totals(folder: Path, number: int) -> dict[str, Any] | None:
+def read_totals(folder: Place, number: int) -> dict[str, Any] | None:
     """The sums of a task that was written before, or None."""
     record = (folder / segment_name(number)).with_suffix(".json")  # written after the segment, so that is whole
     return json.loads(record.read_text(encoding="utf-8")) if record.exists() else None

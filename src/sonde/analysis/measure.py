@@ -5,7 +5,8 @@
 3. Where the model predicts next tokens: its loss as it is, with the reconstruction put in place of what
    passes the site, with zero put there, and with the training mean put there.
 
-FVU = sum |x - x_hat|^2 / sum |x - mean|^2 over the whole set, the mean being that of the same set.
+FVU = sum |x - x_hat|^2 / sum |x - mean|^2 over the whole set, the mean being that of the same set; uncentred, the mean
+is zero. Gamma = sum |x_hat|^2 / sum x . x_hat is 1 where nothing shrinks (Rajamanoharan et al. 2024, arXiv 2404.16014, equation 10).
 Loss recovered by zero (mean) ablation = (L_ablated - L_reconstructed) / (L_ablated - L_plain). All three
 replacements act on the same tokens: those of the text, not special ones.
 """
@@ -18,16 +19,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sonde.activations.contexts import Batch, Context, Cutter, groups, make_batch
+from sonde.activations.contexts import BATCH_TOKENS, Batch, Context, Cutter, groups, make_batch
 from sonde.activations.corpus import IN_MEMORY, Corpus, Document, is_held_out
-from sonde.activations.store import load_activations
-from sonde.dictionaries.dictionary import Dictionary
+from sonde.dictionaries.dictionary import DENSITY_EDGES, Dictionary
 from sonde.dictionaries.load import check_fit, load_dictionary
 from sonde.errors import ActivationError, TextError
-from sonde.manifests import find_parent
 from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.progress import Reporter, Silent
+
+LOGIT_NUMBERS = 1 << 26
+"""predictions that are held at once: those of the plain model and those of an edited one are compared"""
+_NO_TEXT: dict[str, Any] = {
+    "path": None,
+    "field": "text",
+    "skip_bad": False,
+    "held_out": 0.0,
+    "context": None,
+    "pack": False,
+}
+"""what is known of the text where a dictionary was trained on ready vectors"""
 
 
 @dataclass(frozen=True)
@@ -36,10 +47,18 @@ class Measurement:
 
     fvu: float
     """share of variance that is left unexplained"""
+    fvu_uncentred: float
+    """the same, of mean squared length"""
+    gamma: float
+    """below 1: reconstructions are too short"""
+    cosine: float
+    """mean cosine of rows and their reconstructions"""
     l0: float
     """mean number of active features on a token"""
     dead: float
     """share of features that fire on none of these tokens"""
+    densities: dict[str, int]
+    """how many features fire on a share of tokens up to each bound, above the bound before; "0": on none"""
     tokens: int
     documents: int
     loss: float | None
@@ -47,6 +66,8 @@ class Measurement:
     loss_reconstructed: float | None
     loss_zero: float | None
     loss_mean: float | None
+    kl: float | None
+    """mean divergence, in nats a token, of the predictions with the reconstruction in place from those without"""
 
     @property
     def loss_recovered(self) -> dict[str, float | None]:
@@ -61,11 +82,16 @@ class Measurement:
     def to_json(self) -> dict[str, Any]:
         return {
             "fvu": self.fvu,
+            "fvu_uncentred": self.fvu_uncentred,
+            "gamma": self.gamma,
+            "cosine": self.cosine,
             "l0": self.l0,
             "dead": self.dead,
             "tokens": self.tokens,
             "documents": self.documents,
+            "densities": self.densities,
             "loss_recovered": self.loss_recovered,
+            "kl": self.kl,
             "loss": {
                 "plain": self.loss,
                 "reconstructed": self.loss_reconstructed,
@@ -109,37 +135,33 @@ def measure(
         tokens: stop after the document in which this many tokens are reached; all by default.
 
     Raises:
-        ArtifactMismatchError (dictionary and model do not fit), ArtifactMissingError (the activations are
-        needed to find the text, and are gone), TextError, ActivationError.
+        ArtifactMismatchError (dictionary and model do not fit), TextError, ActivationError.
     """
     reporter = reporter or Silent()
     loaded = dictionary if isinstance(dictionary, Dictionary) else load_dictionary(dictionary, device)
     assert loaded.folder is not None and loaded.manifest is not None
     reader = model if isinstance(model, Model) else load_model(model or loaded.facts["model"]["name"], device=device)
     check_fit(loaded, reader)
-    folder, _ = find_parent(loaded.manifest, "activations", loaded.folder, "activations")
-    store = load_activations(folder).at(loaded.site)
-    harvested = store.manifest.settings
-    if text is None and harvested["text"] == IN_MEMORY:
-        raise TextError(
-            "the dictionary was trained on texts in memory, so the held-out ones cannot be found; give them as text"
-        )
-    corpus = Corpus(harvested["text"] if text is None else text, harvested["field"], harvested["skip_bad"])
+    read: dict[str, Any] = loaded.facts["text"] or _NO_TEXT
+    if text is None and read["path"] in (None, IN_MEMORY):
+        what = "ready vectors" if read["path"] is None else "texts in memory"
+        raise TextError(f"the dictionary was trained on {what}, so no held-out documents can be found; give text")
+    corpus = Corpus(read["path"] if text is None else text, read["field"], read["skip_bad"])
     documents: Iterable[Document] = corpus
-    if corpus.name == harvested["text"]:
-        share, seed = harvested["held_out"], harvested["seed"]
-        documents = (document for document in corpus if is_held_out(document, share, seed))
+    if corpus.name == read["path"]:
+        documents = (document for document in corpus if is_held_out(document, read["held_out"], read["seed"]))
 
     sums = _Sums(loaded.d_in, loaded.n_features)
     with_loss = reader.is_causal and reader.has_head
-    cutter = Cutter(reader, harvested["context"])
+    batch_tokens = min(BATCH_TOKENS, max(256, LOGIT_NUMBERS // reader.n_tokens_known)) if with_loss else BATCH_TOKENS
+    cutter = Cutter(reader, read["context"], read["pack"])
     with reporter.start("measure", tokens, "tokens") as progress:
-        for group in groups(cutter.tokenize(documents), cutter, tokens):
-            sums.add_batch(reader, loaded, group, store.mean.float(), with_loss)
+        for group in groups(cutter.tokenize(documents), cutter, tokens, batch_tokens):
+            sums.add_batch(reader, loaded, group, with_loss)
             progress.advance(sum(context.n_text for context in group))
     if sums.tokens == 0:
         raise TextError(
-            f"{corpus.name} has no held-out documents to measure on ({harvested['held_out']:.0%} were kept from training); give other text with --text"
+            f"{corpus.name} has no held-out documents to measure on ({read['held_out']:.0%} were kept from training); give other text with --text"
         )
     return sums.result()
 
@@ -148,17 +170,14 @@ class _Sums:
     """Running sums, in float64, over all batches."""
 
     def __init__(self, width: int, n_features: int) -> None:
-        self.tokens = self.active = 0
+        self.tokens = self.predicted = 0
         self.documents: set[int] = set()
-        self.error = self.squares = 0.0
+        self.error = self.squares = self.own_squares = self.products = self.cosines = self.kl = 0.0
         self.total = torch.zeros(width, dtype=torch.float64)
-        self.fired = torch.zeros(n_features, dtype=torch.bool)
+        self.counts = torch.zeros(n_features, dtype=torch.int64)
         self.losses: list[float] = [0.0] * 4
-        self.predicted = 0
 
-    def add_batch(
-        self, model: Model, dictionary: Dictionary, contexts: list[Context], mean: Tensor, with_loss: bool
-    ) -> None:
+    def add_batch(self, model: Model, dictionary: Dictionary, contexts: list[Context], with_loss: bool) -> None:
         batch, site = make_batch(model, contexts), dictionary.site
         x = model.read(batch.tokens, site)[site].flatten(2)[batch.text_mask].to(dictionary.W_enc)
         if not torch.isfinite(x).all():
@@ -169,43 +188,55 @@ class _Sums:
         _, feature, _ = dictionary.active(x)
         self.error += (x - x_hat).double().square().sum().item()
         self.squares += x.double().square().sum().item()
+        self.own_squares += x_hat.double().square().sum().item()
+        self.products += (x * x_hat).double().sum().item()
+        self.cosines += torch.nn.functional.cosine_similarity(x, x_hat, dim=1).double().sum().item()
         self.total += x.double().sum(dim=0).cpu()
-        self.active += len(feature)
-        self.fired[feature.cpu()] = True
+        self.counts += torch.bincount(feature, minlength=len(self.counts)).cpu()
         self.tokens += len(x)
-        self.documents |= {context.document for context in contexts}
+        self.documents |= set(batch.document.tolist())
         if with_loss:
-            replacements = (None, x_hat, torch.zeros_like(x[:1]), mean.to(x)[None])
-            for place, value in enumerate(replacements):
-                edits = [] if value is None else [_Replace(site, batch.text_mask, value)]
-                with model.edited(*edits):
-                    self.losses[place] += _cross_entropy(model, batch)
-            self.predicted += int(_predicted(model, batch).sum())
+            self._add_losses(model, dictionary, batch, x, x_hat)
+
+    def _add_losses(self, model: Model, dictionary: Dictionary, batch: Batch, x: Tensor, x_hat: Tensor) -> None:
+        wanted = _predicted(model, batch)
+        following = batch.tokens.ids[:, 1:][wanted]
+        plain = torch.empty(0)
+        for place, value in enumerate((None, x_hat, torch.zeros_like(x[:1]), dictionary.input_mean.to(x)[None])):
+            edits = [] if value is None else [_Replace(dictionary.site, batch.text_mask, value)]
+            with model.edited(*edits):
+                log_p = model.logits(batch.tokens)[:, :-1][wanted].float().log_softmax(dim=1)
+            self.losses[place] -= log_p.gather(1, following[:, None]).double().sum().item()
+            if place == 0:
+                plain = log_p
+            elif place == 1:
+                self.kl += (plain.exp() * (plain - log_p)).sum(dim=1).double().sum().item()
+        self.predicted += len(following)
 
     def result(self) -> Measurement:
         variance = self.squares - self.total.square().sum().item() / self.tokens
         losses: list[float | None] = [None] * 4
         if self.predicted:
             losses = [loss / self.predicted for loss in self.losses]
+        share = (self.counts / self.tokens).double()
+        bins = torch.bucketize(share, torch.tensor([0.0, *DENSITY_EDGES], dtype=torch.float64))
+        names = ["0", *(f"{edge:g}" for edge in DENSITY_EDGES)]
         return Measurement(
             fvu=self.error / max(variance, 1e-30),
-            l0=self.active / self.tokens,
-            dead=1 - self.fired.double().mean().item(),
+            fvu_uncentred=self.error / max(self.squares, 1e-30),
+            gamma=self.own_squares / self.products if self.products else 0.0,
+            cosine=self.cosines / self.tokens,
+            l0=self.counts.sum().item() / self.tokens,
+            dead=(self.counts == 0).double().mean().item(),
+            densities=dict(zip(names, torch.bincount(bins, minlength=len(names)).tolist(), strict=True)),
             tokens=self.tokens,
             documents=len(self.documents),
             loss=losses[0],
             loss_reconstructed=losses[1],
             loss_zero=losses[2],
             loss_mean=losses[3],
+            kl=self.kl / self.predicted if self.predicted else None,
         )
-
-
-def _cross_entropy(model: Model, batch: Batch) -> float:
-    """Summed loss, in nats, of predicting each token of the text from those before it."""
-    logits = model.logits(batch.tokens)[:, :-1].float()
-    wanted = _predicted(model, batch)
-    loss = torch.nn.functional.cross_entropy(logits[wanted], batch.tokens.ids[:, 1:][wanted], reduction="sum")
-    return loss.double().item()
 
 
 def _predicted(model: Model, batch: Batch) -> Tensor:

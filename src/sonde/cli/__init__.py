@@ -9,17 +9,19 @@ import os
 import re
 import sys
 import traceback
+from pathlib import Path
 
 import cyclopts
 
 import sonde
 from sonde.errors import CapacityError, SondeError, UsageError, nearest
-from sonde.settings import format_count, parse_count
+from sonde.settings import format_count, parse_bytes, parse_count, read_settings
 
 VERBS = {  # verb: (function, what it does)
     "demo": ("sonde.cli.demo:demo", "Find features of the built-in model, turn one up, and open the page."),
     "sites": ("sonde.cli.sites:sites", "List the places of a model that can be read and edited."),
     "harvest": ("sonde.cli.harvest:harvest", "Run a model over text once and keep what passes a site."),
+    "import": ("sonde.cli.importing:import_vectors", "Make activations of vectors that somebody else harvested."),
     "train": ("sonde.cli.train:train", "Train a dictionary of features on harvested activations."),
     "measure": ("sonde.cli.measure:measure", "Measure a dictionary on documents that it never saw."),
     "index": ("sonde.cli.index:index", "Find where every feature fires in a text."),
@@ -31,7 +33,18 @@ VERBS = {  # verb: (function, what it does)
     "world": ("sonde.cli.world:app", "Write text of the built-in world, or ask its model."),
 }
 
-COUNT_FLAGS = ("--tokens", "--n-features", "--k", "--batch-size", "--aux-k", "--dead-after", "--context", "--documents")
+COUNT_FLAGS = (
+    "--tokens",
+    "--n-features",
+    "--k",
+    "--batch-size",
+    "--aux-k",
+    "--dead-after",
+    "--context",
+    "--documents",
+    "--pool",
+)
+BYTE_FLAGS = ("--memory",)
 
 
 def make_app(verbs_say: bool) -> cyclopts.App:
@@ -49,7 +62,8 @@ def make_app(verbs_say: bool) -> cyclopts.App:
         default_parameter=cyclopts.Parameter(negative=()),
         result_action="return_value",
         suppress_keyboard_interrupt=False,
-        help_epilogue="sonde VERB --help says more. Any verb takes --debug to print tracebacks.",
+        help_epilogue="sonde VERB --help says more. Any verb takes --settings FILE (.toml or .json, in which n_features = "
+        "1024 stands for --n-features 1024; flags that are typed win) and --debug (to print tracebacks).",
     )
     for verb, (target, summary) in VERBS.items():
         app.command(target, name=verb, help=None if verbs_say else summary)
@@ -70,7 +84,7 @@ def run(arguments: list[str]) -> int:
     try:
         _refuse_unknown_verb(arguments)
         app = make_app(verbs_say=bool(arguments) and arguments[0] in VERBS)
-        app(write_out_counts(arguments), exit_on_error=False, print_error=False)
+        app(write_out_counts(take_settings(arguments)), exit_on_error=False, print_error=False)
     except KeyboardInterrupt:
         return _fail(130, "interrupted; run the same command again to go on where it can", debug)
     except SondeError as error:
@@ -93,21 +107,39 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def write_out_counts(arguments: list[str]) -> list[str]:
-    """Replace counts with units (34M, 128Ki) by plain numbers, and say what was meant.
+def take_settings(arguments: list[str]) -> list[str]:
+    """Replace `--settings FILE` by the flags that the file stands for; those that are typed win.
 
-    Raises SettingsError where a count cannot be read.
+    Raises SettingsError where the file cannot be read.
+    """
+    if "--settings" not in arguments[:-1]:
+        return arguments
+    place = arguments.index("--settings")
+    rest = arguments[:place] + arguments[place + 2 :]
+    typed = {argument.partition("=")[0] for argument in rest}
+    for name, value in read_settings(Path(arguments[place + 1])).items():
+        flag = "--" + name.replace("_", "-")
+        if flag not in typed and value is not False:
+            values = value if isinstance(value, list) else [value]
+            rest += [flag] if value is True else [part for each in values for part in (flag, str(each))]
+    return rest
+
+
+def write_out_counts(arguments: list[str]) -> list[str]:
+    """Replace counts and sizes with units (34M, 128Ki, 2GB) by plain numbers, and say what was meant.
+
+    Raises SettingsError where one cannot be read.
     """
     written = list(arguments)
     for place, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
-        if flag not in COUNT_FLAGS:
+        if flag not in (*COUNT_FLAGS, *BYTE_FLAGS):
             continue
         if not equals:
             if place + 1 == len(arguments) or arguments[place + 1].startswith("--"):
                 continue  # the value is missing, which the parser says better
             value = arguments[place + 1]
-        count = parse_count(value)
+        count = parse_bytes(value) if flag in BYTE_FLAGS else parse_count(value)
         written[place if equals else place + 1] = f"{flag}={count}" if equals else str(count)
         if not value.replace("_", "").isdigit():
             print(f"{flag} {value} is {format_count(count)}", file=sys.stderr)

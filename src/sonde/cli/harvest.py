@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sonde.activations.settings import HarvestSettings
+from sonde.activations.settings import Executor, HarvestSettings
 from sonde.cli.common import ModelOptions, load_model, print_json, reporter
 from sonde.settings import to_mapping
 
@@ -15,7 +15,8 @@ def harvest(
     *,
     model: str,
     text: Path,
-    workers: int = 1,
+    workers: int | None = None,
+    executor: Executor | None = None,
     options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),  # noqa: B008
     json: bool = False,
 ) -> None:
@@ -30,14 +31,16 @@ def harvest(
     text: Path
         A .txt or .jsonl file, its .gz, or a folder of them.
     workers: int
-        Processes that share the work, each with the model in its memory.
+        How many share the work, each with the model in its memory; on a cluster one for each node by default.
+    executor: str
+        local (this process), processes (the default for several workers) or ray (the cluster that RAY_ADDRESS names).
     json: bool
         Print one JSON object.
     """
     loaded = load_model(model, options)
     from sonde.activations.harvest import harvest
 
-    store = harvest(loaded, text, workers=workers, reporter=reporter(), **to_mapping(settings))
+    store = harvest(loaded, text, workers=workers, executor=executor, reporter=reporter(), **to_mapping(settings))
     if json:
         print_json({"folder": str(store.folder), "id": store.manifest.id} | store.manifest.facts)
     else:

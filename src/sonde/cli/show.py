@@ -14,7 +14,7 @@ def show(folder: Path, /, *, verify: bool = False, json: bool = False) -> None:
     Parameters
     ----------
     folder: Path
-        A folder written by sonde.
+        A folder written by sonde; activations may lie on an object store (s3://, gs://, az://).
     verify: bool
         Check every file against its checksum.
     json: bool
@@ -22,18 +22,20 @@ def show(folder: Path, /, *, verify: bool = False, json: bool = False) -> None:
     """
     from sonde.manifests import read_manifest
     from sonde.manifests import verify as verify_artifact
+    from sonde.remote import place
 
-    manifest = read_manifest(folder)
+    where = place(folder)
+    manifest = read_manifest(where)
     found: dict = {}
     if manifest.format == "activations":
         from sonde.activations.store import load_activations
 
-        store = load_activations(folder)
+        store = load_activations(where)
         if verify:
             store.verify()
         found = {"order_checksum": manifest.facts["order_checksum"], "same_document": store.same_document()}
     elif verify:
-        verify_artifact(folder)
+        verify_artifact(where)
     if json:
         print_json({"id": manifest.id, "verified": verify} | found | manifest.to_json())
         return

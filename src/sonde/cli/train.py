@@ -1,11 +1,14 @@
 """sonde train"""
 
+import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sonde.cli.common import print_json, reporter
+from sonde.activations.settings import LiveSettings
+from sonde.cli.common import ModelOptions, load_model, print_json, reporter, table
+from sonde.errors import UsageError, nearest
 from sonde.settings import to_mapping
 from sonde.training.settings import TrainSettings
 
@@ -13,31 +16,112 @@ from sonde.training.settings import TrainSettings
 def train(
     settings: Annotated[TrainSettings, Parameter(name="*")],
     *,
-    activations: Path,
-    device: str = "auto",
+    activations: Path | None = None,
+    live: bool = False,
+    model: Annotated[str | None, Parameter(group="With --live")] = None,
+    text: Annotated[Path | None, Parameter(group="With --live")] = None,
+    live_settings: Annotated[LiveSettings, Parameter(name="*", group="With --live")] = LiveSettings(),  # noqa: B008
+    options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),  # noqa: B008
+    sweep: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    memory: int | None = None,
     json: bool = False,
 ) -> None:
-    """Train a dictionary of features on harvested activations.
+    """Train a dictionary of features on harvested activations, or live on a model that reads a text.
 
     Example: sonde train --activations acts --kind topk --n-features 4096 --k 32 --out dict
+
+    Live: sonde train --live --model world --site layers.3.residual --text corpus.jsonl --tokens 1M --n-features 4096 --out dict
+
+    Sweep: sonde train --activations acts --n-features 1024 --sweep n_features=1024,4096 k=16,32 --out sweep
 
     Parameters
     ----------
     activations: Path
-        A folder written by sonde harvest.
-    device: str
-        auto, cpu, cuda, cuda:N or mps.
+        A folder written by sonde harvest, or its URL on an object store (s3://, gs://, az://).
+    live: bool
+        Take rows straight from a model, mixed in a pool, with nothing on the disk; needs --model, --text, --site and --tokens.
+    model: str
+        A model folder, a hub name, or world, the model in the package.
+    text: Path
+        A .txt or .jsonl file, its .gz, or a folder of them.
+    sweep: list[str]
+        Settings and their values, as setting=value,value: a dictionary for each combination, all from one reading of the rows,
+        each in a folder in --out, and a table of them at the end.
+    memory: int
+        Bytes for the rows of activations that are read and read ahead, such as 2GB; 1GiB by default.
     json: bool
         Print one JSON object.
     """
+    source: Any = activations
+    if live:
+        for name, value in (("model", model), ("text", text), ("site", settings.site), ("tokens", settings.tokens)):
+            if value is None:
+                raise UsageError(f"--live needs --{name} too; sonde train --help has an example")
+        if activations is not None:
+            raise UsageError("--live takes its rows from a model; leave --activations out")
+    else:
+        if activations is None:
+            raise UsageError("train needs --activations, a folder written by sonde harvest, or --live")
+        for name, value in {"model": model, "text": text, **to_mapping(live_settings)}.items():
+            if value != getattr(LiveSettings, name, None):
+                raise UsageError(
+                    f"--{name.replace('_', '-')} goes with --live only; sonde harvest decides it otherwise"
+                )
+
+    from sonde.training.train import sweep as train_sweep
     from sonde.training.train import train
 
-    dictionary = train(activations, device=device, reporter=reporter(), **to_mapping(settings))
-    if json:
-        assert dictionary.manifest is not None
-        print_json({"folder": str(dictionary.folder), "id": dictionary.manifest.id} | dictionary.facts)
+    if live:
+        from sonde.activations.live import Live
+
+        reader = load_model(str(model), options)
+        source = Live(reader, Path(str(text)), site=str(settings.site), seed=settings.seed, **to_mapping(live_settings))
+    given = {"device": options.device, "memory": memory, "reporter": reporter()}
+    if sweep:
+        plain = to_mapping(settings)
+        out = plain.pop("out")
+        made = train_sweep(source, out=out, over=_values(sweep), **given, **plain)
     else:
+        made = [train(source, **given, **to_mapping(settings))]
+    if json:
+        found = []
+        for dictionary in made:
+            assert dictionary.manifest is not None
+            found.append({"folder": str(dictionary.folder), "id": dictionary.manifest.id} | dictionary.facts)
+        print_json(found if sweep else found[0])
+    elif sweep:
+        print(_pareto(made))
+    else:
+        [dictionary] = made
         facts = dictionary.facts
         print(
             f"{dictionary.folder}: {facts['n_features']:,} features of kind {facts['kind']} at {facts['site']}; sonde measure --dictionary {dictionary.folder} says how good they are"
         )
+
+
+def _values(sweep: list[str]) -> dict[str, list[Any]]:
+    """Settings and values of a sweep, as they were typed."""
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(TrainSettings)}
+    over: dict[str, list[Any]] = {}
+    for part in sweep:
+        name, equals, values = part.partition("=")
+        name = name.replace("-", "_")
+        if not equals or name not in kinds:
+            raise UsageError(f"--sweep takes setting=value,value, not {part!r}{nearest(name, kinds)}")
+        over[name] = [float(value) if "float" in kinds[name] else value for value in values.split(",")]
+    return over
+
+
+def _pareto(made: list[Any]) -> str:
+    """A table of dictionaries; starred are those that no other beats in both L0 and FVU."""
+    found = [dictionary.facts["training_rows"] for dictionary in made]
+    rows = [["", "dictionary", "kind", "features", "L0", "FVU", "dead"]]
+    for dictionary, own in zip(made, found, strict=True):
+        beaten = any(other["l0"] <= own["l0"] and other["fvu"] <= own["fvu"] and other is not own for other in found)
+        cells = [f"{own['l0']:.1f}", f"{own['fvu']:.4f}", f"{own['dead']:.1%}"]
+        facts = dictionary.facts
+        rows.append(["" if beaten else "*", dictionary.folder.name, facts["kind"], f"{facts['n_features']:,}", *cells])
+    return (
+        table(rows, right=(3, 4, 5, 6))
+        + "\n* no other has both fewer active features and a lower FVU (on training rows)"
+    )

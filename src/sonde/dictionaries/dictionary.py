@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from sonde.errors import FeatureError
 from sonde.manifests import Manifest
 
+DENSITY_EDGES = [10.0**power for power in range(-6, 1)]
+"""bounds of a histogram of how often features fire"""
+
 
 class Dictionary(nn.Module, ABC):
     """A sparse dictionary of `n_features` features. Subclasses say which features are active.
@@ -27,12 +30,18 @@ class Dictionary(nn.Module, ABC):
         b_enc: [n_features].
         b_dec: [d_out].
         mean_activation, max_activation: [n_features], over training rows, as written by `train`.
+        input_mean: [d_in], mean of the training rows.
     """
 
     kind: ClassVar[str]
+    centred: ClassVar[bool] = True
+    """whether the mean is taken from inputs in training"""
+    unit_norm: ClassVar[bool] = True
+    """whether decoder rows are kept at length one in training"""
 
     mean_activation: Tensor
     max_activation: Tensor
+    input_mean: Tensor
 
     def __init__(self, n_features: int, d_in: int, d_out: int | None = None) -> None:
         super().__init__()
@@ -43,6 +52,7 @@ class Dictionary(nn.Module, ABC):
         self.b_dec = nn.Parameter(torch.zeros(d_out))
         self.register_buffer("mean_activation", torch.zeros(n_features))
         self.register_buffer("max_activation", torch.zeros(n_features))
+        self.register_buffer("input_mean", torch.zeros(d_in))
         self.folder: Path | None = None
         self.manifest: Manifest | None = None
 
@@ -108,6 +118,32 @@ class Dictionary(nn.Module, ABC):
         self.W_enc.mul_(scale * unit[:, None])
         self.W_dec.div_(norms)
         self.b_dec.div_(scale).add_(mean)
+        self._fold_more(unit)
+
+    def _fold_more(self, unit: Tensor) -> None:
+        """Fold what else the kind has; an activation becomes `unit` [n_features] times what it was in training."""
+
+
+class Elementwise(Dictionary):
+    """A dictionary in which an activation depends on its own feature's pre-activation alone."""
+
+    @abstractmethod
+    def act(self, pre: Tensor, features: slice | int = slice(None)) -> Tensor:
+        """Activations of pre-activations [..., feature] of these features."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.act(x @ self.W_enc.T + self.b_enc)
+
+    def active(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        activations = self.encode(x)
+        row, feature = activations.nonzero(as_tuple=True)
+        return row, feature, activations[row, feature]
+
+    def activation(self, x: Tensor, feature: int) -> Tensor:
+        return self.act(x @ self.W_enc[feature] + self.b_enc[feature], feature)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
 
 
 def rows_of(x: Tensor) -> tuple[Tensor, Sequence[int]]:

@@ -7,7 +7,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from sonde.devices import choose_device
+from sonde.dictionaries.batchtopk import BatchTopK, Matryoshka
 from sonde.dictionaries.dictionary import Dictionary
+from sonde.dictionaries.gated import Gated
+from sonde.dictionaries.jumprelu import JumpReLU
 from sonde.dictionaries.l1 import L1
 from sonde.dictionaries.topk import TopK
 from sonde.errors import ArtifactDamagedError, ArtifactForeignError, ArtifactMismatchError
@@ -15,7 +18,7 @@ from sonde.manifests import read_manifest, write_bytes
 from sonde.models.model import Model
 
 FORMAT = "dictionary"
-KINDS: dict[str, type[Dictionary]] = {kind.kind: kind for kind in (TopK, L1)}
+KINDS: dict[str, type[Dictionary]] = {kind.kind: kind for kind in (TopK, BatchTopK, Matryoshka, L1, JumpReLU, Gated)}
 WEIGHTS = "dictionary.safetensors"
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sonde.dictionaries.dictionary import Dictionary, rows_of
-from sonde.kernels.sparse import decode_sparse, encode_topk
+from sonde.kernels.sparse import decode_pairs, encode_topk
 
 
 class TopK(Dictionary):
@@ -20,24 +20,25 @@ class TopK(Dictionary):
 
     def encode(self, x: Tensor) -> Tensor:
         rows, shape = rows_of(x)
-        values, features = encode_topk(rows, self.W_enc, self.b_enc, self.k)
+        values, pairs = encode_topk(rows, self.W_enc, self.b_enc, self.k)
         dense = torch.zeros(len(rows), self.n_features, dtype=values.dtype, device=x.device)
-        return dense.scatter(1, features, values).reshape(*shape, self.n_features)
+        return dense.index_put((pairs.row, pairs.feature), values).reshape(*shape, self.n_features)
 
     def active(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        values, features = encode_topk(x, self.W_enc, self.b_enc, self.k)
-        row, place = (values > 0).nonzero(as_tuple=True)
-        return row, features[row, place], values[row, place]
+        values, pairs = encode_topk(x, self.W_enc, self.b_enc, self.k)
+        above = values > 0
+        return pairs.row[above], pairs.feature[above], values[above]
 
     def activation(self, x: Tensor, feature: int) -> Tensor:
         rows, shape = rows_of(x)
-        values, features = encode_topk(rows, self.W_enc, self.b_enc, self.k)
-        return (values * (features == feature)).sum(dim=1).reshape(shape)
+        values, pairs = encode_topk(rows, self.W_enc, self.b_enc, self.k)
+        found = values * (pairs.feature == feature)
+        return found.view(len(rows), self.k).sum(dim=1).reshape(shape)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         rows, shape = rows_of(x)
-        values, features = encode_topk(rows, self.W_enc, self.b_enc, self.k)
-        return (decode_sparse(values, features, self.W_dec) + self.b_dec).reshape(*shape, -1)
+        values, pairs = encode_topk(rows, self.W_enc, self.b_enc, self.k)
+        return (decode_pairs(values, pairs, self.W_dec) + self.b_dec).reshape(*shape, -1)
 
     def extra_state(self) -> dict[str, Any]:
         return {"k": self.k}

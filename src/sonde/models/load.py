@@ -15,7 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from sonde.devices import choose_device, choose_dtype
 from sonde.errors import ModelError, ModelNotFoundError
-from sonde.manifests import file_checksum
+from sonde.manifests import describe_file
 from sonde.models.model import Model
 from sonde.models.pictures import PictureReader
 
@@ -198,7 +198,7 @@ def _identity(source: str, config: Any) -> str:
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
         if file.suffix in (".safetensors", ".bin") or file.name == "tokenizer.json":
-            digest.update(f"{file.name}:{file_checksum(file)}\n".encode())
+            digest.update(f"{file.name}:{describe_file(file)['xxh3']}\n".encode())
     described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     for volatile in ("transformers_version", "_name_or_path"):
         described.pop(volatile, None)

@@ -121,6 +121,11 @@ class Model:
         return has_head(self.network)
 
     @property
+    def n_tokens_known(self) -> int:
+        """Token ids that the model has embeddings for, counted from zero."""
+        return self._text_config.vocab_size
+
+    @property
     def _text_config(self) -> Any:
         return self.network.config.get_text_config()  # type: ignore[union-attr, operator]
 

@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
@@ -213,4 +214,5 @@ def parse_edit(text: str, source: Dictionary | Index) -> FeatureEdit:
 def dictionary_of(index: Index) -> Dictionary:
     """The dictionary that an index was made with, loaded once; raises ArtifactMissingError where it has gone."""
     folder, _ = find_parent(index.manifest, "dictionary", index.folder, "dictionary")
+    assert isinstance(folder, Path)  # activations alone lie on object stores
     return load_dictionary(folder)

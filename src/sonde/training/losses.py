@@ -1,71 +1,247 @@
 """The losses of each kind, on inputs scaled so that the mean squared norm equals the width.
 
-Each returns the loss of a batch, and which features were active. Squared errors are divided by the data's
-total variance, so that a loss is about an FVU and gradient clipping means the same for every model.
+Squared errors are divided by the data's total variance, so that a loss is about an FVU and gradient clipping means
+the same for every model. Penalties are divided by it too where their weight is meant for such inputs (l1, gated, and
+jumprelu with tanh); jumprelu's L0 penalty is meant for inputs of mean squared norm one, and is added as it is.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from sonde.dictionaries.batchtopk import BatchTopK, Matryoshka
 from sonde.dictionaries.dictionary import Dictionary
+from sonde.dictionaries.gated import Gated
+from sonde.dictionaries.jumprelu import JumpReLU
 from sonde.dictionaries.l1 import L1
 from sonde.dictionaries.topk import TopK
-from sonde.kernels.sparse import decode_sparse, encode_topk
+from sonde.kernels.sparse import Pairs, decode_pairs, encode_batch_topk, encode_topk
 
 AUX_WEIGHT = 1 / 32  # source: Gao et al. 2024, appendix A.2
+MULTI_K, MULTI_WEIGHT = 4, 1 / 8  # source: Gao et al. 2024, Multi-TopK
+TANH_SHARPNESS = 4.0  # source: Conerly et al., January 2025 update: c
+PRE_ACTIVATION_WEIGHT = 3e-6  # source: same: lambda_P
+BANDWIDTH = {"tanh": 2.0, "l0": 0.1}
+"""jumprelu: width of the window around a threshold in which it learns. tanh: source: same. l0: for inputs of mean squared norm
+one; measured: docs/log.md, 2026-11-21. The paper's 0.001 moves thresholds too seldom in runs of a few thousand steps."""
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """What a loss depends on besides weights and rows."""
+
+    variance: float
+    """total variance of the rows, in scaled units"""
+    sparsity: float = 0.0
+    """weight of the penalty now"""
+    penalty: str = "tanh"
+    """jumprelu: tanh or l0"""
+    bandwidth: float = 2.0
+    """jumprelu: width of the window around a threshold in which it learns"""
+    multi_k: bool = False
+    """topk: also reconstruct with 4 k features"""
+    dead: Tensor | None = None
+    """[n_features] which features AuxK is to revive"""
+    aux_k: int = 0
 
 
 @dataclass(frozen=True)
 class StepLoss:
     loss: Tensor
-    squared_error: Tensor
-    """mean over rows of |x - x_hat|^2, in scaled units"""
+    error: Tensor
+    """[row, d_out] what is left over of each row, detached"""
     l0: Tensor
     """mean number of active features"""
-    fired: Tensor
-    """[n_features] whether each feature fired in this batch"""
+    counts: Tensor
+    """[n_features] on how many rows each feature fired"""
+
+    @property
+    def squared_error(self) -> Tensor:
+        """Mean over rows of |x - x_hat|^2, in scaled units."""
+        return _mean_square(self.error)
 
 
-def topk_loss(dictionary: TopK, x: Tensor, variance: float, dead: Tensor, aux_k: int) -> StepLoss:
-    """Squared error, and AuxK: dead features are trained to reconstruct what the living ones leave over.
-
-    AuxK is section 2.4 and appendix A.2 of Gao et al. 2024 (arXiv 2406.04093).
-    """
-    values, features = encode_topk(x, dictionary.W_enc, dictionary.b_enc, dictionary.k)
-    error = x - decode_sparse(values, features, dictionary.W_dec) - dictionary.b_dec
-    squared_error = error.square().sum(dim=1).mean()
-    loss = squared_error / variance
-    n_dead = int(dead.sum())
-    if n_dead and aux_k:
-        [rows] = dead.nonzero(as_tuple=True)
-        aux_values, aux_features = encode_topk(x, dictionary.W_enc[rows], dictionary.b_enc[rows], min(aux_k, n_dead))
-        rest = error.detach()
-        aux_error = (rest - decode_sparse(aux_values, aux_features, dictionary.W_dec[rows])).square().sum(dim=1).mean()
-        loss = loss + AUX_WEIGHT * aux_error / rest.square().sum(dim=1).mean()
-    fired = torch.zeros(dictionary.n_features, dtype=torch.bool, device=x.device)
-    fired[features[values > 0]] = True
-    return StepLoss(loss, squared_error.detach(), (values > 0).sum(dim=1).float().mean(), fired)
+def step_loss(dictionary: Dictionary, x: Tensor, settings: LossSettings) -> StepLoss:
+    """The loss of the dictionary's kind on rows x [row, d_in]."""
+    return _LOSSES[dictionary.kind](dictionary, x, settings)
 
 
-def l1_loss(dictionary: L1, x: Tensor, variance: float, weight: float) -> StepLoss:
-    """Squared error plus `weight` times activations by decoder norms (Scaling Monosemanticity, methods)."""
+def topk_loss(dictionary: TopK, x: Tensor, settings: LossSettings) -> StepLoss:
+    """Squared error, AuxK, and with `multi_k` the error with four times as many features (Gao et al. 2024, arXiv 2406.04093)."""
+    k = dictionary.k
+    if not settings.multi_k:
+        values, pairs = encode_topk(x, dictionary.W_enc, dictionary.b_enc, k)
+        error = _error(dictionary, x, values, pairs)
+        return _sparse_result(dictionary, x, settings, values, pairs, error, _mean_square(error))
+    many = min(MULTI_K * k, dictionary.n_features)
+    all_values, all_pairs = encode_topk(x, dictionary.W_enc, dictionary.b_enc, many)
+    places = all_values.detach().view(len(x), many).topk(k, dim=1).indices
+    places = (places + torch.arange(0, len(x) * many, many, device=x.device)[:, None]).flatten()
+    values, pairs = all_values[places], Pairs.of_grid(all_pairs.feature[places].view(len(x), k))
+    error = _error(dictionary, x, values, pairs)
+    more = MULTI_WEIGHT * _mean_square(_error(dictionary, x, all_values, all_pairs))
+    return _sparse_result(dictionary, x, settings, values, pairs, error, _mean_square(error) + more)
+
+
+def batchtopk_loss(dictionary: BatchTopK, x: Tensor, settings: LossSettings) -> StepLoss:
+    """Squared error and AuxK (Bussmann et al. 2024, arXiv 2412.06410)."""
+    values, pairs = encode_batch_topk(x, dictionary.W_enc, dictionary.b_enc, dictionary.k)
+    error = _error(dictionary, x, values, pairs)
+    return _sparse_result(dictionary, x, settings, values, pairs, error, _mean_square(error))
+
+
+def matryoshka_loss(dictionary: Matryoshka, x: Tensor, settings: LossSettings) -> StepLoss:
+    """Mean over nested prefixes of the squared error of each alone (Bussmann et al. 2025, arXiv 2503.17547), and AuxK."""
+    values, pairs = encode_batch_topk(x, dictionary.W_enc, dictionary.b_enc, dictionary.k)
+    error, errors, first = x - dictionary.b_dec, [], 0
+    for last in dictionary.prefixes:
+        inside = (pairs.feature >= first) & (pairs.feature < last)
+        error = error - decode_pairs(values[inside], pairs.where(inside), dictionary.W_dec)
+        errors.append(_mean_square(error))
+        first = last
+    return _sparse_result(dictionary, x, settings, values, pairs, error, torch.stack(errors).mean())
+
+
+def l1_loss(dictionary: L1, x: Tensor, settings: LossSettings) -> StepLoss:
+    """Squared error plus activations by decoder norms (Templeton et al. 2024, "Scaling Monosemanticity", methods)."""
     activations = dictionary.encode(x)
-    squared_error = (x - dictionary.decode(activations)).square().sum(dim=1).mean()
+    error = x - dictionary.decode(activations)
     penalty = (activations @ dictionary.W_dec.norm(dim=1)).mean()
-    active = activations.detach() > 0
-    return StepLoss(
-        (squared_error + weight * penalty) / variance,
-        squared_error.detach(),
-        active.sum(dim=1).float().mean(),
-        active.any(dim=0),
-    )
+    return _dense_result(dictionary, x, settings, activations, error, settings.sparsity * penalty / settings.variance)
 
 
-def step_loss(dictionary: Dictionary, x: Tensor, variance: float, dead: Tensor, aux_k: int, l1: float) -> StepLoss:
-    """The loss of the dictionary's kind."""
-    if isinstance(dictionary, TopK):
-        return topk_loss(dictionary, x, variance, dead, aux_k)
-    assert isinstance(dictionary, L1)
-    return l1_loss(dictionary, x, variance, l1)
+def jumprelu_loss(dictionary: JumpReLU, x: Tensor, settings: LossSettings) -> StepLoss:
+    """Squared error and one of two penalties, with straight-through gradients for the thresholds.
+
+    "l0": the number of active features (Rajamanoharan et al. 2024, arXiv 2407.14435, section 3). "tanh": of
+    activations by decoder norms, and a small one on pre-activations under the threshold (Conerly et al., "Dictionary
+    Learning Optimization Techniques", January 2025).
+    """
+    threshold = dictionary.log_threshold.exp()
+    pre = x @ dictionary.W_enc.T + dictionary.b_enc
+    if settings.penalty == "l0":
+        bandwidth = settings.bandwidth * settings.variance**0.5
+        activations = _jump(pre, threshold, bandwidth)
+        penalty = settings.sparsity * _step(pre, threshold, bandwidth).sum(dim=1).mean()
+    else:
+        activations, norms = _jump(pre, threshold, settings.bandwidth), dictionary.W_dec.norm(dim=1)
+        spread = (TANH_SHARPNESS * activations * norms).tanh().sum(dim=1).mean()
+        below = ((threshold - pre).relu() @ norms).mean()
+        penalty = (settings.sparsity * spread + PRE_ACTIVATION_WEIGHT * below) / settings.variance
+    error = x - dictionary.decode(activations)
+    return _dense_result(dictionary, x, settings, activations, error, penalty)
+
+
+def gated_loss(dictionary: Gated, x: Tensor, settings: LossSettings) -> StepLoss:
+    """Squared error, a penalty on the gates' pre-activations, and the error of those through a frozen decoder.
+
+    Source: Rajamanoharan et al. 2024 (arXiv 2404.16014), section 3.2.
+    """
+    product = x @ dictionary.W_enc.T
+    gate = (product + dictionary.b_enc).relu()
+    # The step of the gate has no gradient, so b_enc learns from the penalty and the frozen decoder alone.
+    magnitude = ((product + dictionary.b_enc.detach()) * dictionary.r.exp() + dictionary.b_magnitude).relu()
+    activations = magnitude * (gate > 0)
+    error = x - dictionary.decode(activations)
+    by_gate = x - gate @ dictionary.W_dec.detach() - dictionary.b_dec.detach()
+    extra = settings.sparsity * gate.sum(dim=1).mean() + _mean_square(by_gate)
+    return _dense_result(dictionary, x, settings, activations, error, extra / settings.variance)
+
+
+_LOSSES: dict[str, Callable[..., StepLoss]] = {
+    "topk": topk_loss,
+    "batchtopk": batchtopk_loss,
+    "matryoshka": matryoshka_loss,
+    "l1": l1_loss,
+    "jumprelu": jumprelu_loss,
+    "gated": gated_loss,
+}
+
+
+def aux_loss(dictionary: Dictionary, x: Tensor, error: Tensor, dead: Tensor, aux_k: int) -> Tensor | float:
+    """Dead features are trained to reconstruct what the living ones leave over (Gao et al. 2024, appendix A.2)."""
+    [rows] = dead.nonzero(as_tuple=True)
+    if not (len(rows) and aux_k):
+        return 0.0
+    values, pairs = encode_topk(x, dictionary.W_enc[rows], dictionary.b_enc[rows], min(aux_k, len(rows)))
+    aux_error = _mean_square(error - decode_pairs(values, pairs, dictionary.W_dec[rows]))
+    return AUX_WEIGHT * aux_error / _mean_square(error)
+
+
+def _error(dictionary: Dictionary, x: Tensor, values: Tensor, pairs: Pairs) -> Tensor:
+    return x - decode_pairs(values, pairs, dictionary.W_dec) - dictionary.b_dec
+
+
+def _mean_square(error: Tensor) -> Tensor:
+    return error.square().sum(dim=1).mean()
+
+
+def _sparse_result(
+    dictionary: Dictionary,
+    x: Tensor,
+    settings: LossSettings,
+    values: Tensor,
+    pairs: Pairs,
+    error: Tensor,
+    squared_error: Tensor,
+) -> StepLoss:
+    counts = torch.bincount(pairs.feature[values.detach() > 0], minlength=dictionary.n_features)
+    return _result(dictionary, x, settings, error, squared_error / settings.variance, counts)
+
+
+def _dense_result(
+    dictionary: Dictionary, x: Tensor, settings: LossSettings, activations: Tensor, error: Tensor, penalty: Tensor
+) -> StepLoss:
+    loss = _mean_square(error) / settings.variance + penalty
+    return _result(dictionary, x, settings, error, loss, (activations.detach() > 0).sum(dim=0))
+
+
+def _result(
+    dictionary: Dictionary, x: Tensor, settings: LossSettings, error: Tensor, loss: Tensor, counts: Tensor
+) -> StepLoss:
+    rest = error.detach()
+    if settings.dead is not None:
+        loss = loss + aux_loss(dictionary, x, rest, settings.dead, settings.aux_k)
+    return StepLoss(loss, rest, counts.sum() / len(x), counts)
+
+
+def _jump(pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+    return _Jump.apply(pre, threshold, bandwidth)
+
+
+def _step(pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+    return _Step.apply(pre, threshold, bandwidth)
+
+
+class _Jump(torch.autograd.Function):
+    """pre * H(pre - threshold); towards the threshold, the slope of the jump spread over a window."""
+
+    @staticmethod
+    def forward(ctx, pre, threshold, bandwidth):
+        ctx.save_for_backward(pre, threshold)
+        ctx.bandwidth = bandwidth
+        return pre * (pre > threshold)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        pre, threshold = ctx.saved_tensors
+        near = (pre - threshold).abs() < ctx.bandwidth / 2
+        return grads[0] * (pre > threshold), -threshold / ctx.bandwidth * (grads[0] * near).sum(dim=0), None
+
+
+class _Step(torch.autograd.Function):
+    """H(pre - threshold), with a gradient for the threshold alone."""
+
+    @staticmethod
+    def forward(ctx, pre, threshold, bandwidth):
+        ctx.save_for_backward(pre, threshold)
+        ctx.bandwidth = bandwidth
+        return (pre > threshold).to(pre)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        pre, threshold = ctx.saved_tensors
+        near = (pre - threshold).abs() < ctx.bandwidth / 2
+        return None, -(grads[0] * near).sum(dim=0) / ctx.bandwidth, None

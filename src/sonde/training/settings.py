@@ -6,12 +6,17 @@ from typing import Literal
 
 from sonde.settings import check
 
+Kind = Literal["topk", "batchtopk", "matryoshka", "l1", "jumprelu", "gated"]
+WITH_K = ("topk", "batchtopk", "matryoshka")
+WITH_PENALTY = ("l1", "jumprelu", "gated")
+RESAMPLED = ("l1", "gated")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """What to train, and how. The defaults are meant to work untouched."""
 
-    kind: Literal["topk", "l1"] = "topk"
+    kind: Kind = "topk"
     """kind of dictionary"""
     n_features: int
     """number of features"""
@@ -20,17 +25,33 @@ class TrainSettings:
     site: str | None = None
     """which site's vectors to train on, where the activations hold several"""
     k: int | None = None
-    """topk: features active on each token; 32 by default"""
-    l1: float | None = None
-    """l1: weight of the sparsity penalty; 5 by default (Scaling Monosemanticity)"""
+    """topk, batchtopk, matryoshka: features active on a token (batchtopk, matryoshka: on average); 32 by default"""
+    sparsity: float | None = None
+    """l1, gated, jumprelu: weight of the penalty; by default 5 (Scaling Monosemanticity), 3, and what docs/training.md says"""
+    penalty: Literal["tanh", "l0"] = "tanh"
+    """jumprelu: tanh of activations (January 2025 recipe), or the number of active features (2024 paper)"""
+    bandwidth: float | None = None
+    """jumprelu: width of the window around a threshold in which it learns; 2 for tanh, 0.1 for l0"""
+    multi_k: bool = False
+    """topk: learn to reconstruct with 4 k features too (Multi-TopK)"""
+    prefixes: tuple[int, ...] | None = None
+    """matryoshka: features in each nested prefix; a 16th, an 8th, a quarter, a half and all by default"""
     tokens: int | None = None
     """rows to train on; all rows once by default, and more than one pass where there are fewer"""
     batch_size: int | None = None
     """rows in a step; by default 512 to 4096, so that a short run still has about a thousand steps"""
     lr: float | None = None
     """peak learning rate; by default from a law in the number of features"""
+    clip: float = 1.0
+    """longest gradient, in units of a loss that is an FVU; 0 for no clipping"""
+    init: Literal["random", "data"] = "random"
+    """what decoder rows start as: random directions, or rows of the data less their mean"""
+    decoder_norms: Literal["unit", "free"] | None = None
+    """whether decoder rows are kept at length one; by default unit, but free for l1 and for jumprelu with tanh"""
     aux_k: int | None = None
-    """topk: dead features revived on each token (AuxK); half the width by default, 0 for none"""
+    """dead features revived on each token (AuxK), 0 for none; by default half the width where there is a k, else none"""
+    resample_every: int | None = None
+    """l1, gated: restart dead features from badly reconstructed rows every so many steps, in the first half of the run"""
     dead_after: int | None = None
     """rows without firing after which a feature counts as dead; by default a tenth of the run, at most 10M"""
     checkpoint_every_s: float = 60.0
@@ -39,17 +60,41 @@ class TrainSettings:
     """decides the start of the weights"""
 
     def __post_init__(self) -> None:
-        check(self.n_features > 0, "n_features", self.n_features, "above 0")
+        kind, n = self.kind, self.n_features
+        check(n > 0, "n_features", n, "above 0")
+        check(self.k is None or 0 < self.k <= n, "k", self.k, f"above 0 and at most n_features ({n})")
+        check(self.k is None or kind in WITH_K, "k", self.k, f"left out unless kind is {', '.join(WITH_K)}")
+        kinds = ", ".join(WITH_PENALTY)
         check(
-            self.k is None or 0 < self.k <= self.n_features,
-            "k",
-            self.k,
-            f"above 0 and at most n_features ({self.n_features})",
+            self.sparsity is None or kind in WITH_PENALTY, "sparsity", self.sparsity, f"left out unless kind is {kinds}"
         )
-        check(self.k is None or self.kind == "topk", "k", self.k, "left out unless kind is topk")
-        check(self.l1 is None or self.kind == "l1", "l1", self.l1, "left out unless kind is l1")
-        check(self.l1 is None or self.l1 >= 0, "l1", self.l1, "at least 0")
-        check(self.tokens is None or self.tokens > 0, "tokens", self.tokens, "above 0")
-        check(self.batch_size is None or self.batch_size > 0, "batch_size", self.batch_size, "above 0")
-        check(self.lr is None or self.lr > 0, "lr", self.lr, "above 0")
+        check(self.sparsity is None or self.sparsity >= 0, "sparsity", self.sparsity, "at least 0")
+        check(self.penalty == "tanh" or kind == "jumprelu", "penalty", self.penalty, "left out unless kind is jumprelu")
+        check(
+            self.bandwidth is None or kind == "jumprelu",
+            "bandwidth",
+            self.bandwidth,
+            "left out unless kind is jumprelu",
+        )
+        check(self.bandwidth is None or self.bandwidth > 0, "bandwidth", self.bandwidth, "above 0")
+        check(not self.multi_k or kind == "topk", "multi_k", self.multi_k, "left out unless kind is topk")
+        check(
+            self.prefixes is None or kind == "matryoshka",
+            "prefixes",
+            self.prefixes,
+            "left out unless kind is matryoshka",
+        )
+        if self.prefixes is not None:
+            rising = (
+                list(self.prefixes) == sorted(set(self.prefixes)) and 0 < self.prefixes[0] and self.prefixes[-1] == n
+            )
+            check(rising, "prefixes", self.prefixes, f"rising from above 0 to n_features ({n})")
+        resampled = self.resample_every is None or kind in RESAMPLED
+        check(
+            resampled, "resample_every", self.resample_every, "left out unless kind is l1 or gated; AuxK revives others"
+        )
+        for name in ("tokens", "batch_size", "lr", "resample_every", "dead_after"):
+            value = getattr(self, name)
+            check(value is None or value > 0, name, value, "above 0")
         check(self.aux_k is None or self.aux_k >= 0, "aux_k", self.aux_k, "at least 0")
+        check(self.clip >= 0, "clip", self.clip, "at least 0")

@@ -1,0 +1,205 @@
+"""Rows straight from a model, mixed in a rolling pool: training that needs no disk.
+
+The pool is filled with the first rows of the text. Each batch is drawn from it at random, and the next rows of
+the text take the places of those that were drawn: so a row waits for pool / batch draws on average, and rows of one
+document, which come together, leave apart. It mixes less than the exact shuffle of a store; `docs/benchmarks.md` has both measured.
+
+Rows of the text are numbered, pass after pass, and what the pool holds at any step is a function of the seed alone. So
+a run resumes from its step: the draws are made again on row numbers, and the model runs again only
+where the pool still holds a row.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sonde.activations.contexts import Context, Cutter, groups, make_batch, n_rows
+from sonde.activations.corpus import Corpus, Document, is_held_out
+from sonde.activations.settings import LiveSettings
+from sonde.devices import DTYPES, ensure_memory
+from sonde.errors import ActivationError, TextError
+from sonde.models.load import load_model
+from sonde.models.model import Model
+from sonde.settings import check, from_mapping, to_mapping
+
+SAMPLE_ROWS = 1 << 16
+"""rows that stand for all of the text: for their mean and norms before training, and the features' after it"""
+
+
+class Live:
+    """What a model shows at one site while it reads a text, as rows that `train` takes in place of a store.
+
+    Args:
+        model: a model or what `load_model` takes.
+        text: as for `harvest`; it is read again from its start where it ends.
+        site: where to read.
+        seed: decides the draws and the held-out documents.
+        settings: the fields of `LiveSettings`.
+
+    Raises:
+        TextError, SiteError, ModelLacksError, CapacityError (the pool does not fit into memory).
+    """
+
+    def __init__(
+        self,
+        model: Model | str | Path,
+        text: str | Path | Sequence[str | Document],
+        *,
+        site: str,
+        seed: int = 0,
+        **settings: Any,
+    ) -> None:
+        self.settings = from_mapping(LiveSettings, settings)
+        self.model = model if isinstance(model, Model) else load_model(model)
+        self.model.site(site)  # raises where there is none
+        self.site, self.seed = site, seed
+        self.corpus = Corpus(text, self.settings.field, self.settings.skip_bad)
+        self.cutter = Cutter(self.model, self.settings.context, self.settings.pack)
+        probe = self.model.read(self.model.pad([[*self.cutter.before, 0]]), self.site)[self.site]
+        self.width = probe.flatten(2).shape[-1]
+        dtype = DTYPES[self.settings.store]
+        ensure_memory(self.settings.pool * self.width * dtype.itemsize, "the pool", "a smaller --pool needs less")
+        self._dtype = dtype
+        self._last: tuple[int, Tensor] | None = None
+
+    @property
+    def text_facts(self) -> dict[str, Any]:
+        """Where the text is and which of it was kept from training."""
+        chosen = {name: getattr(self.settings, name) for name in ("field", "skip_bad", "held_out", "pack")}
+        return chosen | {"path": self.corpus.name, "seed": self.seed, "context": self.cutter.length}
+
+    @property
+    def model_facts(self) -> dict[str, Any]:
+        return {"name": self.model.name, "id": self.model.identity}
+
+    def to_json(self) -> dict[str, Any]:
+        """What a manifest keeps of it."""
+        return {"site": self.site, "model": self.model.name, "text": self.corpus.name} | {
+            "live": to_mapping(self.settings)
+        }
+
+    @cached_property
+    def n_rows(self) -> int:
+        """Rows in the pool: as many as asked for, or as the text has."""
+        counts = itertools.accumulate(self._n_rows(contexts) for contexts in self._one_pass())
+        found = 0
+        for found in counts:
+            if found >= self.settings.pool:
+                return self.settings.pool
+        if not found:
+            raise TextError(
+                f"{self.corpus.name}: no tokens were left to read; give more text, or a smaller held_out than {self.settings.held_out}"
+            )
+        return found
+
+    @cached_property
+    def _moments(self) -> tuple[Tensor, float]:
+        """Mean [width], float64, and mean squared norm of the sample."""
+        total, squares, n = torch.zeros(self.width, dtype=torch.float64), 0.0, 0
+        for batch in self.sample(SAMPLE_ROWS):
+            x = batch.double().cpu()
+            total += x.sum(dim=0)
+            squares += x.square().sum().item()
+            n += len(x)
+        return total / n, squares / n
+
+    @property
+    def mean(self) -> Tensor:
+        return self._moments[0]
+
+    @property
+    def mean_squared_norm(self) -> float:
+        return self._moments[1]
+
+    @property
+    def variance(self) -> float:
+        """Total variance: mean squared distance from the mean."""
+        return float(self.mean_squared_norm - self.mean.square().sum())
+
+    def sample(self, n_rows: int) -> Iterator[Tensor]:
+        """The first rows of the text, as many as asked for, or SAMPLE_ROWS, or as the pool has; in batches."""
+        return iter(self._sample[:n_rows].split(4096))
+
+    @cached_property
+    def _sample(self) -> Tensor:
+        return self._rows(np.arange(min(SAMPLE_ROWS, self.n_rows)))
+
+    def stream(self, batch_size: int, start: int = 0) -> Iterator[Tensor]:
+        """Yield batches [batch_size, width] for ever, from row number `start` of the draws on."""
+        check(batch_size <= self.n_rows, "batch_size", batch_size, f"at most the rows of the pool ({self.n_rows:,})")
+        generator = np.random.default_rng(self.seed)
+
+        def draw() -> np.ndarray:
+            return generator.choice(self.n_rows, batch_size, replace=False)
+
+        held, n_read = np.arange(self.n_rows), self.n_rows
+        for _ in range(start // batch_size):
+            held[draw()] = np.arange(n_read, n_read := n_read + batch_size)
+        pool = self._rows(held)
+        following = self._following(n_read)
+        rest = next(following)
+        while True:
+            places = torch.from_numpy(draw()).to(pool.device)
+            yield pool[places]
+            while len(rest) < batch_size:
+                rest = torch.cat([rest, next(following)])
+            pool[places], rest = rest[:batch_size], rest[batch_size:]
+
+    def _following(self, first: int) -> Iterator[Tensor]:
+        """The rows of the text from number `first` on, in some batches, pass after pass."""
+        begin = 0
+        for contexts in self._passes():
+            end = begin + self._n_rows(contexts)
+            if end > first:
+                yield self._read(begin, contexts)[max(0, first - begin) :]
+            begin = end
+
+    def _rows(self, numbers: np.ndarray) -> Tensor:
+        """The rows with these numbers [row, width]."""
+        order = np.argsort(numbers)
+        wanted = numbers[order]
+        rows = torch.empty(len(numbers), self.width, dtype=self._dtype, device=self.model.device)
+        begin = 0
+        for contexts in self._passes():
+            end = begin + self._n_rows(contexts)
+            first, last = np.searchsorted(wanted, (begin, end))
+            if last > first:
+                inside = torch.from_numpy(wanted[first:last] - begin).to(rows.device)
+                rows[torch.from_numpy(order[first:last]).to(rows.device)] = self._read(begin, contexts)[inside]
+            if last == len(wanted):
+                return rows
+            begin = end
+        raise AssertionError("passes have no end")
+
+    def _read(self, begin: int, contexts: list[Context]) -> Tensor:
+        """The rows of some contexts, the first of which has number `begin`; kept, as the pool may fill up among them."""
+        if self._last is not None and self._last[0] == begin:
+            return self._last[1]
+        batch = make_batch(self.model, contexts, self.settings.special, self.settings.drop_first)
+        x = self.model.read(batch.tokens, self.site)[self.site].flatten(2)[batch.text_mask]
+        if not torch.isfinite(x).all():
+            raise ActivationError(
+                f"activations at {self.site} are not finite in document {batch.document[0]} or close by; "
+                "the model's weights are broken, or its dtype overflows: try --dtype float32"
+            )
+        self._last = (begin, x.to(self._dtype))
+        return self._last[1]
+
+    def _n_rows(self, contexts: list[Context]) -> int:
+        return sum(n_rows(context, self.settings.special, self.settings.drop_first) for context in contexts)
+
+    def _passes(self) -> Iterator[list[Context]]:
+        while True:
+            yield from self._one_pass()
+
+    def _one_pass(self) -> Iterator[list[Context]]:
+        """What goes through the model at once, once through the text."""
+        documents = self.cutter.tokenize(self.corpus)
+        kept = (each for each in documents if not is_held_out(each.document, self.settings.held_out, self.seed))
+        return groups(kept, self.cutter)

@@ -1,0 +1,47 @@
+"""sonde import"""
+
+from pathlib import Path
+
+from sonde.activations.settings import StoreFormat
+from sonde.cli.common import print_json, reporter
+
+
+def import_vectors(
+    vectors: Path,
+    /,
+    *,
+    site: str,
+    out: Path,
+    model: str = "",
+    store: StoreFormat = "bfloat16",
+    seed: int = 0,
+    json: bool = False,
+) -> None:
+    """Make activations of vectors that somebody else harvested.
+
+    Example: sonde import vectors.npy --site layers.6.residual --model gpt2 --out acts
+
+    Parameters
+    ----------
+    vectors: Path
+        A .npy matrix [row, width], a .safetensors file with one, or a folder of SAELens' cached activations.
+    site: str
+        Where in the model they are from, as sonde sites has it.
+    out: Path
+        Folder to write, or a URL on an object store (s3://, gs://, az://).
+    model: str
+        Folder or hub name of the model that they are from; needed to measure and to index.
+    store: str
+        Number format of the vectors on disk.
+    seed: int
+        Decides the shuffle.
+    json: bool
+        Print one JSON object.
+    """
+    from sonde.activations.ready import from_vectors
+
+    made = from_vectors(vectors, site=site, out=out, model=model, store=store, seed=seed, reporter=reporter())
+    if json:
+        print_json({"folder": str(made.folder), "id": made.manifest.id} | made.manifest.facts)
+    else:
+        print(f"{made.folder}: {made.n_rows:,} rows at {made.site} ({made.width})")

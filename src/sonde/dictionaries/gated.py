@@ -1,0 +1,34 @@
+"""The Gated dictionary: one path decides whether a feature is active, another how much."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sonde.dictionaries.dictionary import Elementwise
+
+
+class Gated(Elementwise):
+    """A feature is active where its pre-activation is above zero, with a magnitude that shares the direction.
+
+        gate = W_enc @ x + b_enc > 0        magnitude = relu(exp(r) * (W_enc @ x + b_enc) + b_magnitude)
+
+    Source: Rajamanoharan et al. 2024 (arXiv 2404.16014), section 3.2, whose magnitude path has no b_enc in it; here
+    b_magnitude makes up for that.
+
+    Attributes:
+        r, b_magnitude: [n_features].
+    """
+
+    kind: ClassVar[str] = "gated"
+
+    def __init__(self, n_features: int, d_in: int, d_out: int | None = None) -> None:
+        super().__init__(n_features, d_in, d_out)
+        self.r = nn.Parameter(torch.zeros(n_features))
+        self.b_magnitude = nn.Parameter(torch.zeros(n_features))
+
+    def act(self, pre: Tensor, features: slice | int = slice(None)) -> Tensor:
+        return (pre * self.r[features].exp() + self.b_magnitude[features]).relu() * (pre > 0)
+
+    def _fold_more(self, unit: Tensor) -> None:
+        self.b_magnitude.mul_(unit)

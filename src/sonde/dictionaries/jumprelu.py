@@ -1,0 +1,28 @@
+"""The JumpReLU dictionary: each feature has a threshold of its own."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sonde.dictionaries.dictionary import Elementwise
+
+
+class JumpReLU(Elementwise):
+    """Passes what exceeds the feature's own threshold, whole (Rajamanoharan et al. 2024, arXiv 2407.14435, section 3).
+
+    Attributes:
+        log_threshold: [n_features], natural logarithm of each threshold.
+    """
+
+    kind: ClassVar[str] = "jumprelu"
+
+    def __init__(self, n_features: int, d_in: int, d_out: int | None = None) -> None:
+        super().__init__(n_features, d_in, d_out)
+        self.log_threshold = nn.Parameter(torch.zeros(n_features))
+
+    def act(self, pre: Tensor, features: slice | int = slice(None)) -> Tensor:
+        return pre * (pre > self.log_threshold[features].exp())
+
+    def _fold_more(self, unit: Tensor) -> None:
+        self.log_threshold.add_(unit.log())

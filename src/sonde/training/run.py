@@ -1,0 +1,333 @@
+"""One dictionary in training: its weights, its steps, its checkpoints, and what is saved in the end.
+
+A step: loss, clip, Adam, decoder rows back to length one (where they are kept so), note what fired. At the end
+scaling and norms are folded in, so that the dictionary acts on raw activations, and it is read once more over training
+rows for its threshold (batchtopk, matryoshka) and each feature's mean and maximum.
+"""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from sonde.activations.live import Live
+from sonde.activations.store import Activations
+from sonde.dictionaries.batchtopk import BatchTopK
+from sonde.dictionaries.dictionary import DENSITY_EDGES, Dictionary
+from sonde.dictionaries.jumprelu import JumpReLU
+from sonde.dictionaries.load import KINDS, save_weights
+from sonde.errors import ActivationError, StorageError
+from sonde.manifests import Draft, write_bytes
+from sonde.progress import Reporter
+from sonde.training.losses import BANDWIDTH, LossSettings, step_loss
+from sonde.training.plan import Plan
+from sonde.training.settings import WITH_K, TrainSettings
+
+CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
+METRICS_EVERY = 20
+DENSITY_MEMORY = 0.99
+"""how much of the running density of features a step keeps"""
+SUMMARY_ROWS = 1 << 18
+ENCODER_START = 0.5  # of the decoder rows' length, where there is a k; measured: docs/log.md, 2026-11-21
+L1_DECODER_START = 0.1  # source: Conerly et al., April 2024 update: decoder rows start at length 0.1 or less
+TANH_THRESHOLD_START = 0.1  # source: Conerly et al., January 2025 update
+L0_THRESHOLD_START = 0.1  # for inputs of mean squared norm one; measured: docs/log.md, 2026-11-21. The paper has 0.001.
+FIRES_AT_START = 10_000  # source: same: features active on a row at the start; here at most a tenth of them
+MOST_AT_START = 0.1
+RESAMPLED_ENCODER = 0.2  # of the living features' mean length; source: Bricken et al. 2023, appendix
+
+
+class Run:
+    """A dictionary in training, at some step.
+
+    Args:
+        draft: the artifact that it is to be; an earlier run's checkpoint in it is taken up.
+    """
+
+    def __init__(
+        self,
+        store: Activations | Live,
+        settings: TrainSettings,
+        plan: Plan,
+        draft: Draft[Path],
+        device: torch.device,
+    ) -> None:
+        self.store, self.settings, self.plan, self.draft = store, settings, plan, draft
+        self.mean = (store.mean.float() if plan.centred else torch.zeros(store.width)).to(device)
+        self.variance = store.variance * plan.scale**2
+        self.dictionary = start(store, settings, plan, device)
+        first_beta = 0.0 if settings.penalty == "l0" else 0.9  # source: Rajamanoharan et al. 2024 (arXiv 2407.14435)
+        self.optimiser = torch.optim.Adam(
+            self.dictionary.parameters(),
+            lr=plan.lr,
+            betas=(first_beta, 0.999),
+            fused=device.type in ("cpu", "cuda"),
+        )
+        self.step_number = 0
+        n = settings.n_features
+        self.quiet_rows = torch.zeros(n, dtype=torch.int64, device=device)
+        """[n_features] rows since each feature last fired"""
+        self.density = torch.zeros(n, device=device)
+        """[n_features] running share of rows on which each feature fires"""
+        self.saved_at = time.monotonic()
+        if draft.resumed:
+            self._take_up(draft.folder / CHECKPOINT)
+        self.metrics = _open_metrics(draft.folder / METRICS, self.step_number)
+
+    def close(self) -> None:
+        """Let go of the metrics file, finished or not."""
+        self.metrics.close()
+
+    def step(self, rows: Tensor) -> dict[str, Any]:
+        """One step on raw rows [batch_size, width]; returns the batch's numbers."""
+        plan, dictionary = self.plan, self.dictionary
+        x = (rows.float() - self.mean) * plan.scale
+        result = step_loss(dictionary, x, self._loss_settings())
+        loss = result.loss.item()
+        if not math.isfinite(loss):
+            raise ActivationError(
+                f"the loss is {loss} at step {self.step_number}{self._documents()}; lower the learning rate ({plan.lr:.2g} now) with --lr"
+            )
+        for group in self.optimiser.param_groups:
+            group["lr"] = plan.lr_at(self.step_number)
+        self.optimiser.zero_grad()
+        result.loss.backward()
+        if plan.unit_norm:  # rows keep their length, so what points along them would only mislead Adam
+            with torch.no_grad():
+                W_dec, gradient = dictionary.W_dec, dictionary.W_dec.grad
+                assert gradient is not None
+                gradient.sub_((gradient * W_dec).sum(dim=1, keepdim=True) * W_dec)
+        if self.settings.clip:
+            torch.nn.utils.clip_grad_norm_(dictionary.parameters(), self.settings.clip)
+        self.optimiser.step()
+        self.quiet_rows += len(x)
+        self.quiet_rows[result.counts > 0] = 0
+        self.density.lerp_(result.counts / len(x), 1.0 if self.step_number == 0 else 1 - DENSITY_MEMORY)
+        self.step_number += 1
+        with torch.no_grad():
+            if plan.unit_norm:
+                dictionary.W_dec.div_(dictionary.W_dec.norm(dim=1, keepdim=True).clamp_min(1e-12))
+            every = self.settings.resample_every
+            if every and self.step_number % every == 0 and self.step_number <= plan.steps // 2:
+                self._resample(x, result.error)
+        x_hat = x - result.error
+        numbers = {
+            "loss": loss,
+            "fvu": result.squared_error.item() / self.variance,
+            "l0": result.l0.item(),
+            "dead": (self.quiet_rows >= plan.dead_after).float().mean().item(),
+            "gamma": (x_hat.square().sum() / (x_hat * x).sum()).item(),
+            "lr": plan.lr_at(self.step_number - 1),
+        }
+        if self.step_number % METRICS_EVERY == 0 or self.step_number == plan.steps:
+            edges = torch.tensor(DENSITY_EDGES, device=self.density.device)
+            counts = torch.bincount(torch.bucketize(self.density, edges), minlength=len(edges) + 1)
+            self.metrics.write(json.dumps({"step": self.step_number} | numbers | {"densities": counts.tolist()}) + "\n")
+        return numbers
+
+    def _loss_settings(self) -> LossSettings:
+        chosen = self.settings
+        return LossSettings(
+            variance=self.variance,
+            sparsity=self.plan.sparsity_at(self.step_number),
+            penalty=chosen.penalty,
+            bandwidth=chosen.bandwidth or BANDWIDTH[chosen.penalty],
+            multi_k=chosen.multi_k,
+            dead=self.quiet_rows >= self.plan.dead_after if self.plan.aux_k else None,
+            aux_k=self.plan.aux_k,
+        )
+
+    def save_checkpoint(self, reporter: Reporter) -> None:
+        """Write all that the rest of the run depends on; a disk that is full is said, and no reason to stop."""
+        tensors = {"quiet_rows": self.quiet_rows, "density": self.density}
+        for name, parameter in self.dictionary.named_parameters():
+            moments = self.optimiser.state[parameter]
+            tensors |= {
+                f"{name}/value": parameter.detach(),
+                f"{name}/m": moments["exp_avg"],
+                f"{name}/v": moments["exp_avg_sq"],
+            }
+        contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        try:
+            self.metrics.flush()
+            write_bytes(self.draft.folder / CHECKPOINT, save(contiguous, metadata={"step": str(self.step_number)}))
+        except (StorageError, OSError) as error:
+            reporter.say(f"no checkpoint at step {self.step_number}: {error}; training goes on")
+        self.saved_at = time.monotonic()
+
+    def finish(self, reporter: Reporter) -> None:
+        """Fold scaling and norms in, read the dictionary over training rows, and save it."""
+        self.metrics.flush()
+        dictionary = self.dictionary
+        if isinstance(dictionary, BatchTopK):
+            self._set_threshold(dictionary)
+        dictionary.fold(self.mean, self.plan.scale)
+        found = _summarise(dictionary, self.store, reporter)
+        name = save_weights(dictionary, self.draft.folder)
+        (self.draft.folder / CHECKPOINT).unlink(missing_ok=True)
+        facts = {
+            "kind": dictionary.kind,
+            "kind_settings": dictionary.extra_state(),
+            "n_features": dictionary.n_features,
+            "d_in": dictionary.d_in,
+            "d_out": dictionary.W_dec.shape[1],
+            "steps": self.plan.steps,
+            "batch_size": self.plan.batch_size,
+            "lr": self.plan.lr,
+            "training_rows": found,
+            "model": self.store.model_facts,
+            "site": self.store.site,
+            "text": self.store.text_facts,
+        }
+        self.draft.finish([name, METRICS], facts)
+
+    def _take_up(self, path: Path) -> None:
+        """Go on from the last checkpoint, where there is one."""
+        if not path.exists():
+            return
+        data = path.read_bytes()
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        tensors = load(data)
+        self.step_number = int(header["__metadata__"]["step"])
+        self.quiet_rows.copy_(tensors["quiet_rows"])
+        self.density.copy_(tensors["density"])
+        for name, parameter in self.dictionary.named_parameters():
+            with torch.no_grad():
+                parameter.copy_(tensors[f"{name}/value"])
+            self.optimiser.state[parameter] = {
+                "step": torch.tensor(float(self.step_number)),
+                "exp_avg": tensors[f"{name}/m"].to(parameter.device),
+                "exp_avg_sq": tensors[f"{name}/v"].to(parameter.device),
+            }
+
+    @torch.no_grad()
+    def _resample(self, x: Tensor, error: Tensor) -> None:
+        """Restart dead features from rows, chosen by squared error (Bricken et al. 2023, "Towards Monosemanticity")."""
+        [dead] = (self.quiet_rows >= self.plan.dead_after).nonzero(as_tuple=True)
+        if not len(dead):
+            return
+        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step_number)
+        chances = error.square().sum(dim=1).double().square().cpu()
+        chosen = torch.multinomial(chances, len(dead), replacement=len(dead) > len(x), generator=generator)
+        direction = torch.nn.functional.normalize(error[chosen.to(x.device)], dim=1)
+        dictionary, alive = self.dictionary, torch.ones_like(self.quiet_rows, dtype=torch.bool)
+        alive[dead] = False
+        encoder, decoder = (
+            W[alive].norm(dim=1).mean() if alive.any() else 1.0 for W in (dictionary.W_enc, dictionary.W_dec)
+        )
+        dictionary.W_enc[dead] = direction * encoder * RESAMPLED_ENCODER
+        dictionary.W_dec[dead] = direction * decoder
+        dictionary.b_enc[dead] = 0.0
+        for parameter in (dictionary.W_enc, dictionary.W_dec, dictionary.b_enc):
+            for moment in ("exp_avg", "exp_avg_sq"):
+                self.optimiser.state[parameter][moment][dead] = 0.0
+        self.quiet_rows[dead] = 0
+
+    @torch.no_grad()
+    def _set_threshold(self, dictionary: BatchTopK) -> None:
+        """Set the threshold that k activations of an average training row exceed."""
+        largest, n_rows = [], 0
+        for batch in self.store.sample(SUMMARY_ROWS >> 2):
+            x = (batch.to(self.mean.device).float() - self.mean) * self.plan.scale
+            pre = torch.addmm(dictionary.b_enc, x, dictionary.W_enc.T).relu().flatten()
+            largest.append(pre.topk(min(len(pre), 2 * dictionary.k * len(x)), sorted=False).values)
+            n_rows += len(x)
+        values = torch.cat(largest)
+        wanted = min(len(values), dictionary.k * n_rows)
+        dictionary.threshold.fill_(values.kthvalue(len(values) - wanted + 1).values.item())
+
+    def _documents(self) -> str:
+        """Which documents the rows of this step are from, where that is known."""
+        if isinstance(self.store, Live):
+            return ""
+        rows = next(self.store.batches(self.plan.batch_size, self.step_number * self.plan.batch_size))
+        documents = sorted(set(rows.document.tolist()))
+        named = ", ".join(map(str, documents[:5])) + (f" and {len(documents) - 5:,} more" if len(documents) > 5 else "")
+        return f", on rows of documents {named}"
+
+
+def start(store: Activations | Live, settings: TrainSettings, plan: Plan, device: torch.device) -> Dictionary:
+    """A dictionary before its first step: decoder rows, the encoder as their transpose, biases zero.
+
+    The January 2025 recipe (jumprelu with tanh) has an encoder of width / n_features of that, and biases with which each
+    feature fires on an equal share of rows.
+    """
+    n, width = settings.n_features, store.width
+    generator = torch.Generator().manual_seed(settings.seed)
+    given: dict[str, Any] = {"k": plan.k} if settings.kind in WITH_K else {}
+    if settings.prefixes is not None:
+        given["prefixes"] = settings.prefixes
+    dictionary = KINDS[settings.kind](n, width, **given)
+    directions = torch.randn(n, width, generator=generator)
+    directions /= directions.norm(dim=1, keepdim=True)
+    mean = store.mean.float()
+    if settings.init == "data":
+        rows = torch.cat([batch.float().cpu() - mean for batch in store.sample(max(n, 4096))])
+        rows = rows[torch.arange(n) % len(rows)]
+        directions = torch.nn.functional.normalize(torch.nn.functional.normalize(rows, dim=1) + directions, dim=1)
+    tanh = settings.kind == "jumprelu" and settings.penalty == "tanh"
+    decoder, encoder = 1.0, ENCODER_START
+    if settings.kind in ("l1", "gated"):
+        decoder, encoder = (L1_DECODER_START, 1.0) if not plan.unit_norm else (1.0, 1.0)
+    elif tanh:
+        decoder, encoder = (1.0 if plan.unit_norm else 3**-0.5), min(1.0, width / n)
+    elif settings.kind == "jumprelu":
+        encoder = 1.0
+    with torch.no_grad():
+        dictionary.W_dec.copy_(directions * decoder)
+        dictionary.W_enc.copy_(directions * decoder * encoder)
+        if isinstance(dictionary, JumpReLU):
+            threshold = TANH_THRESHOLD_START if tanh else L0_THRESHOLD_START * math.sqrt(width)
+            dictionary.log_threshold.fill_(math.log(threshold))
+        if tanh:
+            x = next(iter(store.sample(4096))).float().cpu()
+            pre = ((x - (mean if plan.centred else 0)) * plan.scale) @ dictionary.W_enc.T
+            share = min(MOST_AT_START, FIRES_AT_START / n)
+            dictionary.b_enc.copy_(
+                TANH_THRESHOLD_START - pre.kthvalue(max(1, round((1 - share) * len(x))), dim=0).values
+            )
+    return dictionary.to(device)
+
+
+def _open_metrics(path: Path, step: int) -> TextIO:
+    """Open the metrics file, cut back to what was known at `step`."""
+    kept = []
+    if path.exists() and step:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except ValueError:  # the line that a killed run was writing
+                break
+    path.write_text("".join(kept), encoding="utf-8")
+    return path.open("a", encoding="utf-8")
+
+
+@torch.no_grad()
+def _summarise(dictionary: Dictionary, store: Activations | Live, reporter: Reporter) -> dict[str, Any]:
+    """Each feature's mean and maximum, and the quality, over training rows, as the dictionary will be saved."""
+    device = dictionary.W_enc.device
+    total = torch.zeros(dictionary.n_features, dtype=torch.float64, device=device)
+    error, spread, n_active, seen = 0.0, 0.0, 0, 0
+    mean = store.mean.to(device)
+    dictionary.max_activation.zero_()
+    for batch in store.sample(SUMMARY_ROWS):
+        x = batch.to(device, torch.float32)
+        _, feature, value = dictionary.active(x)
+        total.index_add_(0, feature, value.double())
+        dictionary.max_activation.scatter_reduce_(0, feature, value, "amax")
+        error += float((x - dictionary.reconstruct(x)).double().square().sum())
+        spread += float((x.double() - mean).square().sum())
+        n_active += len(value)
+        seen += len(x)
+    dictionary.input_mean.copy_(mean)
+    dictionary.mean_activation.copy_(total / seen)
+    dead = float((dictionary.max_activation == 0).float().mean())
+    facts = {"rows": seen, "fvu": error / spread, "l0": n_active / seen, "dead": dead}
+    reporter.say(f"on {seen:,} training rows: FVU {facts['fvu']:.4f}, L0 {facts['l0']:.1f}, dead {dead:.1%}")
+    return facts
