@@ -85,7 +85,8 @@ def with_site(dictionary, site: str):
         directions = torch.nn.functional.normalize(torch.randn(dictionary.n_features, dictionary.d_in), dim=1)
         dictionary.W_enc.copy_(directions)
         dictionary.W_dec.copy_(directions)
-    dictionary.manifest = types.SimpleNamespace(facts={"site": site})
+    sites = {site: dictionary.d_in}
+    dictionary.manifest = types.SimpleNamespace(facts={"reads": sites, "writes": sites})
     return dictionary.requires_grad_(False)
 
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from sonde.dictionaries.dictionary import Dictionary
+from sonde.dictionaries.dictionary import Dictionary, Scaling
 from sonde.dictionaries.load import KINDS, load_dictionary
 from sonde.errors import ArtifactDamagedError, ArtifactForeignError, FeatureError
 from sonde.kernels.sparse import (
@@ -21,9 +21,10 @@ from sonde.training.settings import WITH_K
 WIDTH, FEATURES, K = 12, 40, 5
 
 
-def random_dictionary(kind: str, seed: int = 0) -> Dictionary:
+def random_dictionary(kind: str, seed: int = 0, d_out: int | None = None) -> Dictionary:
+    """Of random weights; one that reads and writes the same vectors, or else a transcoder with a skip connection."""
     torch.manual_seed(seed)
-    dictionary = KINDS[kind](FEATURES, WIDTH, **({"k": K} if kind in WITH_K else {}))
+    dictionary = KINDS[kind](FEATURES, WIDTH, d_out, skip=d_out is not None, **({"k": K} if kind in WITH_K else {}))
     for name, parameter in dictionary.named_parameters():
         torch.nn.init.normal_(parameter, std=0.3 if name in ("r", "log_threshold") else 1.0)
     if kind in ("batchtopk", "matryoshka"):
@@ -90,19 +91,24 @@ def test_every_way_of_reading_agrees(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_folding_keeps_every_reconstruction(kind):
-    dictionary, mean, scale = random_dictionary(kind), torch.randn(WIDTH), 3.7
+@pytest.mark.parametrize("d_out", [None, 7])
+def test_folding_keeps_every_reconstruction(kind, d_out):
+    """Of one site, and of a cross-layer transcoder with a skip connection that writes sites of unequal scales."""
+    dictionary = random_dictionary(kind, d_out=d_out)
+    inputs = Scaling(torch.randn(WIDTH), torch.full((WIDTH,), 3.7))
+    outputs = inputs if d_out is None else Scaling(torch.randn(d_out), torch.tensor([0.5] * 4 + [20.0] * 3))
     if kind == "topk":  # training keeps decoder rows at length one, which the choice of the largest needs
         dictionary.W_dec.data /= dictionary.W_dec.data.norm(dim=1, keepdim=True)
     x = torch.randn(50, WIDTH)
     with torch.no_grad():
-        scaled = (x - mean) * scale
-        before = dictionary.reconstruct(scaled) / scale + mean
-        codes = dictionary.encode(scaled) * dictionary.W_dec.norm(dim=1) / scale
-        dictionary.fold(mean, scale)
+        before = dictionary.reconstruct(inputs(x)) / outputs.scale + outputs.mean
+        codes, active = dictionary.encode(inputs(x)) * dictionary.W_dec.norm(dim=1), dictionary.encode(inputs(x)) > 0
+        dictionary.fold(inputs, outputs)
         torch.testing.assert_close(dictionary.reconstruct(x), before, atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(dictionary.encode(x), codes, atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(dictionary.W_dec.norm(dim=1), torch.ones(FEATURES))
+        assert torch.equal(dictionary.encode(x) > 0, active)
+        relative = outputs.scale / outputs.scale.log().mean().exp()
+        torch.testing.assert_close(dictionary.encode(x), codes * relative[0] / outputs.scale[0], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close((dictionary.W_dec * relative).norm(dim=1), torch.ones(FEATURES))
 
 
 @pytest.mark.parametrize("kind", ["topk", "l1"])

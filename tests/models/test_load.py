@@ -49,7 +49,9 @@ def test_a_model_over_several_devices_reads_and_writes_the_same(tmp_path, family
     dictionary = L1(8, WIDTH).requires_grad_(False)
     for weight in (dictionary.W_enc, dictionary.W_dec):
         weight.normal_()
-    dictionary.manifest = type("Manifest", (), {"facts": {"site": "layers.1.residual"}})
+    dictionary.manifest = type(
+        "Manifest", (), {"facts": {"reads": {"layers.1.residual": 32}, "writes": {"layers.1.residual": 32}}}
+    )
     answers = []
     for model in (plain, spread):
         with model.edited(Clamp(dictionary, 3, 4.0)):

@@ -92,10 +92,10 @@ def settings_for(**given) -> LossSettings:
 
 def test_the_loss_is_an_fvu_and_auxk_revives():
     dictionary, x = random_dictionary("topk"), torch.randn(64, 12)
-    plain = step_loss(dictionary, x, settings_for())
+    plain = step_loss(dictionary, x, x, settings_for())
     error = (x - dictionary.reconstruct(x)).square().sum(dim=1).mean()
     torch.testing.assert_close(plain.loss, error / 12.0)
-    revived = step_loss(dictionary, x, settings_for(dead=torch.ones(40, dtype=torch.bool), aux_k=6))
+    revived = step_loss(dictionary, x, x, settings_for(dead=torch.ones(40, dtype=torch.bool), aux_k=6))
     assert revived.loss > plain.loss
     touched = [
         (torch.autograd.grad(result.loss, [dictionary.W_enc])[0].norm(dim=1) > 0).sum() for result in (plain, revived)
@@ -107,7 +107,7 @@ def test_the_loss_is_an_fvu_and_auxk_revives():
 def test_a_penalty_does_not_change_when_activations_are_rescaled(kind):
     """f -> a f, W_dec -> W_dec / a leaves it as it is (Scaling Monosemanticity, methods)."""
     dictionary, x = random_dictionary(kind), torch.randn(64, 12)
-    before = step_loss(dictionary, x, settings_for(sparsity=5.0)).loss
+    before = step_loss(dictionary, x, x, settings_for(sparsity=5.0)).loss
     scale = torch.rand(40) + 0.5
     with torch.no_grad():
         dictionary.W_enc.mul_(scale[:, None])
@@ -115,7 +115,7 @@ def test_a_penalty_does_not_change_when_activations_are_rescaled(kind):
         dictionary.W_dec.div_(scale[:, None])
         if kind == "jumprelu":
             dictionary.log_threshold.add_(scale.log())
-    torch.testing.assert_close(step_loss(dictionary, x, settings_for(sparsity=5.0)).loss, before)
+    torch.testing.assert_close(step_loss(dictionary, x, x, settings_for(sparsity=5.0)).loss, before)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -157,7 +157,7 @@ def test_losses_are_those_of_the_papers_written_out(name):
         ),
         "jumprelu-l0": lambda: square(above) + 12 * 0.7 * (above > 0).sum(dim=1).double().mean(),
     }[name]()
-    result = step_loss(dictionary, x, settings)
+    result = step_loss(dictionary, x, x, settings)
     torch.testing.assert_close(result.loss, expected / 12)
     for parameter in (W_enc, W_dec, b_dec):
         ours, theirs = (
@@ -311,7 +311,7 @@ def test_the_plan_follows_store_and_settings(walk):
     plan = make_plan(store, TrainSettings(n_features=64, out="x", tokens=1_000_000))
     assert plan.batch_size == 1024 and plan.steps == 976
     assert plan.lr_at(0) < plan.lr_at(plan.warm_up) and plan.lr_at(plan.steps - 1) < plan.lr / 10
-    assert plan.scale == pytest.approx(math.sqrt(store.width / store.variance))
+    assert plan.scale == pytest.approx({store.site: math.sqrt(store.width / store.variance)})
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from torch import Tensor
 from sonde.activations.contexts import Context, Cutter, groups, make_batch, n_rows
 from sonde.activations.corpus import Corpus, Document, is_held_out
 from sonde.activations.settings import LiveSettings
+from sonde.activations.store import Block
 from sonde.devices import DTYPES, ensure_memory
 from sonde.errors import ActivationError, TextError
 from sonde.models.load import load_model
@@ -33,12 +34,12 @@ SAMPLE_ROWS = 1 << 16
 
 
 class Live:
-    """What a model shows at one site while it reads a text, as rows that `train` takes in place of a store.
+    """What a model shows at some sites while it reads a text, as rows that `train` takes in place of a store.
 
     Args:
         model: a model or what `load_model` takes.
         text: as for `harvest`; it is read again from its start where it ends.
-        site: where to read.
+        site: where to read; several are read in one pass, side by side in each row.
         seed: decides the draws and the held-out documents.
         settings: the fields of `LiveSettings`.
 
@@ -51,18 +52,20 @@ class Live:
         model: Model | str | Path,
         text: str | Path | Sequence[str | Document],
         *,
-        site: str,
+        site: str | Sequence[str],
         seed: int = 0,
         **settings: Any,
     ) -> None:
         self.settings = from_mapping(LiveSettings, settings)
         self.model = model if isinstance(model, Model) else load_model(model)
-        self.model.site(site)  # raises where there is none
-        self.site, self.seed = site, seed
+        self.sites, self.seed = (site,) if isinstance(site, str) else tuple(site), seed
+        for name in self.sites:
+            self.model.site(name)  # raises where there is none
         self.corpus = Corpus(text, self.settings.field, self.settings.skip_bad)
         self.cutter = Cutter(self.model, self.settings.context, self.settings.pack)
-        probe = self.model.read(self.model.pad([[*self.cutter.before, 0]]), self.site)[self.site]
-        self.width = probe.flatten(2).shape[-1]
+        probe = self.model.read(self.model.pad([[*self.cutter.before, 0]]), self.sites)
+        self._widths = [probe[name].flatten(2).shape[-1] for name in self.sites]
+        self.width = sum(self._widths)
         dtype = DTYPES[self.settings.store]
         ensure_memory(self.settings.pool * self.width * dtype.itemsize, "the pool", "a smaller --pool needs less")
         self._dtype = dtype
@@ -80,7 +83,7 @@ class Live:
 
     def to_json(self) -> dict[str, Any]:
         """What a manifest keeps of it."""
-        return {"site": self.site, "model": self.model.name, "text": self.corpus.name} | {
+        return {"site": list(self.sites), "model": self.model.name, "text": self.corpus.name} | {
             "live": to_mapping(self.settings)
         }
 
@@ -99,15 +102,16 @@ class Live:
         return found
 
     @cached_property
-    def _moments(self) -> tuple[Tensor, float]:
-        """Mean [width], float64, and mean squared norm of the sample."""
-        total, squares, n = torch.zeros(self.width, dtype=torch.float64), 0.0, 0
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and mean square of each dimension of the sample [width], float64."""
+        total = torch.zeros(2, self.width, dtype=torch.float64)
+        n = 0
         for batch in self.sample(SAMPLE_ROWS):
             x = batch.double().cpu()
-            total += x.sum(dim=0)
-            squares += x.square().sum().item()
+            total += torch.stack([x.sum(dim=0), x.square().sum(dim=0)])
             n += len(x)
-        return total / n, squares / n
+        mean, mean_square = total / n
+        return mean, mean_square
 
     @property
     def mean(self) -> Tensor:
@@ -115,7 +119,13 @@ class Live:
 
     @property
     def mean_squared_norm(self) -> float:
-        return self._moments[1]
+        return self._moments[1].sum().item()
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The sites, in the order in which their vectors stand in a row."""
+        energies = [part.sum().item() for part in self._moments[1].split(self._widths)]
+        return [Block(*block) for block in zip(self.sites, self._widths, energies, strict=True)]
 
     @property
     def variance(self) -> float:
@@ -182,10 +192,12 @@ class Live:
         if self._last is not None and self._last[0] == begin:
             return self._last[1]
         batch = make_batch(self.model, contexts, self.settings.special, self.settings.drop_first)
-        x = self.model.read(batch.tokens, self.site)[self.site].flatten(2)[batch.text_mask]
+        read = self.model.read(batch.tokens, self.sites)
+        parts = [read[site].flatten(2)[batch.text_mask.to(read[site].device)] for site in self.sites]
+        x = torch.cat([part.to(self.model.device, parts[0].dtype) for part in parts], dim=1)
         if not torch.isfinite(x).all():
             raise ActivationError(
-                f"activations at {self.site} are not finite in document {batch.document[0]} or close by; "
+                f"activations at {', '.join(self.sites)} are not finite in document {batch.document[0]} or close by; "
                 "the model's weights are broken, or its dtype overflows: try --dtype float32"
             )
         self._last = (begin, x.to(self._dtype))

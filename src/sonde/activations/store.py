@@ -51,21 +51,31 @@ class Rows:
     def token(self) -> Tensor:
         return self.layout.column(self.records, "token")
 
-    def vectors(self, site: str) -> Tensor:
-        """[row, width], in the store's number format."""
-        return self.layout.vectors(self.records, site)
+    def vectors(self, *sites: str) -> Tensor:
+        """[row, width], of some sites side by side, in the store's number format."""
+        parts = [self.layout.vectors(self.records, site) for site in sites]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def __len__(self) -> int:
         return len(self.records)
 
 
 @dataclass(frozen=True)
+class Block:
+    """One site's part of rows in which several stand side by side."""
+
+    site: str
+    width: int
+    mean_squared_norm: float
+
+
+@dataclass(frozen=True)
 class Activations:
-    """A finished store, made by `harvest` or `load_activations`. Of several sites, `at` chooses one."""
+    """A finished store, made by `harvest` or `load_activations`. Of several sites, `at` chooses some."""
 
     folder: Place
     manifest: Manifest
-    chosen: str | None = None
+    chosen: tuple[str, ...] = ()
     memory: int = 4 * PILE_BYTES
     """bytes for piles, the one in use and the one being read"""
 
@@ -73,22 +83,38 @@ class Activations:
     def sites(self) -> list[str]:
         return list(self.manifest.facts["sites"])
 
-    def at(self, site: str | None) -> "Activations":
-        """The same rows, with this site's vectors; raises ActivationError where the store does not hold it."""
-        if site is not None and site not in self.sites:
-            raise ActivationError(
-                f"{self.folder} holds no site {site!r}{nearest(site, self.sites)}; it holds {', '.join(self.sites)}"
-            )
-        return replace(self, chosen=site or self.chosen)
+    def at(self, *sites: str) -> "Activations":
+        """The same rows, with the vectors of these sites side by side.
+
+        Raises ActivationError where the store does not hold one.
+        """
+        for site in sites:
+            if site not in self.sites:
+                raise ActivationError(
+                    f"{self.folder} holds no site {site!r}{nearest(site, self.sites)}; it holds {', '.join(self.sites)}"
+                )
+        return replace(self, chosen=sites or self.chosen)
 
     @property
     def site(self) -> str:
-        """The chosen site, or the only one; raises ActivationError where there is a choice to make."""
-        if self.chosen is None and len(self.sites) > 1:
+        """The one chosen site, or the only one; raises ActivationError where there is a choice to make."""
+        if len(self._chosen) != 1:
+            raise ActivationError(f"{len(self._chosen)} sites are read: {', '.join(self._chosen)}")
+        return self._chosen[0]
+
+    @property
+    def _chosen(self) -> tuple[str, ...]:
+        if not self.chosen and len(self.sites) > 1:
             raise ActivationError(
-                f"{self.folder} holds {len(self.sites)} sites ({', '.join(self.sites)}); choose one with --site"
+                f"{self.folder} holds {len(self.sites)} sites ({', '.join(self.sites)}); choose with --site"
             )
-        return self.chosen or self.sites[0]
+        return self.chosen or tuple(self.sites)
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The chosen sites, in the order in which their vectors stand in a row."""
+        facts = self.manifest.facts["sites"]
+        return [Block(site, facts[site]["width"], facts[site]["mean_squared_norm"]) for site in self._chosen]
 
     @property
     def n_rows(self) -> int:
@@ -113,20 +139,17 @@ class Activations:
 
     @property
     def width(self) -> int:
-        return self._site_facts["width"]
+        return sum(block.width for block in self.blocks)
 
     @property
     def mean_squared_norm(self) -> float:
-        return self._site_facts["mean_squared_norm"]
-
-    @property
-    def _site_facts(self) -> dict[str, Any]:
-        return self.manifest.facts["sites"][self.site]
+        return sum(block.mean_squared_norm for block in self.blocks)
 
     @cached_property
     def mean(self) -> Tensor:
         """Mean vector [width], float64."""
-        return load((self.folder / "statistics.safetensors").read_bytes())[f"mean {self.site}"]
+        means = load((self.folder / "statistics.safetensors").read_bytes())
+        return torch.cat([means[f"mean {site}"] for site in self._chosen])
 
     @cached_property
     def variance(self) -> float:
@@ -160,9 +183,9 @@ class Activations:
         return Rows(_take(records, order), self.layout)
 
     def stream(self, batch_size: int, start: int = 0, **options: Any) -> Iterator[Tensor]:
-        """Yield batches [batch_size, width] of the chosen site's vectors; see `batches`."""
-        site = self.site
-        return (rows.vectors(site) for rows in self.batches(batch_size, start, **options))
+        """Yield batches [batch_size, width] of the chosen sites' vectors; see `batches`."""
+        sites = self._chosen
+        return (rows.vectors(*sites) for rows in self.batches(batch_size, start, **options))
 
     def sample(self, n_rows: int) -> Iterator[Tensor]:
         """About so many rows that stand for all, in batches."""

@@ -13,6 +13,7 @@ import torch
 from sonde.activations.contexts import Cutter, groups, make_batch
 from sonde.activations.corpus import Document
 from sonde.dictionaries.dictionary import Dictionary
+from sonde.dictionaries.reading import Reading
 from sonde.models.model import Model
 
 
@@ -29,14 +30,14 @@ class Firing:
 @torch.no_grad()
 def firing(model: Model, dictionary: Dictionary, texts: Sequence[str | Document]) -> Firing:
     """Run texts through model and dictionary, and sum up each text."""
-    cutter = Cutter(model)
+    cutter, reading = Cutter(model), Reading(dictionary, model)
     counts = np.zeros((len(texts), dictionary.n_features))
     sums = np.zeros_like(counts)
     lengths = np.zeros(len(texts))
     for group in groups(cutter.tokenize(texts), cutter):
         batch = make_batch(model, group)
-        x = model.read(batch.tokens, dictionary.site)[dictionary.site].flatten(2)[batch.text_mask]
-        row, feature, value = (part.cpu().numpy() for part in dictionary.active(x.to(dictionary.W_enc)))
+        x, _ = reading(batch.tokens, batch.text_mask)
+        row, feature, value = (part.cpu().numpy() for part in dictionary.active(x))
         np.add.at(counts, (batch.document[row], feature), 1)
         np.add.at(sums, (batch.document[row], feature), value)
         np.add.at(lengths, batch.document, 1)

@@ -22,8 +22,9 @@ from torch import Tensor
 from sonde.activations.contexts import BATCH_TOKENS, Batch, Context, Cutter, groups, make_batch
 from sonde.activations.corpus import IN_MEMORY, Corpus, Document, is_held_out
 from sonde.dictionaries.dictionary import DENSITY_EDGES, Dictionary
-from sonde.dictionaries.load import check_fit, load_dictionary
-from sonde.errors import ActivationError, TextError
+from sonde.dictionaries.load import load_dictionary
+from sonde.dictionaries.reading import Reading
+from sonde.errors import TextError
 from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.progress import Reporter, Silent
@@ -46,7 +47,9 @@ class Measurement:
     """What `measure` finds."""
 
     fvu: float
-    """share of variance that is left unexplained"""
+    """share of variance that is left unexplained; of several sites, their mean"""
+    fvu_by_site: dict[str, float]
+    """of each site, where several are written"""
     fvu_uncentred: float
     """the same, of mean squared length"""
     gamma: float
@@ -82,6 +85,7 @@ class Measurement:
     def to_json(self) -> dict[str, Any]:
         return {
             "fvu": self.fvu,
+            **({"fvu_by_site": self.fvu_by_site} if self.fvu_by_site else {}),
             "fvu_uncentred": self.fvu_uncentred,
             "gamma": self.gamma,
             "cosine": self.cosine,
@@ -111,7 +115,7 @@ class _Replace:
 
     def __call__(self, x: Tensor) -> Tensor:
         replaced = x.flatten(2).clone()
-        replaced[self.mask] = self.value.to(x.dtype)
+        replaced[self.mask.to(x.device)] = self.value.to(x)
         return replaced.reshape(x.shape)
 
 
@@ -141,7 +145,7 @@ def measure(
     loaded = dictionary if isinstance(dictionary, Dictionary) else load_dictionary(dictionary, device)
     assert loaded.folder is not None and loaded.manifest is not None
     reader = model if isinstance(model, Model) else load_model(model or loaded.facts["model"]["name"], device=device)
-    check_fit(loaded, reader)
+    reading = Reading(loaded, reader)
     read: dict[str, Any] = loaded.facts["text"] or _NO_TEXT
     if text is None and read["path"] in (None, IN_MEMORY):
         what = "ready vectors" if read["path"] is None else "texts in memory"
@@ -151,13 +155,13 @@ def measure(
     if corpus.name == read["path"]:
         documents = (document for document in corpus if is_held_out(document, read["held_out"], read["seed"]))
 
-    sums = _Sums(loaded.d_in, loaded.n_features)
-    with_loss = reader.is_causal and reader.has_head
+    sums = _Sums(reading)
+    with_loss = reader.is_causal and reader.has_head and len(reading.models) == 1
     batch_tokens = min(BATCH_TOKENS, max(256, LOGIT_NUMBERS // reader.n_tokens_known)) if with_loss else BATCH_TOKENS
     cutter = Cutter(reader, read["context"], read["pack"])
     with reporter.start("measure", tokens, "tokens") as progress:
         for group in groups(cutter.tokenize(documents), cutter, tokens, batch_tokens):
-            sums.add_batch(reader, loaded, group, with_loss)
+            sums.add_batch(group, with_loss)
             progress.advance(sum(context.n_text for context in group))
     if sums.tokens == 0:
         raise TextError(
@@ -169,41 +173,44 @@ def measure(
 class _Sums:
     """Running sums, in float64, over all batches."""
 
-    def __init__(self, width: int, n_features: int) -> None:
+    def __init__(self, reading: Reading) -> None:
+        self.reading, self.dictionary, self.model = reading, reading.dictionary, reading.models[0]
+        self.widths = list(self.dictionary.writes.values())
         self.tokens = self.predicted = 0
         self.documents: set[int] = set()
-        self.error = self.squares = self.own_squares = self.products = self.cosines = self.kl = 0.0
-        self.total = torch.zeros(width, dtype=torch.float64)
-        self.counts = torch.zeros(n_features, dtype=torch.int64)
+        self.own_squares = self.products = self.cosines = self.kl = 0.0
+        self.error, self.squares, self.total = torch.zeros(3, self.dictionary.d_out, dtype=torch.float64)
+        """[d_out] sums of squared errors, of squares, and of values"""
+        self.counts = torch.zeros(self.dictionary.n_features, dtype=torch.int64)
         self.losses: list[float] = [0.0] * 4
 
-    def add_batch(self, model: Model, dictionary: Dictionary, contexts: list[Context], with_loss: bool) -> None:
-        batch, site = make_batch(model, contexts), dictionary.site
-        x = model.read(batch.tokens, site)[site].flatten(2)[batch.text_mask].to(dictionary.W_enc)
-        if not torch.isfinite(x).all():
-            raise ActivationError(
-                f"activations at {site} are not finite; the model's weights are broken, or its dtype overflows: try --dtype float32"
-            )
-        x_hat = dictionary.reconstruct(x)
-        _, feature, _ = dictionary.active(x)
-        self.error += (x - x_hat).double().square().sum().item()
-        self.squares += x.double().square().sum().item()
-        self.own_squares += x_hat.double().square().sum().item()
-        self.products += (x * x_hat).double().sum().item()
-        self.cosines += torch.nn.functional.cosine_similarity(x, x_hat, dim=1).double().sum().item()
-        self.total += x.double().sum(dim=0).cpu()
+    def add_batch(self, contexts: list[Context], with_loss: bool) -> None:
+        batch = make_batch(self.model, contexts)
+        x, y = self.reading(batch.tokens, batch.text_mask)
+        y_hat = self.dictionary.reconstruct(x)
+        _, feature, _ = self.dictionary.active(x)
+        self.error += (y - y_hat).double().square().sum(dim=0).cpu()
+        self.squares += y.double().square().sum(dim=0).cpu()
+        self.total += y.double().sum(dim=0).cpu()
+        self.own_squares += y_hat.double().square().sum().item()
+        self.products += (y * y_hat).double().sum().item()
+        self.cosines += torch.nn.functional.cosine_similarity(y, y_hat, dim=1).double().sum().item()
         self.counts += torch.bincount(feature, minlength=len(self.counts)).cpu()
-        self.tokens += len(x)
+        self.tokens += len(y)
         self.documents |= set(batch.document.tolist())
         if with_loss:
-            self._add_losses(model, dictionary, batch, x, x_hat)
+            self._add_losses(batch, y_hat)
 
-    def _add_losses(self, model: Model, dictionary: Dictionary, batch: Batch, x: Tensor, x_hat: Tensor) -> None:
+    def _add_losses(self, batch: Batch, y_hat: Tensor) -> None:
+        model, mean = self.model, self.dictionary.output_mean[None]
         wanted = _predicted(model, batch)
         following = batch.tokens.ids[:, 1:][wanted]
         plain = torch.empty(0)
-        for place, value in enumerate((None, x_hat, torch.zeros_like(x[:1]), dictionary.input_mean.to(x)[None])):
-            edits = [] if value is None else [_Replace(dictionary.site, batch.text_mask, value)]
+        for place, value in enumerate((None, y_hat, torch.zeros_like(mean), mean)):
+            edits = []
+            if value is not None:
+                parts = zip(self.dictionary.writes, value.split(self.widths, dim=1), strict=True)
+                edits = [_Replace(site, batch.text_mask, part) for site, part in parts]
             with model.edited(*edits):
                 log_p = model.logits(batch.tokens)[:, :-1][wanted].float().log_softmax(dim=1)
             self.losses[place] -= log_p.gather(1, following[:, None]).double().sum().item()
@@ -214,7 +221,10 @@ class _Sums:
         self.predicted += len(following)
 
     def result(self) -> Measurement:
-        variance = self.squares - self.total.square().sum().item() / self.tokens
+        variance = self.squares - self.total.square() / self.tokens
+        left = [
+            _share(*parts) for parts in zip(self.error.split(self.widths), variance.split(self.widths), strict=True)
+        ]
         losses: list[float | None] = [None] * 4
         if self.predicted:
             losses = [loss / self.predicted for loss in self.losses]
@@ -222,8 +232,9 @@ class _Sums:
         bins = torch.bucketize(share, torch.tensor([0.0, *DENSITY_EDGES], dtype=torch.float64))
         names = ["0", *(f"{edge:g}" for edge in DENSITY_EDGES)]
         return Measurement(
-            fvu=self.error / max(variance, 1e-30),
-            fvu_uncentred=self.error / max(self.squares, 1e-30),
+            fvu=sum(left) / len(left),
+            fvu_by_site=dict(zip(self.dictionary.writes, left, strict=True)) if len(left) > 1 else {},
+            fvu_uncentred=_share(self.error, self.squares),
             gamma=self.own_squares / self.products if self.products else 0.0,
             cosine=self.cosines / self.tokens,
             l0=self.counts.sum().item() / self.tokens,
@@ -237,6 +248,10 @@ class _Sums:
             loss_mean=losses[3],
             kl=self.kl / self.predicted if self.predicted else None,
         )
+
+
+def _share(part: Tensor, whole: Tensor) -> float:
+    return part.sum().item() / max(whole.sum().item(), 1e-30)
 
 
 def _predicted(model: Model, batch: Batch) -> Tensor:

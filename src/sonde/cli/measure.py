@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sonde.cli.common import ModelOptions, load_model, print_json, reporter, table
+from sonde.cli.common import ModelOptions, load_model, print_json, quality_table, reporter
 
 
 def measure(
@@ -43,22 +43,4 @@ def measure(
     if json:
         print_json(found.to_json())
         return
-    rows = [
-        ["FVU", f"{found.fvu:.4f}", "share of variance left unexplained"],
-        ["FVU, uncentred", f"{found.fvu_uncentred:.4f}", "share of mean squared length left unexplained"],
-        ["gamma", f"{found.gamma:.4f}", "1 where reconstructions are not shortened"],
-        ["cosine", f"{found.cosine:.4f}", "of tokens and their reconstructions, mean"],
-        ["L0", f"{found.l0:.1f}", "features active on a token"],
-        ["dead", f"{found.dead:.2%}", "features that fire on none of these tokens"],
-        ["tokens", f"{found.tokens:,}", f"in {found.documents:,} documents"],
-    ]
-    if found.loss is None:
-        rows.append(["loss", "-", "not measured: the model predicts no next token"])
-    for name, value in found.loss_recovered.items():
-        if value is not None:
-            rows.append([f"loss recovered ({name})", f"{value:.4f}", f"against {name} ablation"])
-    if found.kl is not None:
-        rows.append(
-            ["KL", f"{found.kl:.4f}", "nats a token, from the model's predictions with the reconstruction in place"]
-        )
-    print(table(rows, right=(1,)))
+    print(quality_table(found))

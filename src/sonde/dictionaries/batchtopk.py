@@ -22,8 +22,8 @@ class BatchTopK(Elementwise):
     kind: ClassVar[str] = "batchtopk"
     threshold: Tensor
 
-    def __init__(self, n_features: int, d_in: int, d_out: int | None = None, *, k: int) -> None:
-        super().__init__(n_features, d_in, d_out)
+    def __init__(self, n_features: int, d_in: int, d_out: int | None = None, *, k: int, skip: bool = False) -> None:
+        super().__init__(n_features, d_in, d_out, skip=skip)
         self.k = k
         self.register_buffer("threshold", torch.zeros(n_features))
 
@@ -31,7 +31,7 @@ class BatchTopK(Elementwise):
         return pre * (pre > self.threshold[features])
 
     def extra_state(self) -> dict[str, Any]:
-        return {"k": self.k}
+        return super().extra_state() | {"k": self.k}
 
     def _fold_more(self, unit: Tensor) -> None:
         self.threshold.mul_(unit)
@@ -49,11 +49,18 @@ class Matryoshka(BatchTopK):
     kind: ClassVar[str] = "matryoshka"
 
     def __init__(
-        self, n_features: int, d_in: int, d_out: int | None = None, *, k: int, prefixes: Sequence[int] | None = None
+        self,
+        n_features: int,
+        d_in: int,
+        d_out: int | None = None,
+        *,
+        k: int,
+        prefixes: Sequence[int] | None = None,
+        skip: bool = False,
     ) -> None:
-        super().__init__(n_features, d_in, d_out, k=k)
+        super().__init__(n_features, d_in, d_out, k=k, skip=skip)
         self.prefixes = list(prefixes or sorted({max(1, n_features >> shift) for shift in range(5)}))
         assert self.prefixes == sorted(self.prefixes) and self.prefixes[-1] == n_features
 
     def extra_state(self) -> dict[str, Any]:
-        return {"k": self.k, "prefixes": self.prefixes}
+        return super().extra_state() | {"prefixes": self.prefixes}

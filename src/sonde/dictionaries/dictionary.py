@@ -1,15 +1,19 @@
 """What every dictionary is: an encoder and a decoder, feature-major, acting on raw activations.
 
-    f = activation(W_enc @ x + b_enc)        x_hat = f @ W_dec + b_dec
+    f = activation(W_enc @ x + b_enc)        y_hat = f @ W_dec + b_dec [+ W_skip @ x]
 
-As saved, decoder rows have length one, so an activation is the length of what its feature adds to the
-stream; norms and input scaling were folded in when training ended.
+x are the vectors of the sites that it reads, side by side, and y those of the sites that it writes. Mostly both are one
+site. A transcoder writes other sites than it reads; several that are written make it cross-layer. A crosscoder
+reads and writes several sites, of one model or of several. Any kind can be any of these.
+
+As saved, decoder rows have length one, so an activation is the length of what its feature adds to
+y_hat (`fold` says what that is for several sites); norms and input scaling were folded in when training ended.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +33,10 @@ class Dictionary(nn.Module, ABC):
         W_dec: [n_features, d_out].
         b_enc: [n_features].
         b_dec: [d_out].
+        W_skip: [d_out, d_in], or None; a transcoder's linear path past the features (Paulo et al. 2025,
+            arXiv 2501.18823, section 3).
         mean_activation, max_activation: [n_features], over training rows, as written by `train`.
-        input_mean: [d_in], mean of the training rows.
+        output_mean: [d_out], mean of the training rows.
     """
 
     kind: ClassVar[str]
@@ -41,18 +47,19 @@ class Dictionary(nn.Module, ABC):
 
     mean_activation: Tensor
     max_activation: Tensor
-    input_mean: Tensor
+    output_mean: Tensor
 
-    def __init__(self, n_features: int, d_in: int, d_out: int | None = None) -> None:
+    def __init__(self, n_features: int, d_in: int, d_out: int | None = None, *, skip: bool = False) -> None:
         super().__init__()
         d_out = d_out or d_in
         self.W_enc = nn.Parameter(torch.zeros(n_features, d_in))
         self.W_dec = nn.Parameter(torch.zeros(n_features, d_out))
         self.b_enc = nn.Parameter(torch.zeros(n_features))
         self.b_dec = nn.Parameter(torch.zeros(d_out))
+        self.W_skip = nn.Parameter(torch.zeros(d_out, d_in)) if skip else None
         self.register_buffer("mean_activation", torch.zeros(n_features))
         self.register_buffer("max_activation", torch.zeros(n_features))
-        self.register_buffer("input_mean", torch.zeros(d_in))
+        self.register_buffer("output_mean", torch.zeros(d_out))
         self.folder: Path | None = None
         self.manifest: Manifest | None = None
 
@@ -65,9 +72,24 @@ class Dictionary(nn.Module, ABC):
         return self.W_enc.shape[1]
 
     @property
+    def d_out(self) -> int:
+        return self.W_dec.shape[1]
+
+    @property
+    def reads(self) -> dict[str, int]:
+        """The sites whose vectors are its input, in their order, and how wide they are."""
+        return self.facts["reads"]
+
+    @property
+    def writes(self) -> dict[str, int]:
+        """The sites whose vectors it reconstructs, in their order, and how wide they are."""
+        return self.facts["writes"]
+
+    @property
     def site(self) -> str:
-        """The site that the dictionary was trained on."""
-        return self.facts["site"]
+        """What it was trained on: a site, several, or what is read -> what is written."""
+        read, written = ", ".join(self.reads), ", ".join(self.writes)
+        return read if self.reads == self.writes else f"{read} -> {written}"
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -88,11 +110,15 @@ class Dictionary(nn.Module, ABC):
 
     @abstractmethod
     def reconstruct(self, x: Tensor) -> Tensor:
-        """The reconstruction x_hat [..., d_out] of x [..., d_in]."""
+        """The reconstruction y_hat [..., d_out] from x [..., d_in]."""
 
     def decode(self, activations: Tensor) -> Tensor:
-        """What activations [..., n_features] add up to [..., d_out]."""
+        """What activations [..., n_features] add up to [..., d_out], without W_skip."""
         return activations @ self.W_dec + self.b_dec
+
+    def base(self, x: Tensor) -> Tensor:
+        """What is reconstructed from x [..., d_in] before any feature adds to it: [d_out], or [..., d_out] with W_skip."""
+        return self.b_dec if self.W_skip is None else x @ self.W_skip.T + self.b_dec
 
     def check_feature(self, feature: int) -> int:
         """Return the feature number; raises FeatureError where the dictionary has no such feature."""
@@ -102,26 +128,41 @@ class Dictionary(nn.Module, ABC):
 
     def extra_state(self) -> dict[str, Any]:
         """Settings of the kind that its weights do not show; kept in the manifest, given to `__init__`."""
-        return {}
+        return {} if self.W_skip is None else {"skip": True}
 
     @torch.no_grad()
-    def fold(self, mean: Tensor, scale: float) -> None:
-        """Fold input scaling and decoder norms in, after training on (x - mean) * scale.
+    def fold(self, inputs: "Scaling", outputs: "Scaling") -> None:
+        """Fold the scaling of x and y and decoder norms in, after training on scaled vectors.
 
         Afterwards the dictionary acts on raw x, decoder rows have length one, and an activation is the
-        length of what the feature adds to raw x_hat.
+        length of what the feature adds to raw y_hat. Where sites of several scales are written, lengths are taken with
+        each site at the scale that it had in training, over their geometric mean: so the largest activations stay the largest.
         """
-        mean = mean.to(self.W_enc)
-        norms = self.W_dec.norm(dim=1, keepdim=True).clamp_min(1e-12)
-        unit = norms.squeeze(1) / scale
-        self.b_enc.sub_(self.W_enc @ mean * scale).mul_(unit)
-        self.W_enc.mul_(scale * unit[:, None])
-        self.W_dec.div_(norms)
-        self.b_dec.div_(scale).add_(mean)
+        norms = self.W_dec.norm(dim=1).clamp_min(1e-12)
+        unit = norms / outputs.scale.log().mean().exp()
+        self.W_dec.div_(outputs.scale).div_(unit[:, None])
+        self.W_enc.mul_(inputs.scale).mul_(unit[:, None])
+        self.b_enc.mul_(unit).sub_(self.W_enc @ inputs.mean)
+        self.b_dec.div_(outputs.scale).add_(outputs.mean)
+        if self.W_skip is not None:
+            self.W_skip.mul_(inputs.scale).div_(outputs.scale[:, None])
+            self.b_dec.sub_(self.W_skip @ inputs.mean)
         self._fold_more(unit)
 
     def _fold_more(self, unit: Tensor) -> None:
         """Fold what else the kind has; an activation becomes `unit` [n_features] times what it was in training."""
+
+
+class Scaling(NamedTuple):
+    """How vectors were scaled for training: (v - mean) * scale."""
+
+    mean: Tensor
+    """[width]"""
+    scale: Tensor
+    """[width]"""
+
+    def __call__(self, v: Tensor) -> Tensor:
+        return (v.float() - self.mean) * self.scale
 
 
 class Elementwise(Dictionary):
@@ -143,7 +184,7 @@ class Elementwise(Dictionary):
         return self.act(x @ self.W_enc[feature] + self.b_enc[feature], feature)
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        return self.decode(self.encode(x))
+        return self.encode(x) @ self.W_dec + self.base(x)
 
 
 def rows_of(x: Tensor) -> tuple[Tensor, Sequence[int]]:

@@ -22,8 +22,8 @@ class Gated(Elementwise):
 
     kind: ClassVar[str] = "gated"
 
-    def __init__(self, n_features: int, d_in: int, d_out: int | None = None) -> None:
-        super().__init__(n_features, d_in, d_out)
+    def __init__(self, n_features: int, d_in: int, d_out: int | None = None, *, skip: bool = False) -> None:
+        super().__init__(n_features, d_in, d_out, skip=skip)
         self.r = nn.Parameter(torch.zeros(n_features))
         self.b_magnitude = nn.Parameter(torch.zeros(n_features))
 

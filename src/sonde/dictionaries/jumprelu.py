@@ -17,8 +17,8 @@ class JumpReLU(Elementwise):
 
     kind: ClassVar[str] = "jumprelu"
 
-    def __init__(self, n_features: int, d_in: int, d_out: int | None = None) -> None:
-        super().__init__(n_features, d_in, d_out)
+    def __init__(self, n_features: int, d_in: int, d_out: int | None = None, *, skip: bool = False) -> None:
+        super().__init__(n_features, d_in, d_out, skip=skip)
         self.log_threshold = nn.Parameter(torch.zeros(n_features))
 
     def act(self, pre: Tensor, features: slice | int = slice(None)) -> Tensor:

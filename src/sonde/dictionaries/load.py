@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -13,9 +12,8 @@ from sonde.dictionaries.gated import Gated
 from sonde.dictionaries.jumprelu import JumpReLU
 from sonde.dictionaries.l1 import L1
 from sonde.dictionaries.topk import TopK
-from sonde.errors import ArtifactDamagedError, ArtifactForeignError, ArtifactMismatchError
+from sonde.errors import ArtifactDamagedError, ArtifactForeignError
 from sonde.manifests import read_manifest, write_bytes
-from sonde.models.model import Model
 
 FORMAT = "dictionary"
 KINDS: dict[str, type[Dictionary]] = {kind.kind: kind for kind in (TopK, BatchTopK, Matryoshka, L1, JumpReLU, Gated)}
@@ -50,13 +48,3 @@ def load_dictionary(folder: str | Path, device: str = "auto") -> Dictionary:
     dictionary.folder, dictionary.manifest = path, manifest
     dictionary.requires_grad_(False)
     return dictionary.to(choose_device(device)).eval()
-
-
-def check_fit(dictionary: Dictionary, model: Model) -> None:
-    """Raise ArtifactMismatchError unless the dictionary reads what the model has at its site."""
-    with torch.no_grad():
-        probe = model.read(model.pad([[0]]), dictionary.site)[dictionary.site].flatten(2)
-    if probe.shape[-1] != dictionary.d_in:
-        raise ArtifactMismatchError(
-            f"the dictionary reads vectors of width {dictionary.d_in}, but {dictionary.site} of {model.name} has width {probe.shape[-1]}; use the model that it was trained on ({dictionary.facts['model']['name']})"
-        )

@@ -14,8 +14,8 @@ class TopK(Dictionary):
 
     kind: ClassVar[str] = "topk"
 
-    def __init__(self, n_features: int, d_in: int, d_out: int | None = None, *, k: int) -> None:
-        super().__init__(n_features, d_in, d_out)
+    def __init__(self, n_features: int, d_in: int, d_out: int | None = None, *, k: int, skip: bool = False) -> None:
+        super().__init__(n_features, d_in, d_out, skip=skip)
         self.k = k
 
     def encode(self, x: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ class TopK(Dictionary):
     def reconstruct(self, x: Tensor) -> Tensor:
         rows, shape = rows_of(x)
         values, pairs = encode_topk(rows, self.W_enc, self.b_enc, self.k)
-        return (decode_pairs(values, pairs, self.W_dec) + self.b_dec).reshape(*shape, -1)
+        return (decode_pairs(values, pairs, self.W_dec) + self.base(rows)).reshape(*shape, -1)
 
     def extra_state(self) -> dict[str, Any]:
-        return {"k": self.k}
+        return super().extra_state() | {"k": self.k}

@@ -22,7 +22,8 @@ from sonde.activations.contexts import Context, Cutter, Tokenized, groups, make_
 from sonde.activations.corpus import Corpus, Document
 from sonde.devices import ensure_memory
 from sonde.dictionaries.dictionary import Dictionary
-from sonde.dictionaries.load import check_fit, load_dictionary
+from sonde.dictionaries.load import load_dictionary
+from sonde.dictionaries.reading import Reading, split_site
 from sonde.errors import ModelLacksError, TextError
 from sonde.features.settings import IndexSettings
 from sonde.features.store import CONTEXT_TOKENS, DATABASE, FEATURES, FORMAT, POSTINGS, Index, read_document
@@ -69,7 +70,7 @@ def index(
     loaded = dictionary if isinstance(dictionary, Dictionary) else load_dictionary(dictionary, device)
     assert loaded.folder is not None and loaded.manifest is not None
     reader = model if isinstance(model, Model) else load_model(model or loaded.facts["model"]["name"], device=device)
-    check_fit(loaded, reader)
+    reading = Reading(loaded, reader)
     corpus = Corpus(text, chosen.field, chosen.skip_bad)
     cutter = Cutter(reader)
     per_token = max(loaded.facts["training_rows"]["l0"], 1.0)
@@ -88,7 +89,7 @@ def index(
             return Index(chosen.out, draft.finished)
         database = _new_database(chosen.out / DATABASE)
         with database, reporter.start("index", chosen.tokens, "tokens") as progress:
-            columns, n_tokens, n_documents = _collect(reader, loaded, corpus, cutter, chosen.tokens, database, progress)
+            columns, n_tokens, n_documents = _collect(reading, corpus, cutter, chosen.tokens, database, progress)
         if n_tokens == 0:
             raise TextError(f"{corpus.name}: there are no tokens to index")
         if chosen.tokens and n_tokens < chosen.tokens:
@@ -122,8 +123,7 @@ def index(
 
 
 def _collect(
-    model: Model,
-    dictionary: Dictionary,
+    reading: Reading,
     corpus: Corpus,
     cutter: Cutter,
     limit: int | None,
@@ -136,14 +136,14 @@ def _collect(
     def noted() -> Iterator[Tokenized]:
         nonlocal n_tokens, n_documents
         for document in cutter.tokenize(corpus):
-            _write_document(database, document, model)
+            _write_document(database, document, reading.models[0])
             n_tokens += len(document.ids)
             n_documents += 1
             yield document
 
     parts = []
     for group in groups(noted(), cutter, limit):
-        parts.append(_fire(model, dictionary, group))
+        parts.append(_fire(reading, group))
         progress.advance(sum(context.n_text for context in group))
     if not parts:
         empty = np.empty(0)
@@ -153,11 +153,11 @@ def _collect(
 
 
 @torch.no_grad()
-def _fire(model: Model, dictionary: Dictionary, contexts: list[Context]) -> tuple[np.ndarray, ...]:
+def _fire(reading: Reading, contexts: list[Context]) -> tuple[np.ndarray, ...]:
     """All activations above zero in a batch of contexts."""
-    batch = make_batch(model, contexts)
-    x = model.read(batch.tokens, dictionary.site)[dictionary.site].flatten(2)[batch.text_mask]
-    row, feature, value = dictionary.active(x.to(dictionary.W_enc))
+    batch = make_batch(reading.models[0], contexts)
+    x, _ = reading(batch.tokens, batch.text_mask)
+    row, feature, value = reading.dictionary.active(x)
     rows = row.cpu().numpy()
     return (
         feature.cpu().numpy().astype(np.int32),
@@ -191,15 +191,21 @@ def _statistics(postings: dict[str, np.ndarray], n_tokens: int) -> dict[str, np.
 
 
 def _add_logits(statistics: dict[str, np.ndarray], model: Model, dictionary: Dictionary, n: int) -> bool:
-    """Add the tokens that each feature makes most and least likely; false where the model cannot say."""
-    if dictionary.site.split(".")[-1] not in RESIDUAL_SITES:
+    """Add the tokens that each feature makes most and least likely; false where the model cannot say.
+
+    Of several sites that are written, the last of the model speaks.
+    """
+    own = [split_site(site) for site in dictionary.writes]
+    last = next(place for place, (number, _) in reversed(list(enumerate(own))) if number == 1)
+    if own[last][1].split(".")[-1] not in RESIDUAL_SITES:
         return False
+    W_dec = dictionary.W_dec.split(list(dictionary.writes.values()), dim=1)[last]
     try:
         model.need_head("the direct path to the logits")
     except ModelLacksError:
         return False
     parts: dict[str, list[np.ndarray]] = {}
-    for rows in dictionary.W_dec.split(1024):
+    for rows in W_dec.split(1024):
         logits = model.unembed(rows.to(model.device, model.dtype)).float()
         logits -= logits.mean(dim=1, keepdim=True)
         for which, largest in (("top", True), ("bottom", False)):

@@ -119,6 +119,10 @@ class FeatureEdit(ABC):
 
     def __post_init__(self) -> None:
         self.dictionary.check_feature(self.feature)
+        if len(self.dictionary.writes) > 1 or self.dictionary.reads != self.dictionary.writes:
+            raise EditError(
+                f"the dictionary reads and writes {self.dictionary.site}; edits act through dictionaries of one site"
+            )
 
     @cached_property
     def dictionary(self) -> Dictionary:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sonde.dictionaries.dictionary import Dictionary
-from sonde.dictionaries.load import check_fit
+from sonde.dictionaries.reading import Reading
 from sonde.errors import ModelLacksError, UsageError
 from sonde.features.store import Index, load_index
 from sonde.models.load import load_model
@@ -35,7 +35,7 @@ class Session:
         self.index = index if isinstance(index, Index) else load_index(index)
         self.dictionary: Dictionary = dictionary_of(self.index)
         self.model = model or load_model(self.index.manifest.facts["model"]["name"], device=device)
-        check_fit(self.dictionary, self.model)
+        Reading(self.dictionary, self.model)  # raises where they do not fit
         self.dictionary.to(self.model.device)
         self._lock = threading.Lock()
 

@@ -1,4 +1,6 @@
-"""The losses of each kind, on inputs scaled so that the mean squared norm equals the width.
+"""The losses of each kind, on vectors scaled so that the mean squared norm of each site equals its width.
+
+A dictionary reads x and reconstructs y; in most, y is x.
 
 Squared errors are divided by the data's total variance, so that a loss is about an FVU and gradient clipping means
 the same for every model. Penalties are divided by it too where their weight is meant for such inputs (l1, gated, and
@@ -33,7 +35,9 @@ class LossSettings:
     """What a loss depends on besides weights and rows."""
 
     variance: float
-    """total variance of the rows, in scaled units"""
+    """total variance of y, in scaled units"""
+    widths: tuple[int, ...] = ()
+    """of the sites that are written, where there are several"""
     sparsity: float = 0.0
     """weight of the penalty now"""
     penalty: str = "tanh"
@@ -51,7 +55,7 @@ class LossSettings:
 class StepLoss:
     loss: Tensor
     error: Tensor
-    """[row, d_out] what is left over of each row, detached"""
+    """[row, d_out] what is left over of each y, detached"""
     l0: Tensor
     """mean number of active features"""
     counts: Tensor
@@ -59,43 +63,43 @@ class StepLoss:
 
     @property
     def squared_error(self) -> Tensor:
-        """Mean over rows of |x - x_hat|^2, in scaled units."""
+        """Mean over rows of |y - y_hat|^2, in scaled units."""
         return _mean_square(self.error)
 
 
-def step_loss(dictionary: Dictionary, x: Tensor, settings: LossSettings) -> StepLoss:
-    """The loss of the dictionary's kind on rows x [row, d_in]."""
-    return _LOSSES[dictionary.kind](dictionary, x, settings)
+def step_loss(dictionary: Dictionary, x: Tensor, y: Tensor, settings: LossSettings) -> StepLoss:
+    """The loss of the dictionary's kind on rows x [row, d_in] and y [row, d_out]."""
+    return _LOSSES[dictionary.kind](dictionary, x, y, settings)
 
 
-def topk_loss(dictionary: TopK, x: Tensor, settings: LossSettings) -> StepLoss:
+def topk_loss(dictionary: TopK, x: Tensor, y: Tensor, settings: LossSettings) -> StepLoss:
     """Squared error, AuxK, and with `multi_k` the error with four times as many features (Gao et al. 2024, arXiv 2406.04093)."""
     k = dictionary.k
     if not settings.multi_k:
         values, pairs = encode_topk(x, dictionary.W_enc, dictionary.b_enc, k)
-        error = _error(dictionary, x, values, pairs)
+        error = _error(dictionary, x, y, values, pairs)
         return _sparse_result(dictionary, x, settings, values, pairs, error, _mean_square(error))
     many = min(MULTI_K * k, dictionary.n_features)
     all_values, all_pairs = encode_topk(x, dictionary.W_enc, dictionary.b_enc, many)
     places = all_values.detach().view(len(x), many).topk(k, dim=1).indices
     places = (places + torch.arange(0, len(x) * many, many, device=x.device)[:, None]).flatten()
     values, pairs = all_values[places], Pairs.of_grid(all_pairs.feature[places].view(len(x), k))
-    error = _error(dictionary, x, values, pairs)
-    more = MULTI_WEIGHT * _mean_square(_error(dictionary, x, all_values, all_pairs))
+    error = _error(dictionary, x, y, values, pairs)
+    more = MULTI_WEIGHT * _mean_square(_error(dictionary, x, y, all_values, all_pairs))
     return _sparse_result(dictionary, x, settings, values, pairs, error, _mean_square(error) + more)
 
 
-def batchtopk_loss(dictionary: BatchTopK, x: Tensor, settings: LossSettings) -> StepLoss:
+def batchtopk_loss(dictionary: BatchTopK, x: Tensor, y: Tensor, settings: LossSettings) -> StepLoss:
     """Squared error and AuxK (Bussmann et al. 2024, arXiv 2412.06410)."""
     values, pairs = encode_batch_topk(x, dictionary.W_enc, dictionary.b_enc, dictionary.k)
-    error = _error(dictionary, x, values, pairs)
+    error = _error(dictionary, x, y, values, pairs)
     return _sparse_result(dictionary, x, settings, values, pairs, error, _mean_square(error))
 
 
-def matryoshka_loss(dictionary: Matryoshka, x: Tensor, settings: LossSettings) -> StepLoss:
+def matryoshka_loss(dictionary: Matryoshka, x: Tensor, y: Tensor, settings: LossSettings) -> StepLoss:
     """Mean over nested prefixes of the squared error of each alone (Bussmann et al. 2025, arXiv 2503.17547), and AuxK."""
     values, pairs = encode_batch_topk(x, dictionary.W_enc, dictionary.b_enc, dictionary.k)
-    error, errors, first = x - dictionary.b_dec, [], 0
+    error, errors, first = y - dictionary.base(x), [], 0
     for last in dictionary.prefixes:
         inside = (pairs.feature >= first) & (pairs.feature < last)
         error = error - decode_pairs(values[inside], pairs.where(inside), dictionary.W_dec)
@@ -104,15 +108,15 @@ def matryoshka_loss(dictionary: Matryoshka, x: Tensor, settings: LossSettings) -
     return _sparse_result(dictionary, x, settings, values, pairs, error, torch.stack(errors).mean())
 
 
-def l1_loss(dictionary: L1, x: Tensor, settings: LossSettings) -> StepLoss:
+def l1_loss(dictionary: L1, x: Tensor, y: Tensor, settings: LossSettings) -> StepLoss:
     """Squared error plus activations by decoder norms (Templeton et al. 2024, "Scaling Monosemanticity", methods)."""
     activations = dictionary.encode(x)
-    error = x - dictionary.decode(activations)
-    penalty = (activations @ dictionary.W_dec.norm(dim=1)).mean()
+    error = y - activations @ dictionary.W_dec - dictionary.base(x)
+    penalty = (activations @ _norms(dictionary, settings)).mean()
     return _dense_result(dictionary, x, settings, activations, error, settings.sparsity * penalty / settings.variance)
 
 
-def jumprelu_loss(dictionary: JumpReLU, x: Tensor, settings: LossSettings) -> StepLoss:
+def jumprelu_loss(dictionary: JumpReLU, x: Tensor, y: Tensor, settings: LossSettings) -> StepLoss:
     """Squared error and one of two penalties, with straight-through gradients for the thresholds.
 
     "l0": the number of active features (Rajamanoharan et al. 2024, arXiv 2407.14435, section 3). "tanh": of
@@ -130,11 +134,11 @@ def jumprelu_loss(dictionary: JumpReLU, x: Tensor, settings: LossSettings) -> St
         spread = (TANH_SHARPNESS * activations * norms).tanh().sum(dim=1).mean()
         below = ((threshold - pre).relu() @ norms).mean()
         penalty = (settings.sparsity * spread + PRE_ACTIVATION_WEIGHT * below) / settings.variance
-    error = x - dictionary.decode(activations)
+    error = y - activations @ dictionary.W_dec - dictionary.base(x)
     return _dense_result(dictionary, x, settings, activations, error, penalty)
 
 
-def gated_loss(dictionary: Gated, x: Tensor, settings: LossSettings) -> StepLoss:
+def gated_loss(dictionary: Gated, x: Tensor, y: Tensor, settings: LossSettings) -> StepLoss:
     """Squared error, a penalty on the gates' pre-activations, and the error of those through a frozen decoder.
 
     Source: Rajamanoharan et al. 2024 (arXiv 2404.16014), section 3.2.
@@ -144,8 +148,8 @@ def gated_loss(dictionary: Gated, x: Tensor, settings: LossSettings) -> StepLoss
     # The step of the gate has no gradient, so b_enc learns from the penalty and the frozen decoder alone.
     magnitude = ((product + dictionary.b_enc.detach()) * dictionary.r.exp() + dictionary.b_magnitude).relu()
     activations = magnitude * (gate > 0)
-    error = x - dictionary.decode(activations)
-    by_gate = x - gate @ dictionary.W_dec.detach() - dictionary.b_dec.detach()
+    error = y - activations @ dictionary.W_dec - dictionary.base(x)
+    by_gate = y - gate @ dictionary.W_dec.detach() - dictionary.base(x).detach()
     extra = settings.sparsity * gate.sum(dim=1).mean() + _mean_square(by_gate)
     return _dense_result(dictionary, x, settings, activations, error, extra / settings.variance)
 
@@ -170,8 +174,17 @@ def aux_loss(dictionary: Dictionary, x: Tensor, error: Tensor, dead: Tensor, aux
     return AUX_WEIGHT * aux_error / _mean_square(error)
 
 
-def _error(dictionary: Dictionary, x: Tensor, values: Tensor, pairs: Pairs) -> Tensor:
-    return x - decode_pairs(values, pairs, dictionary.W_dec) - dictionary.b_dec
+def _error(dictionary: Dictionary, x: Tensor, y: Tensor, values: Tensor, pairs: Pairs) -> Tensor:
+    return y - decode_pairs(values, pairs, dictionary.W_dec) - dictionary.base(x)
+
+
+def _norms(dictionary: Dictionary, settings: LossSettings) -> Tensor:
+    """Length of each decoder row [n_features]; of several sites, the sum of the lengths of its parts.
+
+    So a feature may stay out of a site (Lindsey et al. 2024, "Sparse Crosscoders", loss).
+    """
+    parts = dictionary.W_dec.split(settings.widths, dim=1) if settings.widths else [dictionary.W_dec]
+    return torch.stack([part.norm(dim=1) for part in parts]).sum(dim=0)
 
 
 def _mean_square(error: Tensor) -> Tensor:

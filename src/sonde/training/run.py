@@ -16,7 +16,6 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from sonde.activations.live import Live
-from sonde.activations.store import Activations
 from sonde.dictionaries.batchtopk import BatchTopK
 from sonde.dictionaries.dictionary import DENSITY_EDGES, Dictionary
 from sonde.dictionaries.jumprelu import JumpReLU
@@ -25,8 +24,9 @@ from sonde.errors import ActivationError, StorageError
 from sonde.manifests import Draft, write_bytes
 from sonde.progress import Reporter
 from sonde.training.losses import BANDWIDTH, LossSettings, step_loss
-from sonde.training.plan import Plan
+from sonde.training.plan import Plan, Source
 from sonde.training.settings import WITH_K, TrainSettings
+from sonde.training.sides import Sides
 
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 METRICS_EVERY = 20
@@ -39,6 +39,9 @@ TANH_THRESHOLD_START = 0.1  # source: Conerly et al., January 2025 update
 L0_THRESHOLD_START = 0.1  # for inputs of mean squared norm one; measured: docs/log.md, 2026-11-21. The paper has 0.001.
 FIRES_AT_START = 10_000  # source: same: features active on a row at the start; here at most a tenth of them
 MOST_AT_START = 0.1
+START_ROWS, RIDGE = 1 << 14, 1e-3
+EXPLODED_FVU = 1e3
+"""training is stopped where squared errors exceed the variance as often; at the start they may exceed it tenfold"""
 RESAMPLED_ENCODER = 0.2  # of the living features' mean length; source: Bricken et al. 2023, appendix
 
 
@@ -51,16 +54,15 @@ class Run:
 
     def __init__(
         self,
-        store: Activations | Live,
+        store: Source,
         settings: TrainSettings,
         plan: Plan,
         draft: Draft[Path],
         device: torch.device,
     ) -> None:
         self.store, self.settings, self.plan, self.draft = store, settings, plan, draft
-        self.mean = (store.mean.float() if plan.centred else torch.zeros(store.width)).to(device)
-        self.variance = store.variance * plan.scale**2
-        self.dictionary = start(store, settings, plan, device)
+        self.sides = Sides.of(store, plan, device)
+        self.dictionary = start(store, settings, plan).to(device)
         first_beta = 0.0 if settings.penalty == "l0" else 0.9  # source: Rajamanoharan et al. 2024 (arXiv 2407.14435)
         self.optimiser = torch.optim.Adam(
             self.dictionary.parameters(),
@@ -86,12 +88,13 @@ class Run:
     def step(self, rows: Tensor) -> dict[str, Any]:
         """One step on raw rows [batch_size, width]; returns the batch's numbers."""
         plan, dictionary = self.plan, self.dictionary
-        x = (rows.float() - self.mean) * plan.scale
-        result = step_loss(dictionary, x, self._loss_settings())
-        loss = result.loss.item()
-        if not math.isfinite(loss):
+        x, y = self.sides(rows)
+        result = step_loss(dictionary, x, y, self._loss_settings())
+        loss, fvu = result.loss.item(), result.squared_error.item() / self.sides.variance
+        if not (math.isfinite(loss) and fvu < EXPLODED_FVU):
+            what = f"the loss is {loss}" if not math.isfinite(loss) else f"training has come apart (FVU {fvu:,.0f})"
             raise ActivationError(
-                f"the loss is {loss} at step {self.step_number}{self._documents()}; lower the learning rate ({plan.lr:.2g} now) with --lr"
+                f"{what} at step {self.step_number}{self._documents()}; lower the learning rate ({plan.lr:.2g} now) with --lr"
             )
         for group in self.optimiser.param_groups:
             group["lr"] = plan.lr_at(self.step_number)
@@ -115,13 +118,13 @@ class Run:
             every = self.settings.resample_every
             if every and self.step_number % every == 0 and self.step_number <= plan.steps // 2:
                 self._resample(x, result.error)
-        x_hat = x - result.error
+        y_hat = y - result.error
         numbers = {
             "loss": loss,
-            "fvu": result.squared_error.item() / self.variance,
+            "fvu": fvu,
             "l0": result.l0.item(),
             "dead": (self.quiet_rows >= plan.dead_after).float().mean().item(),
-            "gamma": (x_hat.square().sum() / (x_hat * x).sum()).item(),
+            "gamma": (y_hat.square().sum() / (y_hat * y).sum()).item(),
             "lr": plan.lr_at(self.step_number - 1),
         }
         if self.step_number % METRICS_EVERY == 0 or self.step_number == plan.steps:
@@ -133,7 +136,8 @@ class Run:
     def _loss_settings(self) -> LossSettings:
         chosen = self.settings
         return LossSettings(
-            variance=self.variance,
+            variance=self.sides.variance,
+            widths=tuple(self.sides.writes.values()) if len(self.sides.writes) > 1 else (),
             sparsity=self.plan.sparsity_at(self.step_number),
             penalty=chosen.penalty,
             bandwidth=chosen.bandwidth or BANDWIDTH[chosen.penalty],
@@ -166,8 +170,8 @@ class Run:
         dictionary = self.dictionary
         if isinstance(dictionary, BatchTopK):
             self._set_threshold(dictionary)
-        dictionary.fold(self.mean, self.plan.scale)
-        found = _summarise(dictionary, self.store, reporter)
+        dictionary.fold(self.sides.inputs, self.sides.outputs)
+        found = self._summarise(reporter)
         name = save_weights(dictionary, self.draft.folder)
         (self.draft.folder / CHECKPOINT).unlink(missing_ok=True)
         facts = {
@@ -175,15 +179,20 @@ class Run:
             "kind_settings": dictionary.extra_state(),
             "n_features": dictionary.n_features,
             "d_in": dictionary.d_in,
-            "d_out": dictionary.W_dec.shape[1],
+            "d_out": dictionary.d_out,
             "steps": self.plan.steps,
             "batch_size": self.plan.batch_size,
             "lr": self.plan.lr,
             "training_rows": found,
-            "model": self.store.model_facts,
-            "site": self.store.site,
+            "reads": self.sides.reads,
+            "writes": self.sides.writes,
             "text": self.store.text_facts,
         }
+        models = self.store.model_facts
+        if isinstance(models, list):
+            facts |= {"model": models[0], "other_models": models[1:]}
+        else:
+            facts["model"] = models
         self.draft.finish([name, METRICS], facts)
 
     def _take_up(self, path: Path) -> None:
@@ -214,13 +223,15 @@ class Run:
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step_number)
         chances = error.square().sum(dim=1).double().square().cpu()
         chosen = torch.multinomial(chances, len(dead), replacement=len(dead) > len(x), generator=generator)
-        direction = torch.nn.functional.normalize(error[chosen.to(x.device)], dim=1)
+        chosen = chosen.to(x.device)
+        direction = torch.nn.functional.normalize(error[chosen], dim=1)
+        reading = direction if self.sides.alike else torch.nn.functional.normalize(x[chosen], dim=1)
         dictionary, alive = self.dictionary, torch.ones_like(self.quiet_rows, dtype=torch.bool)
         alive[dead] = False
         encoder, decoder = (
             W[alive].norm(dim=1).mean() if alive.any() else 1.0 for W in (dictionary.W_enc, dictionary.W_dec)
         )
-        dictionary.W_enc[dead] = direction * encoder * RESAMPLED_ENCODER
+        dictionary.W_enc[dead] = reading * encoder * RESAMPLED_ENCODER
         dictionary.W_dec[dead] = direction * decoder
         dictionary.b_enc[dead] = 0.0
         for parameter in (dictionary.W_enc, dictionary.W_dec, dictionary.b_enc):
@@ -233,13 +244,45 @@ class Run:
         """Set the threshold that k activations of an average training row exceed."""
         largest, n_rows = [], 0
         for batch in self.store.sample(SUMMARY_ROWS >> 2):
-            x = (batch.to(self.mean.device).float() - self.mean) * self.plan.scale
+            x, _ = self.sides(batch.to(dictionary.W_enc.device))
             pre = torch.addmm(dictionary.b_enc, x, dictionary.W_enc.T).relu().flatten()
             largest.append(pre.topk(min(len(pre), 2 * dictionary.k * len(x)), sorted=False).values)
             n_rows += len(x)
         values = torch.cat(largest)
         wanted = min(len(values), dictionary.k * n_rows)
         dictionary.threshold.fill_(values.kthvalue(len(values) - wanted + 1).values.item())
+
+    @torch.no_grad()
+    def _summarise(self, reporter: Reporter) -> dict[str, Any]:
+        """Each feature's mean and maximum, and the quality, over training rows, as the dictionary will be saved."""
+        dictionary, widths = self.dictionary, list(self.sides.writes.values())
+        device = dictionary.W_enc.device
+        total = torch.zeros(dictionary.n_features, dtype=torch.float64, device=device)
+        error, spread = torch.zeros(2, dictionary.d_out, dtype=torch.float64, device=device)
+        n_active, seen = 0, 0
+        _, mean = self.sides.raw(self.store.mean.to(device)[None])
+        dictionary.max_activation.zero_()
+        for batch in self.store.sample(SUMMARY_ROWS):
+            x, y = self.sides.raw(batch.to(device, torch.float32))
+            _, feature, value = dictionary.active(x)
+            total.index_add_(0, feature, value.double())
+            dictionary.max_activation.scatter_reduce_(0, feature, value, "amax")
+            error += (y - dictionary.reconstruct(x)).double().square().sum(dim=0)
+            spread += (y.double() - mean).square().sum(dim=0)
+            n_active += len(value)
+            seen += len(x)
+        dictionary.output_mean.copy_(mean[0])
+        dictionary.mean_activation.copy_(total / seen)
+        dead = float((dictionary.max_activation == 0).float().mean())
+        by_site = [
+            (left.sum() / whole.sum()).item()
+            for left, whole in zip(error.split(widths), spread.split(widths), strict=True)
+        ]
+        facts: dict[str, Any] = {"rows": seen, "fvu": sum(by_site) / len(by_site), "l0": n_active / seen, "dead": dead}
+        if len(by_site) > 1:
+            facts["fvu_by_site"] = dict(zip(self.sides.writes, by_site, strict=True))
+        reporter.say(f"on {seen:,} training rows: FVU {facts['fvu']:.4f}, L0 {facts['l0']:.1f}, dead {dead:.1%}")
+        return facts
 
     def _documents(self) -> str:
         """Which documents the rows of this step are from, where that is known."""
@@ -251,25 +294,29 @@ class Run:
         return f", on rows of documents {named}"
 
 
-def start(store: Activations | Live, settings: TrainSettings, plan: Plan, device: torch.device) -> Dictionary:
+def start(store: Source, settings: TrainSettings, plan: Plan) -> Dictionary:
     """A dictionary before its first step: decoder rows, the encoder as their transpose, biases zero.
+
+    Where other sites are written than read, rows of the encoder are random directions, and those of the decoder what
+    a linear regression makes of them; where they are the same, that is the transpose.
 
     The January 2025 recipe (jumprelu with tanh) has an encoder of width / n_features of that, and biases with which each
     feature fires on an equal share of rows.
     """
-    n, width = settings.n_features, store.width
+    sides = Sides.of(store, plan)
+    n, width = settings.n_features, len(sides.inputs.mean)
     generator = torch.Generator().manual_seed(settings.seed)
     given: dict[str, Any] = {"k": plan.k} if settings.kind in WITH_K else {}
     if settings.prefixes is not None:
         given["prefixes"] = settings.prefixes
-    dictionary = KINDS[settings.kind](n, width, **given)
+    dictionary = KINDS[settings.kind](n, width, len(sides.outputs.mean), skip=settings.skip, **given)
     directions = torch.randn(n, width, generator=generator)
     directions /= directions.norm(dim=1, keepdim=True)
-    mean = store.mean.float()
     if settings.init == "data":
-        rows = torch.cat([batch.float().cpu() - mean for batch in store.sample(max(n, 4096))])
+        rows = torch.cat([sides(batch.cpu())[0] for batch in store.sample(max(n, 4096))])
         rows = rows[torch.arange(n) % len(rows)]
         directions = torch.nn.functional.normalize(torch.nn.functional.normalize(rows, dim=1) + directions, dim=1)
+    written = directions if sides.alike else _regressed(directions, sides, store)
     tanh = settings.kind == "jumprelu" and settings.penalty == "tanh"
     decoder, encoder = 1.0, ENCODER_START
     if settings.kind in ("l1", "gated"):
@@ -279,19 +326,32 @@ def start(store: Activations | Live, settings: TrainSettings, plan: Plan, device
     elif settings.kind == "jumprelu":
         encoder = 1.0
     with torch.no_grad():
-        dictionary.W_dec.copy_(directions * decoder)
+        dictionary.W_dec.copy_(written * decoder)
         dictionary.W_enc.copy_(directions * decoder * encoder)
         if isinstance(dictionary, JumpReLU):
             threshold = TANH_THRESHOLD_START if tanh else L0_THRESHOLD_START * math.sqrt(width)
             dictionary.log_threshold.fill_(math.log(threshold))
         if tanh:
-            x = next(iter(store.sample(4096))).float().cpu()
-            pre = ((x - (mean if plan.centred else 0)) * plan.scale) @ dictionary.W_enc.T
+            x, _ = sides(next(iter(store.sample(4096))).cpu())
+            pre = x @ dictionary.W_enc.T
             share = min(MOST_AT_START, FIRES_AT_START / n)
             dictionary.b_enc.copy_(
                 TANH_THRESHOLD_START - pre.kthvalue(max(1, round((1 - share) * len(x))), dim=0).values
             )
-    return dictionary.to(device)
+    return dictionary
+
+
+def _regressed(directions: Tensor, sides: Sides, store: Source) -> Tensor:
+    """Where ridge regression of y on x sends directions [n_features, d_in], at length one [n_features, d_out]."""
+    d_in, d_out = directions.shape[1], len(sides.outputs.mean)
+    squares, products = torch.zeros(d_in, d_in, dtype=torch.float64), torch.zeros(d_in, d_out, dtype=torch.float64)
+    for batch in store.sample(START_ROWS):
+        x, y = (side.double() for side in sides(batch.cpu()))
+        squares += x.T @ x
+        products += x.T @ y
+    ridge = RIDGE * squares.diagonal().mean() * torch.eye(d_in, dtype=torch.float64)
+    sent = directions @ torch.linalg.solve(squares + ridge, products).float()
+    return torch.nn.functional.normalize(sent, dim=1)
 
 
 def _open_metrics(path: Path, step: int) -> TextIO:
@@ -306,28 +366,3 @@ def _open_metrics(path: Path, step: int) -> TextIO:
                 break
     path.write_text("".join(kept), encoding="utf-8")
     return path.open("a", encoding="utf-8")
-
-
-@torch.no_grad()
-def _summarise(dictionary: Dictionary, store: Activations | Live, reporter: Reporter) -> dict[str, Any]:
-    """Each feature's mean and maximum, and the quality, over training rows, as the dictionary will be saved."""
-    device = dictionary.W_enc.device
-    total = torch.zeros(dictionary.n_features, dtype=torch.float64, device=device)
-    error, spread, n_active, seen = 0.0, 0.0, 0, 0
-    mean = store.mean.to(device)
-    dictionary.max_activation.zero_()
-    for batch in store.sample(SUMMARY_ROWS):
-        x = batch.to(device, torch.float32)
-        _, feature, value = dictionary.active(x)
-        total.index_add_(0, feature, value.double())
-        dictionary.max_activation.scatter_reduce_(0, feature, value, "amax")
-        error += float((x - dictionary.reconstruct(x)).double().square().sum())
-        spread += float((x.double() - mean).square().sum())
-        n_active += len(value)
-        seen += len(x)
-    dictionary.input_mean.copy_(mean)
-    dictionary.mean_activation.copy_(total / seen)
-    dead = float((dictionary.max_activation == 0).float().mean())
-    facts = {"rows": seen, "fvu": error / spread, "l0": n_active / seen, "dead": dead}
-    reporter.say(f"on {seen:,} training rows: FVU {facts['fvu']:.4f}, L0 {facts['l0']:.1f}, dead {dead:.1%}")
-    return facts

@@ -17,13 +17,17 @@ class TrainSettings:
     """What to train, and how. The defaults are meant to work untouched."""
 
     kind: Kind = "topk"
-    """kind of dictionary"""
+    """kind of dictionary; any of them is a transcoder with --writes, and a crosscoder with several sites"""
     n_features: int
     """number of features"""
     out: Path
     """folder to write"""
-    site: str | None = None
-    """which site's vectors to train on, where the activations hold several"""
+    site: tuple[str, ...] = ()
+    """what to read, where the activations hold several sites; several are read side by side (a crosscoder)"""
+    writes: tuple[str, ...] = ()
+    """what to reconstruct, where that is not what is read (a transcoder); several make it cross-layer"""
+    skip: bool = False
+    """transcoders: a linear path past the features"""
     k: int | None = None
     """topk, batchtopk, matryoshka: features active on a token (batchtopk, matryoshka: on average); 32 by default"""
     sparsity: float | None = None
@@ -61,7 +65,19 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         kind, n = self.kind, self.n_features
+        for name in ("site", "writes"):
+            sites = getattr(self, name)
+            check(len(sites) == len(set(sites)), name, sites, "without repetition")
+        apart = self.writes not in ((), self.site)
+        check(not self.skip or apart, "skip", self.skip, "left out unless --writes names other sites than are read")
         check(n > 0, "n_features", n, "above 0")
+        norms = self.decoder_norms
+        check(
+            norms != "free" or kind != "topk",
+            "decoder_norms",
+            norms,
+            "unit for topk, whose largest are chosen by what they add",
+        )
         check(self.k is None or 0 < self.k <= n, "k", self.k, f"above 0 and at most n_features ({n})")
         check(self.k is None or kind in WITH_K, "k", self.k, f"left out unless kind is {', '.join(WITH_K)}")
         kinds = ", ".join(WITH_PENALTY)

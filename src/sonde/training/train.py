@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sonde.activations.live import Live
+from sonde.activations.lockstep import Lockstep
 from sonde.activations.store import Activations, load_activations
 from sonde.devices import choose_device, ensure_memory, to_device
 from sonde.dictionaries.dictionary import Dictionary
@@ -27,15 +28,17 @@ from sonde.manifests import new_artifact, parent_entry
 from sonde.progress import Reporter, Silent
 from sonde.remote import Place
 from sonde.settings import check, from_mapping, to_mapping
-from sonde.training.plan import Plan, make_plan
+from sonde.training.plan import Plan, Source, make_plan
 from sonde.training.run import Run
 from sonde.training.settings import RESAMPLED, WITH_K, WITH_PENALTY, TrainSettings
 
 Log = Callable[[dict[str, Any]], None]
+Given = Activations | Live | str | Place | Sequence[Activations | str | Place]
+"""what may be trained on"""
 
 
 def train(
-    activations: Activations | Live | str | Place,
+    activations: Given,
     *,
     device: str = "auto",
     memory: int | None = None,
@@ -46,7 +49,8 @@ def train(
     """Train a dictionary and save it; the same command, run again, goes on where it stopped.
 
     Args:
-        activations: a store, its folder or URL, or a `Live` model and text.
+        activations: a store, its folder or URL, or a `Live` model and text; or several stores of the same text
+            by several models, for a crosscoder.
         device: auto, cpu, cuda, cuda:N or mps.
         memory: bytes for the rows of a store that are read and read ahead; 1 GiB by default. It changes no result.
         log: called with each step's numbers, such as `wandb.log`.
@@ -60,13 +64,13 @@ def train(
         ActivationError (the loss is not finite, or rows are all alike), CapacityError, SettingsError, ArtifactError,
         StorageError.
     """
-    chosen = from_mapping(TrainSettings, settings)
+    chosen = from_mapping(TrainSettings, _as_lists(settings))
     _train_all(activations, [chosen], device, memory, log, reporter or Silent())
     return load_dictionary(chosen.out, device)
 
 
 def sweep(
-    activations: Activations | Live | str | Place,
+    activations: Given,
     *,
     out: str | Path,
     over: Mapping[str, Sequence[Any]],
@@ -88,14 +92,14 @@ def sweep(
     Returns:
         The dictionaries, as they were saved, in the order of the combinations.
     """
-    runs = sweep_settings(out, over, settings)
+    runs = sweep_settings(out, over, _as_lists(settings))
     _train_all(activations, runs, device, memory, log, reporter or Silent())
     return [load_dictionary(chosen.out, device) for chosen in runs]
 
 
 def sweep_settings(out: str | Path, over: Mapping[str, Sequence[Any]], settings: dict[str, Any]) -> list[TrainSettings]:
     """The settings of each dictionary of a sweep; raises SettingsError where a combination is wrong."""
-    for name in ("tokens", "batch_size", "site", "out", "checkpoint_every_s"):
+    for name in ("tokens", "batch_size", "site", "writes", "out", "checkpoint_every_s"):
         if name in over:
             raise SettingsError(f"a sweep cannot go over {name}: all its dictionaries are trained on the same batches")
     runs: dict[str, TrainSettings] = {}
@@ -106,6 +110,14 @@ def sweep_settings(out: str | Path, over: Mapping[str, Sequence[Any]], settings:
         name = "-".join(f"{key}={value}" for key, value in varied.items() if key in given)
         runs[name] = from_mapping(TrainSettings, given | {"out": str(Path(out) / name)})
     return list(runs.values())
+
+
+def _as_lists(settings: dict[str, Any]) -> dict[str, Any]:
+    """Sites may be given one alone."""
+    return {
+        name: (value,) if name in ("site", "writes") and isinstance(value, str) else value
+        for name, value in settings.items()
+    }
 
 
 def _for_kind(kind: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -123,24 +135,15 @@ def _for_kind(kind: str, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _train_all(
-    activations: Activations | Live | str | Place,
+    activations: Given,
     chosen: list[TrainSettings],
     device: str,
     memory: int | None,
     log: Log | None,
     reporter: Reporter,
 ) -> None:
-    store = activations if isinstance(activations, (Activations, Live)) else load_activations(activations)
     first, target = chosen[0], choose_device(device)
-    parents: dict[str, Any] = {}
-    described: dict[str, Any] = {}
-    if isinstance(store, Live):
-        check(first.tokens is not None, "tokens", first.tokens, "given where rows come live from a model")
-        check(first.site in (None, store.site), "site", first.site, f"the one that is read ({store.site})")
-        described = store.to_json()
-    else:
-        store = replace(store.at(first.site), memory=memory or store.memory)
-        parents = {"activations": parent_entry(store.folder, store.manifest)}
+    store, described, parents = _open(activations, first, memory)
     with contextlib.ExitStack() as stack:
         drafts = []
         for settings in chosen:
@@ -152,7 +155,7 @@ def _train_all(
                 drafts.append((settings, make_plan(store, settings), draft))
         if not drafts:
             return
-        _ensure_memory([(settings, plan) for settings, plan, _ in drafts], store.width, target)
+        _ensure_memory([(settings, plan) for settings, plan, _ in drafts], store, target)
         runs = [
             stack.enter_context(contextlib.closing(Run(store, settings, plan, draft, target)))
             for settings, plan, draft in drafts
@@ -162,17 +165,43 @@ def _train_all(
             run.finish(reporter)
 
 
-def _ensure_memory(planned: list[tuple[TrainSettings, Plan]], width: int, device: torch.device) -> None:
+def _open(
+    activations: Given,
+    settings: TrainSettings,
+    memory: int | None,
+) -> tuple[Source, dict[str, Any], dict[str, Any]]:
+    """The rows to train on, with what is read and written side by side; what a manifest says of them, and parents."""
+    wanted = tuple(dict.fromkeys(settings.site + settings.writes))
+    if isinstance(activations, Live):
+        check(settings.tokens is not None, "tokens", settings.tokens, "given where rows come live from a model")
+        check(
+            set(wanted) in (set(), set(activations.sites)),
+            "site",
+            wanted,
+            f"what is read ({', '.join(activations.sites)})",
+        )
+        return activations, activations.to_json(), {}
+    given = activations if isinstance(activations, Sequence) and not isinstance(activations, str) else [activations]
+    stores = [one if isinstance(one, Activations) else load_activations(one) for one in given]
+    stores = [replace(store, memory=(memory or store.memory) // len(stores)) for store in stores]
+    roles = ["activations", *(f"activations_{number}" for number in range(2, len(stores) + 1))]
+    parents = {role: parent_entry(store.folder, store.manifest) for role, store in zip(roles, stores, strict=True)}
+    if len(stores) == 1:
+        return stores[0].at(*wanted), {}, parents
+    return Lockstep(tuple(stores)).at(*wanted), {}, parents
+
+
+def _ensure_memory(planned: list[tuple[TrainSettings, Plan]], store: Source, device: torch.device) -> None:
     """Refuse what does not fit: weights, gradients and moments of all, and the largest dense activations, thrice."""
     sizes = [settings.n_features for settings, _ in planned]
-    needed = 4 * (8 * sum(sizes) * width + 3 * planned[0][1].batch_size * max(sizes))
+    plan, widths = planned[0][1], {block.site: block.width for block in store.blocks}
+    width = sum(widths[site] for site in (*plan.reads, *plan.writes))  # of encoder and decoder together
+    needed = 4 * (4 * sum(sizes) * width + 3 * plan.batch_size * max(sizes))
     what = f"training {', '.join(f'{n:,}' for n in sizes)} features"
     ensure_memory(needed, what, "a smaller --n-features or --batch-size needs less", device)
 
 
-def _step_through(
-    store: Activations | Live, runs: list[Run], device: torch.device, log: Log | None, reporter: Reporter
-) -> None:
+def _step_through(store: Source, runs: list[Run], device: torch.device, log: Log | None, reporter: Reporter) -> None:
     plan: Plan = runs[0].plan
     first = min(run.step_number for run in runs)
     batches: Iterator[Tensor] = store.stream(plan.batch_size, start=first * plan.batch_size)

@@ -1,0 +1,122 @@
+"""Stores of several models side by side, for crosscoders that compare models.
+
+The order of a store depends on its seed and on the documents and positions of its rows alone. So stores that were
+harvested from the same text, with equal settings but for model and site, have their rows in the same order, and
+reading them together is reading each.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sonde.activations.store import Activations, Block, Rows
+from sonde.errors import ActivationError, nearest
+
+
+@dataclass(frozen=True)
+class Lockstep:
+    """Stores of the same rows. Their sites are "1:layers.3.residual", "2:layers.3.residual": the store's place before each.
+
+    Raises ActivationError where the stores are not of the same rows.
+    """
+
+    stores: tuple[Activations, ...]
+    chosen: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        first = self.stores[0]
+        for store in self.stores[1:]:
+            if (store.n_rows, store.seed) != (first.n_rows, first.seed):
+                raise ActivationError(
+                    f"{store.folder} has {store.n_rows:,} rows with seed {store.seed}, but {first.folder} has {first.n_rows:,} with seed {first.seed}; "
+                    "harvest both from the same text with the same settings"
+                )
+
+    @property
+    def sites(self) -> list[str]:
+        return [f"{number}:{site}" for number, store in enumerate(self.stores, 1) for site in store.sites]
+
+    def at(self, *sites: str) -> "Lockstep":
+        """The same rows, with the vectors of these sites side by side; raises ActivationError where there is no such site."""
+        for site in sites:
+            if site not in self.sites:
+                raise ActivationError(
+                    f"there is no site {site!r} in these stores{nearest(site, self.sites)}; they hold {', '.join(self.sites)}"
+                )
+        return replace(self, chosen=sites or self.chosen)
+
+    @property
+    def _chosen(self) -> list[tuple[int, str]]:
+        """Number of the store, from zero, and its own name of each chosen site; all, by default."""
+        parts = (site.split(":", 1) for site in self.chosen or self.sites)
+        return [(int(number) - 1, site) for number, site in parts]
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The chosen sites, in the order in which their vectors stand in a row."""
+        own = (self.stores[number].at(site).blocks[0] for number, site in self._chosen)
+        return [replace(block, site=name) for name, block in zip(self.chosen or self.sites, own, strict=True)]
+
+    @property
+    def n_rows(self) -> int:
+        return self.stores[0].n_rows
+
+    @property
+    def width(self) -> int:
+        return sum(block.width for block in self.blocks)
+
+    @property
+    def mean_squared_norm(self) -> float:
+        return sum(block.mean_squared_norm for block in self.blocks)
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """Mean vector [width], float64."""
+        return torch.cat([self.stores[number].at(site).mean for number, site in self._chosen])
+
+    @cached_property
+    def variance(self) -> float:
+        """Total variance: mean squared distance from the mean."""
+        return float(self.mean_squared_norm - self.mean.square().sum())
+
+    @property
+    def text_facts(self) -> dict[str, Any] | None:
+        return self.stores[0].text_facts
+
+    @property
+    def model_facts(self) -> list[dict[str, Any]]:
+        """The model of each store."""
+        return [store.model_facts for store in self.stores]
+
+    def sample(self, n_rows: int) -> Iterator[Tensor]:
+        """About so many rows that stand for all, in batches."""
+        batch_size = min(4096, self.n_rows)
+        return itertools.islice(self.stream(batch_size, epochs=1), -(-min(n_rows, self.n_rows) // batch_size))
+
+    def stream(self, batch_size: int, start: int = 0, **options: Any) -> Iterator[Tensor]:
+        """Yield batches [batch_size, width] of the chosen sites' vectors; see `Activations.batches`."""
+        read = sorted({number for number, _ in self._chosen})
+        streams = (self.stores[number].batches(batch_size, start, **options) for number in read)
+        for batches in zip(*streams, strict=True):
+            rows = dict(zip(read, batches, strict=True))
+            self._check_equal(rows)
+            yield torch.cat([rows[number].vectors(site) for number, site in self._chosen], dim=1)
+
+    def batches(self, batch_size: int, start: int = 0) -> Iterator[Rows]:
+        """The first store's rows, which say which documents a batch is from."""
+        return self.stores[0].batches(batch_size, start)
+
+    def _check_equal(self, rows: dict[int, Rows]) -> None:
+        (one, first), *others = rows.items()
+        for other, found in others:
+            for name in ("document", "position", "token"):
+                if not torch.equal(getattr(found, name), getattr(first, name)):
+                    raise ActivationError(
+                        f"rows of {self.stores[other].folder} and {self.stores[one].folder} differ in their {name}s; "
+                        "harvest both from the same text with the same settings"
+                    )
