@@ -1,9 +1,15 @@
 """Sparse encoding and decoding with torch operators only, differentiable, and their dense references.
 
+Where bfloat16 products are fast, one proposes which activations are the largest; what is proposed is computed again in
+float32, and the largest are taken of that. Rows of which it is not sure that all of the largest were proposed are
+computed in full, so what is approximate never decides.
+
 What is active is a list of (row, feature) pairs. Nothing here has a dense gradient of size batch x n_features: weight
 gradients come from one sort of the pairs by feature and one gathering pass. Weights are feature-major, [n_features, width].
 """
 
+import functools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -63,9 +69,33 @@ def encode_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor
     Differentiable in W_enc and b_enc (not in x), as TopK is in Gao et al. 2024 (arXiv 2406.04093), section 2.3.
     """
     with torch.no_grad():
-        values, features = torch.addmm(b_enc, x, W_enc.T).topk(k, dim=-1, sorted=False)
+        n_proposed = k + max(MORE, k // 2)
+        if proposals_pay(x, W_enc) and n_proposed * 8 <= len(W_enc):
+            values, features, _ = propose_topk(x, W_enc, b_enc, k, n_proposed)
+        else:
+            values, features = torch.addmm(b_enc, x, W_enc.T).topk(k, dim=-1, sorted=False)
         pairs = Pairs.of_grid(features)
     return _Encode.apply(x, W_enc, b_enc, values.flatten(), pairs.row, pairs.feature), pairs
+
+
+def propose_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int, n_proposed: int) -> tuple[Tensor, Tensor, int]:
+    """The k largest pre-activations of each row [row, k] in float32, their features, and how many rows were computed in full."""
+    guess = x.new_empty(len(x), n_proposed)
+    proposed = torch.empty(len(x), n_proposed, dtype=torch.int64, device=x.device)
+    for rows, pre in _rough(x, W_enc, b_enc):
+        found = pre.topk(n_proposed, dim=-1, sorted=False)
+        guess[rows], proposed[rows] = found.values.float(), found.indices
+    pairs = Pairs.of_grid(proposed)
+    exact = _pre(x, W_enc, b_enc, pairs).view_as(guess)
+    values, places = exact.topk(k, dim=-1, sorted=False)
+    features = proposed.gather(1, places)
+    # What was not proposed was guessed below the least guess, and a row's guesses are off by about as much as these are.
+    doubtful = values.amin(dim=1) - guess.amin(dim=1) < DOUBT * (exact - guess).abs().amax(dim=1)
+    [rows] = doubtful.nonzero(as_tuple=True)
+    for part in rows.split(_rows_at_once(W_enc)):
+        features[part] = torch.addmm(b_enc, x[part], W_enc.T).topk(k, dim=-1, sorted=False).indices
+        values[part] = _pre(x[part], W_enc, b_enc, Pairs.of_grid(features[part])).view(-1, k)
+    return values, features, len(rows)
 
 
 def encode_batch_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Pairs]:
@@ -74,20 +104,107 @@ def encode_batch_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[
     Differentiable in W_enc and b_enc. Source: Bussmann et al. 2024 (arXiv 2412.06410), section 3.
     """
     with torch.no_grad():
-        pre = torch.addmm(b_enc, x, W_enc.T)
-        wanted = k * len(x)
-        # Some rows give a floor that a few more than are wanted exceed; only those are sorted out.
-        some = pre[:: max(1, len(x) // 64)].flatten()
-        floor = some.topk(min(len(some), 3 * wanted * len(some) // (2 * pre.numel()) + 1), sorted=False).values.amin()
-        row, feature = (pre > floor.clamp_min(0)).nonzero(as_tuple=True)
-        if len(row) < wanted and floor > 0:  # rows are unlike each other: all that are above zero
-            row, feature = (pre > 0).nonzero(as_tuple=True)
-        values = pre[row, feature]
-        if len(row) > wanted:
-            kept = values.topk(wanted, sorted=False).indices.sort().values
-            row, feature, values = row[kept], feature[kept], values[kept]
+        found = propose_batch_topk(x, W_enc, b_enc, k) if proposals_pay(x, W_enc) else None
+        if found is None:
+            found = _batch_topk(x, W_enc, b_enc, k)
+        values, row, feature = found
         pairs = Pairs.of_rows(row, feature, len(x))
     return _Encode.apply(x, W_enc, b_enc, values, pairs.row, pairs.feature), pairs
+
+
+def _batch_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(value, row, feature) of the k * rows largest above zero, from all pre-activations at once."""
+    pre = torch.addmm(b_enc, x, W_enc.T)
+    wanted = k * len(x)
+    floor = _floor(pre[:: max(1, len(x) // SAMPLED)], wanted / len(x))
+    row, feature = (pre > floor.clamp_min(0)).nonzero(as_tuple=True)
+    if len(row) < wanted and floor > 0:  # rows are unlike each other: all that are above zero
+        row, feature = (pre > 0).nonzero(as_tuple=True)
+    return _largest(pre[row, feature], row, feature, wanted)
+
+
+def propose_batch_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor] | None:
+    """The same from proposals; None where they leave a doubt."""
+    wanted, few = k * len(x), x[:: max(1, len(x) // SAMPLED)]
+    sure = torch.addmm(b_enc, few, W_enc.T)
+    floor = _floor(sure, k)
+    if floor <= 0:
+        return None
+    doubt = DOUBT * max(
+        (pre.float() - sure[rows]).abs()[sure[rows] > floor].amax() for rows, pre in _rough(few, W_enc, b_enc)
+    )
+    parts = []
+    for rows, pre in _rough(x, W_enc, b_enc):
+        row, feature = (pre > floor - doubt).nonzero(as_tuple=True)
+        parts.append((row + rows.start, feature))
+    row, feature = (torch.cat(part) for part in zip(*parts, strict=True))
+    values = _pre(x, W_enc, b_enc, Pairs.of_rows(row, feature, len(x)))
+    if (values > floor).sum() < wanted:
+        return None
+    return _largest(values, row, feature, wanted)
+
+
+def _floor(pre: Tensor, k: float) -> Tensor:
+    """A value that a few more than k pre-activations of a row exceed, from some rows."""
+    some = pre.flatten()
+    return some.topk(min(len(some), int(1.5 * k * len(pre)) + 1), sorted=False).values.amin()
+
+
+def _largest(values: Tensor, row: Tensor, feature: Tensor, wanted: int) -> tuple[Tensor, Tensor, Tensor]:
+    if len(values) <= wanted:
+        return values, row, feature
+    kept = values.topk(wanted, sorted=False).indices.sort().values
+    return values[kept], row[kept], feature[kept]
+
+
+# ---------------------------------------------------------------- proposals
+
+MORE = 16
+"""proposed on each row beyond the k that are wanted"""
+DOUBT = 2.0
+"""how much further a guess may be off that was not computed again than the worst that was"""
+WORTHWHILE = 1 << 22
+"""weights from which on proposals save more than their repair costs; measured: docs/log.md, 2026-11-21"""
+SAMPLED = 64
+"""rows from which a batch's floor is taken"""
+
+
+def proposals_pay(x: Tensor, W_enc: Tensor) -> bool:
+    """Whether a bfloat16 product and its repair cost less than one in float32."""
+    if x.dtype != torch.float32 or len(x) < 64 or W_enc.numel() < WORTHWHILE:
+        return False
+    if x.device.type == "cuda":
+        return torch.cuda.get_device_capability(x.device) >= (8, 0)
+    return x.device.type == "cpu" and _fast_on_cpu()
+
+
+@functools.cache
+def _fast_on_cpu() -> bool:
+    native = [getattr(torch.cpu, f"_is_{unit}_supported", None) for unit in ("avx512_bf16", "amx_tile")]
+    return any(supported is not None and supported() for supported in native)
+
+
+def _rows_at_once(W: Tensor) -> int:
+    """Rows whose pre-activations are held at once: 16 MiB of bfloat16 on a CPU, 1 GiB elsewhere."""
+    return max(64, (1 << 23 if W.device.type == "cpu" else 1 << 29) // len(W))
+
+
+def _rough(x: Tensor, W_enc: Tensor, b_enc: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yield pre-activations [some rows, n_features] from a bfloat16 product; each takes the place of the one before."""
+    x16, W16, b16 = x.bfloat16(), W_enc.bfloat16(), b_enc.bfloat16()
+    step = min(len(x), _rows_at_once(W_enc))
+    room = x16.new_empty(step, len(W_enc))
+    for first in range(0, len(x), step):
+        rows = slice(first, min(first + step, len(x)))
+        yield rows, torch.addmm(b16, x16[rows], W16.T, out=room[: rows.stop - first])
+
+
+def _pre(x: Tensor, W_enc: Tensor, b_enc: Tensor, pairs: Pairs) -> Tensor:
+    """Pre-activations [pair] in float32."""
+    return _dot_rows(x, W_enc, *pairs) + b_enc[pairs.feature]
+
+
+# ---------------------------------------------------------------- decoding and gradients
 
 
 def decode_pairs(values: Tensor, pairs: Pairs, W_dec: Tensor) -> Tensor:

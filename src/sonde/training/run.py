@@ -32,6 +32,8 @@ CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 METRICS_EVERY = 20
 DENSITY_MEMORY = 0.99
 """how much of the running density of features a step keeps"""
+ROWS_AT_ONCE = 1 << 11
+"""rows of weights that stay in the cache while they are changed"""
 SUMMARY_ROWS = 1 << 18
 ENCODER_START = 0.5  # of the decoder rows' length, where there is a k; measured: docs/log.md, 2026-11-21
 L1_DECODER_START = 0.1  # source: Conerly et al., April 2024 update: decoder rows start at length 0.1 or less
@@ -104,7 +106,8 @@ class Run:
             with torch.no_grad():
                 W_dec, gradient = dictionary.W_dec, dictionary.W_dec.grad
                 assert gradient is not None
-                gradient.sub_((gradient * W_dec).sum(dim=1, keepdim=True) * W_dec)
+                for part, rows in zip(gradient.split(ROWS_AT_ONCE), W_dec.split(ROWS_AT_ONCE), strict=True):
+                    part.addcmul_((part * rows).sum(dim=1, keepdim=True), rows, value=-1)
         if self.settings.clip:
             torch.nn.utils.clip_grad_norm_(dictionary.parameters(), self.settings.clip)
         self.optimiser.step()
