@@ -41,14 +41,26 @@ def serve(work, warm_up=2, repeats=1):
 """
 
 
-def peer_python(package: str, folder: str = "") -> str:
-    """The Python of an environment that holds a package from PyPI; made where it is missing."""
-    place = ROOT / ".bench" / (folder or package)
+DICTIONARY_LEARNING = (
+    "dictionary-learning",
+    "transformers==4.49.0",
+    "tokenizers<0.22",
+    "boto3>=1.40",
+    "botocore>=1.40",
+)
+"""what pip needs to be told so that dictionary_learning 0.1.0 can be imported"""
+
+
+def peer_python(*packages: str, folder: str = "") -> str:
+    """The Python of an environment that holds packages from PyPI, with our torch; made where it is missing."""
+    place = ROOT / ".bench" / (folder or packages[0])
     if not (place / "ready").exists():
-        print(f"installing {package} into {place}", flush=True)
+        print(f"installing {packages[0]} into {place}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", place], check=True)
-        pins = ["-c", str(ROOT / "constraints/ci.txt")]
-        subprocess.run([place / "bin/pip", "install", "--quiet", *pins, package], check=True)
+        torch = next(line for line in (ROOT / "constraints/ci.txt").read_text().split() if line.startswith("torch=="))
+        subprocess.run([place / "bin/pip", "install", "--quiet", torch, *packages], check=True)
+        # Their wheels are for another build of torch than may be here, and nothing that is measured needs them.
+        subprocess.run([place / "bin/pip", "uninstall", "--quiet", "--yes", "torchvision", "torchaudio"], check=True)
         (place / "ready").touch()
     return str(place / "bin/python")
 
