@@ -263,7 +263,7 @@ def test_several_sites_are_read_in_lockstep(tmp_path):
     sites = ["layers.0.heads", "layers.1.residual", "layers.2.neurons"]
     both = sonde.harvest(model, documents, site=sites, store="float32", out=tmp_path / "both")
     assert both.sites == sites and [both.at(site).width for site in sites] == [32, 32, 64]
-    with pytest.raises(ActivationError, match="holds 3 sites .* choose one with --site"):
+    with pytest.raises(ActivationError, match="holds 3 sites .* choose with --site"):
         both.stream(8)
     with pytest.raises(ActivationError, match=r"holds no site 'layers\.1\.residul'; did you mean"):
         both.at("layers.1.residul")
@@ -273,7 +273,7 @@ def test_several_sites_are_read_in_lockstep(tmp_path):
         assert torch.equal(next(one.stream(n)), next(both.at(site).stream(n)))
         torch.testing.assert_close(one.mean, both.at(site).mean)
     sonde.train(both, site="layers.2.neurons", n_features=16, k=2, tokens=2000, out=tmp_path / "dict", device="cpu")
-    with pytest.raises(ActivationError, match="choose one with --site"):
+    with pytest.raises(ActivationError, match="choose with --site"):
         sonde.train(both, n_features=16, k=2, tokens=2000, out=tmp_path / "none", device="cpu")
 
 

@@ -102,7 +102,7 @@ def test_train_live_resumes_bit_equal_and_is_measured_on_held_out_text(walk, tmp
 def test_what_is_wrong_with_a_live_run_is_said(walk, tmp_path, capsys):
     with pytest.raises(SettingsError, match="tokens is None, but must be given where rows come live"):
         sonde.train(live(texts(9)), n_features=8, k=2, out=tmp_path / "d")
-    with pytest.raises(SettingsError, match="site is 'layers.0.residual', but must be the one that is read"):
+    with pytest.raises(SettingsError, match=r"site is 'layers\.0\.residual', but must be what is read \(layers\.1\.residual\)"):
         sonde.train(live(texts(9)), n_features=8, k=2, site="layers.0.residual", tokens=500, out=tmp_path / "d")
     with pytest.raises(SiteError):
         sonde.Live(walk.model, walk.corpus, site="layers.9.residual")
@@ -128,6 +128,6 @@ def test_the_command_line_trains_live(walk, tmp_path, capsys):
     command = ["train", "--live", "--model", str(walk.model), "--text", str(walk.corpus), "--site", SITE]
     command += ["--tokens", "5k", "--pool", "1Ki", "--n-features", "16", "--k", "2", "--out", str(tmp_path / "d")]
     assert run([*command, "--device", "cpu", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["site"] == SITE
+    assert json.loads(capsys.readouterr().out)["reads"] == {SITE: 32}
     assert run(["show", str(tmp_path / "d")]) == 0
     assert run(["measure", "--dictionary", str(tmp_path / "d")]) == 0

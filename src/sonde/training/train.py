@@ -177,7 +177,7 @@ def _open(
         check(
             set(wanted) in (set(), set(activations.sites)),
             "site",
-            wanted,
+            ", ".join(wanted),
             f"what is read ({', '.join(activations.sites)})",
         )
         return activations, activations.to_json(), {}
