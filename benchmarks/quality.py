@@ -214,14 +214,14 @@ def world(folder: Path, seed: int) -> None:
     import sonde
 
     corpus = folder / "corpus.jsonl"
-    sonde.world.write(corpus, documents=24_000, seed=100 + seed)
+    sonde.world.write(30_000, corpus, seed=100 + seed)
     store = sonde.harvest(
         "world", corpus, site="layers.3.residual", out=folder / "all", held_out=0.0, store="float32", seed=seed
     )
     rows = torch.cat(list(store.stream(4096, epochs=1)))
     numpy.save(folder / "train.npy", rows[:1_003_520].numpy())
     other = folder / "other.jsonl"
-    sonde.world.write(other, documents=2000, seed=500 + seed)
+    sonde.world.write(3000, other, seed=500 + seed)
     held_out = sonde.harvest(
         "world", other, site="layers.3.residual", out=folder / "other", held_out=0.0, store="float32"
     )
@@ -251,7 +251,8 @@ def runs(what: str) -> list[tuple[str, str, str, dict, int, int]]:
             libraries = (("sonde", "sonde", OURS), ("dictionary_learning", "dl", DL), ("SAELens", "sae-lens", SAELENS))
             made += [(f"{name} l1, lambda {sparsity:g}", lib, code, options, *peers) for name, lib, code in libraries]
     made += [
-        ("sonde jumprelu, tanh", "sonde", OURS, {"kind": "jumprelu"}, *peers),
+        ("sonde jumprelu", "sonde", OURS, {"kind": "jumprelu"}, *peers),
+        ("sonde jumprelu, 0.15", "sonde", OURS, {"kind": "jumprelu", "sparsity": 0.15}, *peers),
         ("dictionary_learning jumprelu", "dl", DL, {"kind": "jumprelu"}, *peers),
         ("SAELens jumprelu, 1", "sae-lens", SAELENS, {"kind": "jumprelu", "sparsity": 1.0}, *peers),
     ]

@@ -164,13 +164,10 @@ _LOSSES: dict[str, Callable[..., StepLoss]] = {
 }
 
 
-def aux_loss(dictionary: Dictionary, x: Tensor, error: Tensor, dead: Tensor, aux_k: int) -> Tensor | float:
-    """Dead features are trained to reconstruct what the living ones leave over (Gao et al. 2024, appendix A.2)."""
-    [rows] = dead.nonzero(as_tuple=True)
-    if not (len(rows) and aux_k):
-        return 0.0
-    values, pairs = encode_topk(x, dictionary.W_enc[rows], dictionary.b_enc[rows], min(aux_k, len(rows)))
-    aux_error = _mean_square(error - decode_pairs(values, pairs, dictionary.W_dec[rows]))
+def aux_loss(W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, x: Tensor, error: Tensor, aux_k: int) -> Tensor:
+    """Dead features, whose weights these are, learn to reconstruct what the living leave over (Gao et al. 2024, appendix A.2)."""
+    values, pairs = encode_topk(x, W_enc, b_enc, min(aux_k, len(W_enc)))
+    aux_error = _mean_square(error - decode_pairs(values, pairs, W_dec))
     return AUX_WEIGHT * aux_error / _mean_square(error)
 
 
@@ -215,8 +212,11 @@ def _result(
     dictionary: Dictionary, x: Tensor, settings: LossSettings, error: Tensor, loss: Tensor, counts: Tensor
 ) -> StepLoss:
     rest = error.detach()
-    if settings.dead is not None:
-        loss = loss + aux_loss(dictionary, x, rest, settings.dead, settings.aux_k)
+    if settings.dead is not None and settings.aux_k and settings.dead.any():
+        dead = settings.dead.nonzero().flatten()
+        loss = loss + aux_loss(
+            dictionary.W_enc[dead], dictionary.b_enc[dead], dictionary.W_dec[dead], x, rest, settings.aux_k
+        )
     return StepLoss(loss, rest, counts.sum() / len(x), counts)
 
 

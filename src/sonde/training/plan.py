@@ -8,7 +8,7 @@ from sonde.activations.lockstep import Lockstep
 from sonde.activations.store import Activations
 from sonde.errors import ActivationError, SettingsError
 from sonde.settings import check
-from sonde.training.settings import WITH_K, TrainSettings
+from sonde.training.settings import REVIVED, TrainSettings
 
 Source = Activations | Live | Lockstep
 """what rows come from"""
@@ -98,7 +98,7 @@ def make_plan(store: Source, settings: TrainSettings) -> Plan:
         k=settings.k or min(32, settings.n_features),
         sparsity=usual_sparsity if settings.sparsity is None else settings.sparsity,
         sparsity_warm_up=round(WARM_UP_SHARE.get(kind, 0.0) * steps),
-        aux_k=(d_out // 2 if kind in WITH_K else 0) if settings.aux_k is None else settings.aux_k,
+        aux_k=(d_out // 2 if settings.kind in REVIVED else 0) if settings.aux_k is None else settings.aux_k,
         dead_after=settings.dead_after or min(10_000_000, max(batch_size, tokens // 10)),
         centred=centred,
         unit_norm=norms == "unit",

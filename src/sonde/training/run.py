@@ -23,17 +23,16 @@ from sonde.dictionaries.load import KINDS, save_weights
 from sonde.errors import ActivationError, StorageError
 from sonde.manifests import Draft, write_bytes
 from sonde.progress import Reporter
-from sonde.training.losses import BANDWIDTH, LossSettings, step_loss
+from sonde.training.losses import BANDWIDTH, LossSettings, StepLoss
 from sonde.training.plan import Plan, Source
 from sonde.training.settings import WITH_K, TrainSettings
 from sonde.training.sides import Sides
+from sonde.training.steps import SPARSE_BELOW, AutogradStep, CompiledStep
 
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 METRICS_EVERY = 20
 DENSITY_MEMORY = 0.99
 """how much of the running density of features a step keeps"""
-ROWS_AT_ONCE = 1 << 11
-"""rows of weights that stay in the cache while they are changed"""
 SUMMARY_ROWS = 1 << 18
 ENCODER_START = 0.5  # of the decoder rows' length, where there is a k; measured: docs/log.md, 2026-11-21
 L1_DECODER_START = 0.1  # source: Conerly et al., April 2024 update: decoder rows start at length 0.1 or less
@@ -81,6 +80,12 @@ class Run:
         self.saved_at = time.monotonic()
         if draft.resumed:
             self._take_up(draft.folder / CHECKPOINT)
+        how = {"unit_norm": plan.unit_norm, "clip": settings.clip}
+        self.by_autograd = AutogradStep(self.dictionary, self.optimiser, **how)
+        self.compiled = None
+        if CompiledStep.takes(self.dictionary, self._loss_settings(), device):
+            rms = self.sides(next(iter(store.sample(4096))))[0].square().mean(dim=0).sqrt()
+            self.compiled = CompiledStep(self.dictionary, self.optimiser, rms, **how)
         self.metrics = _open_metrics(draft.folder / METRICS, self.step_number)
 
     def close(self) -> None:
@@ -89,9 +94,9 @@ class Run:
 
     def step(self, rows: Tensor) -> dict[str, Any]:
         """One step on raw rows [batch_size, width]; returns the batch's numbers."""
-        plan, dictionary = self.plan, self.dictionary
+        plan = self.plan
         x, y = self.sides(rows)
-        result = step_loss(dictionary, x, y, self._loss_settings())
+        step, result = self._loss(x, y)
         loss, fvu = result.loss.item(), result.squared_error.item() / self.sides.variance
         if not (math.isfinite(loss) and fvu < EXPLODED_FVU):
             what = f"the loss is {loss}" if not math.isfinite(loss) else f"training has come apart (FVU {fvu:,.0f})"
@@ -100,34 +105,22 @@ class Run:
             )
         for group in self.optimiser.param_groups:
             group["lr"] = plan.lr_at(self.step_number)
-        self.optimiser.zero_grad()
-        result.loss.backward()
-        if plan.unit_norm:  # rows keep their length, so what points along them would only mislead Adam
-            with torch.no_grad():
-                W_dec, gradient = dictionary.W_dec, dictionary.W_dec.grad
-                assert gradient is not None
-                for part, rows in zip(gradient.split(ROWS_AT_ONCE), W_dec.split(ROWS_AT_ONCE), strict=True):
-                    part.addcmul_((part * rows).sum(dim=1, keepdim=True), rows, value=-1)
-        if self.settings.clip:
-            torch.nn.utils.clip_grad_norm_(dictionary.parameters(), self.settings.clip)
-        self.optimiser.step()
+        step.apply()
         self.quiet_rows += len(x)
         self.quiet_rows[result.counts > 0] = 0
         self.density.lerp_(result.counts / len(x), 1.0 if self.step_number == 0 else 1 - DENSITY_MEMORY)
         self.step_number += 1
-        with torch.no_grad():
-            if plan.unit_norm:
-                dictionary.W_dec.div_(dictionary.W_dec.norm(dim=1, keepdim=True).clamp_min(1e-12))
-            every = self.settings.resample_every
-            if every and self.step_number % every == 0 and self.step_number <= plan.steps // 2:
-                self._resample(x, result.error)
-        y_hat = y - result.error
+        every = self.settings.resample_every
+        if every and self.step_number % every == 0 and self.step_number <= plan.steps // 2:
+            self._resample(x, result.error)
+        whole, left = y.flatten().dot(y.flatten()).item(), y.flatten().dot(result.error.flatten()).item()
+        error = result.squared_error.item() * len(x)
         numbers = {
             "loss": loss,
             "fvu": fvu,
             "l0": result.l0.item(),
             "dead": (self.quiet_rows >= plan.dead_after).float().mean().item(),
-            "gamma": (y_hat.square().sum() / (y_hat * y).sum()).item(),
+            "gamma": (whole - 2 * left + error) / (whole - left),  # |y_hat|^2 / (y_hat . y)
             "lr": plan.lr_at(self.step_number - 1),
         }
         if self.step_number % METRICS_EVERY == 0 or self.step_number == plan.steps:
@@ -135,6 +128,17 @@ class Run:
             counts = torch.bincount(torch.bucketize(self.density, edges), minlength=len(edges) + 1)
             self.metrics.write(json.dumps({"step": self.step_number} | numbers | {"densities": counts.tolist()}) + "\n")
         return numbers
+
+    def _loss(self, x: Tensor, y: Tensor) -> tuple[AutogradStep | CompiledStep, StepLoss]:
+        """The loss of these rows, and the step that it belongs to: by what is active, unless that is too much."""
+        settings = self._loss_settings()
+        if self.compiled is not None:
+            few = self.step_number == 0 or self.density.sum() < SPARSE_BELOW * self.settings.n_features
+            result = self.compiled.loss(x, y, settings) if few or self.settings.kind != "l1" else None
+            if result is not None:
+                return self.compiled, result
+            self.compiled.stale = True
+        return self.by_autograd, self.by_autograd.loss(x, y, settings)
 
     def _loss_settings(self) -> LossSettings:
         chosen = self.settings
@@ -241,6 +245,8 @@ class Run:
             for moment in ("exp_avg", "exp_avg_sq"):
                 self.optimiser.state[parameter][moment][dead] = 0.0
         self.quiet_rows[dead] = 0
+        if self.compiled is not None:
+            self.compiled.stale = True
 
     @torch.no_grad()
     def _set_threshold(self, dictionary: BatchTopK) -> None:

@@ -9,6 +9,7 @@ from sonde.settings import check
 Kind = Literal["topk", "batchtopk", "matryoshka", "l1", "jumprelu", "gated"]
 WITH_K = ("topk", "batchtopk", "matryoshka")
 WITH_PENALTY = ("l1", "jumprelu", "gated")
+REVIVED = (*WITH_K, "jumprelu")  # by AuxK, by default; jumprelu measured: docs/log.md, 2026-11-21
 RESAMPLED = ("l1", "gated")
 
 
@@ -53,7 +54,7 @@ class TrainSettings:
     decoder_norms: Literal["unit", "free"] | None = None
     """whether decoder rows are kept at length one; by default unit, but free for l1 and for jumprelu with tanh"""
     aux_k: int | None = None
-    """dead features revived on each token (AuxK), 0 for none; by default half the width where there is a k, else none"""
+    """dead features revived on each token (AuxK), 0 for none; by default half the width, and none for l1 and gated"""
     resample_every: int | None = None
     """l1, gated: restart dead features from badly reconstructed rows every so many steps, in the first half of the run"""
     dead_after: int | None = None

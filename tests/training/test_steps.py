@@ -1,0 +1,115 @@
+"""The compiled step does what the reference does, on every variant of the kernels, bit for bit the same on all of them."""
+
+import shutil
+
+import pytest
+import torch
+
+from sonde.dictionaries.load import KINDS
+from sonde.kernels import compiled
+from sonde.training import steps
+from sonde.training.losses import LossSettings
+from sonde.training.settings import WITH_K
+from sonde.training.steps import AutogradStep, CompiledStep
+
+WIDTH, FEATURES, K, ROWS = 48, 300, 6, 200
+
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler, so there are no compiled kernels"
+)
+CASES = {
+    "topk": {"kind": "topk"},
+    "topk, revived": {"kind": "topk", "aux_k": 8},
+    "topk, clipped": {"kind": "topk", "clip": 0.05},
+    "topk, few above zero": {"kind": "topk", "bias": -2.0},
+    "transcoder with a skip": {"kind": "topk", "d_out": 32},
+    "batchtopk": {"kind": "batchtopk", "aux_k": 8},
+    "batchtopk, free norms": {"kind": "batchtopk", "unit_norm": False},
+    "l1": {"kind": "l1", "unit_norm": False, "bias": -5.0, "large": 1.0, "clip": 1.0},
+    "l1, unit norms": {"kind": "l1", "bias": -5.0, "large": 1.0},
+}
+
+
+def best_variants() -> list[str]:
+    """The variants that this processor runs."""
+    found = compiled.kernels()
+    names = list(compiled.VARIANTS)
+    return names[names.index(found.variant) :] if found is not None else []
+
+
+@pytest.fixture(params=["avx512", "avx2", "plain"])
+def variant(request, monkeypatch):
+    """A variant in the place of the best one."""
+    if request.param not in best_variants():
+        pytest.skip(f"this processor does not run {request.param}")
+    use(request.param, monkeypatch)
+    return request.param
+
+
+def use(name: str, monkeypatch) -> None:
+    path = compiled._compile(compiled._which("cc") or compiled._which("gcc") or compiled._which("clang"), name)
+    found = compiled.Kernels(name, path)
+    monkeypatch.setattr(steps, "kernels", lambda: found)
+
+
+def train(which, *, kind="topk", d_out=None, aux_k=0, clip=0.0, unit_norm=True, bias=0.0, large=60.0, n_steps=4):
+    """Weights, moments, losses and counts after a few steps on planted rows."""
+    torch.manual_seed(0)
+    dictionary = KINDS[kind](FEATURES, WIDTH, d_out, skip=d_out is not None, **({"k": K} if kind in WITH_K else {}))
+    for parameter in dictionary.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    with torch.no_grad():
+        dictionary.b_enc += bias
+        dictionary.W_dec /= dictionary.W_dec.norm(dim=1, keepdim=True)
+    optimiser = torch.optim.Adam(dictionary.parameters(), lr=3e-3, fused=True)
+    rows = [torch.randn(ROWS, WIDTH) for _ in range(n_steps)]
+    for x in rows:
+        x[:, 5] *= large
+    settings = LossSettings(
+        variance=float(d_out or WIDTH),
+        sparsity=3.0,
+        dead=torch.arange(FEATURES) % 9 == 0 if aux_k else None,
+        aux_k=aux_k,
+    )
+    how = {"unit_norm": unit_norm, "clip": clip}
+    if which is AutogradStep:
+        step = AutogradStep(dictionary, optimiser, **how)
+    else:
+        assert CompiledStep.takes(dictionary, settings, torch.device("cpu"))
+        step = CompiledStep(dictionary, optimiser, torch.cat(rows).square().mean(dim=0).sqrt(), **how)
+    seen = []
+    for x in rows:
+        y = x if d_out is None else x[:, :d_out].flip(1).contiguous()
+        result = step.loss(x, y, settings)
+        assert result is not None
+        seen += [result.loss.detach(), result.squared_error.detach(), result.error, result.counts]
+        step.apply()
+    moments = [optimiser.state[parameter][name] for parameter in dictionary.parameters() for name in ("exp_avg", "exp_avg_sq")]
+    return [parameter.detach() for parameter in dictionary.parameters()] + seen + moments
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", CASES)
+def test_the_compiled_step_does_what_the_reference_does(name, variant):
+    slow, fast = train(AutogradStep, **CASES[name]), train(CompiledStep, **CASES[name])
+    for one, other in zip(fast, slow, strict=True):
+        if one.dtype == torch.int64:
+            assert torch.equal(one, other)
+        else:
+            torch.testing.assert_close(one, other, rtol=2e-4, atol=2e-5 * max(1.0, other.abs().max().item()))
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", CASES)
+def test_variants_and_threads_give_the_same_bits(name, monkeypatch):
+    found, threads = [], torch.get_num_threads()
+    try:
+        for n_threads, variant in [(1, None), (2, None), *((1, variant) for variant in best_variants()[1:])]:
+            if variant is not None:
+                use(variant, monkeypatch)
+            torch.set_num_threads(n_threads)
+            found.append(train(CompiledStep, **CASES[name]))
+    finally:
+        torch.set_num_threads(threads)
+    for other in found[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
