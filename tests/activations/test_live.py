@@ -102,7 +102,9 @@ def test_train_live_resumes_bit_equal_and_is_measured_on_held_out_text(walk, tmp
 def test_what_is_wrong_with_a_live_run_is_said(walk, tmp_path, capsys):
     with pytest.raises(SettingsError, match="tokens is None, but must be given where rows come live"):
         sonde.train(live(texts(9)), n_features=8, k=2, out=tmp_path / "d")
-    with pytest.raises(SettingsError, match=r"site is 'layers\.0\.residual', but must be what is read \(layers\.1\.residual\)"):
+    with pytest.raises(
+        SettingsError, match=r"site is 'layers\.0\.residual', but must be what is read \(layers\.1\.residual\)"
+    ):
         sonde.train(live(texts(9)), n_features=8, k=2, site="layers.0.residual", tokens=500, out=tmp_path / "d")
     with pytest.raises(SiteError):
         sonde.Live(walk.model, walk.corpus, site="layers.9.residual")

@@ -84,7 +84,9 @@ def train(which, *, kind="topk", d_out=None, aux_k=0, clip=0.0, unit_norm=True, 
         assert result is not None
         seen += [result.loss.detach(), result.squared_error.detach(), result.error, result.counts]
         step.apply()
-    moments = [optimiser.state[parameter][name] for parameter in dictionary.parameters() for name in ("exp_avg", "exp_avg_sq")]
+    moments = [
+        optimiser.state[parameter][name] for parameter in dictionary.parameters() for name in ("exp_avg", "exp_avg_sq")
+    ]
     return [parameter.detach() for parameter in dictionary.parameters()] + seen + moments
 
 

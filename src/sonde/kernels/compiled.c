@@ -187,6 +187,33 @@ static float keep_largest(float *value, int32_t *feature, int64_t count, int64_t
     return least;
 }
 
+/* Drop the least of (value, feature), so that at least `wanted` and few more are left; return what all that are left exceed.
+ * Bisection: only counting, which runs in lanes, where sorting would stumble over each comparison. */
+static float drop_least(float *value, int32_t *feature, int32_t *count, int64_t wanted) {
+    float low = value[0], high = value[0];
+    for (int32_t i = 1; i < *count; i++) {
+        low = value[i] < low ? value[i] : low;
+        high = value[i] > high ? value[i] : high;
+    }
+    low = nextafterf(low, -INFINITY);
+    for (int round = 0; round < 16; round++) {
+        float middle = low + (high - low) / 2;
+        int32_t more = 0;
+        for (int32_t i = 0; i < *count; i++) more += value[i] > middle;
+        if (more < wanted) high = middle;
+        else low = middle;
+        if (more >= wanted && more <= wanted + wanted / 16) break;
+    }
+    int32_t kept = 0;
+    for (int32_t i = 0; i < *count; i++) {
+        float v = value[i];
+        value[kept] = v, feature[kept] = feature[i];
+        kept += v > low;
+    }
+    *count = kept;
+    return low;
+}
+
 /* Guess pre-activations and keep, for each row, those above `floors` [n_features], or where that is NULL the `wanted` largest,
  * with floor[row] the largest that may have been left out. Features are padded to whole panels with a scale of zero and a bias
  * below all others; large_W [n_large, n_features] has the columns of W for the large dimensions. Returns how often a row had more than `capacity` above the floors, or -1 without memory. */
@@ -239,8 +266,11 @@ int64_t propose(int64_t first, int64_t last, const float *x, const float *invers
                             overflowed++;
                             continue;
                         }
-                        floor[row] = keep_largest(v, at, count[row], wanted);
-                        count[row] = (int32_t)wanted;
+                        floor[row] = drop_least(v, at, count + row, wanted);
+                        if (count[row] + PANEL > capacity) { /* too many are equal */
+                            floor[row] = keep_largest(v, at, count[row], wanted);
+                            count[row] = (int32_t)wanted;
+                        }
                         found = above(guesses, 0, floor[row]);
                     }
                     for (; found; found &= found - 1) {
@@ -254,11 +284,8 @@ int64_t propose(int64_t first, int64_t last, const float *x, const float *invers
     free(strips);
     if (!floors)
         for (int64_t row = first; row < last; row++)
-            if (count[row] > wanted) {
-                float least = keep_largest(guess + row * capacity, feature + row * capacity, count[row], wanted);
-                floor[row] = least > floor[row] ? least : floor[row];
-                count[row] = (int32_t)wanted;
-            }
+            if (count[row] > wanted + wanted / 16)
+                floor[row] = drop_least(guess + row * capacity, feature + row * capacity, count + row, wanted);
     return overflowed;
 }
 

@@ -177,6 +177,15 @@ class RowGradient(NamedTuple):
     own: Tensor | None = None
     """[n_features] float32"""
 
+    def most(self, W: Tensor, feature: Tensor, lengths: Tensor) -> float:
+        """A bound on the squared length of the gradient of W, from the feature of each pair and the length of each source row."""
+        bound = torch.zeros(len(W)).index_add_(0, feature, self.weight.abs() * lengths[self.row])
+        if self.own is not None:
+            bound += self.own.abs() * W.norm(dim=1)
+        if self.dense is not None and self.dense_at is not None:
+            bound[self.dense_at >= 0] += self.dense.norm(dim=1)
+        return bound.square().sum().item()
+
     def struct(self) -> _Rows:
         given = (self.starts, self.order, self.row, self.weight, self.source, self.dense, self.dense_at, self.own)
         return _Rows(
@@ -196,16 +205,16 @@ class Kernels:
             function.argtypes = [_c_type(one) for one in given.split(",") if one != "void"]
         self.panel: int = self.call("panel_features")
 
-    def decode(self, y: Tensor, base: Tensor, W_dec: Tensor, active: Active) -> tuple[Tensor, float, Tensor]:
+    def decode(self, y: Tensor, base: Tensor, W_dec: Tensor, active: Active) -> tuple[Tensor, Tensor, Tensor]:
         """What is left of y [row, width] less base ([width], or a row each) and what is active: the error [row, width].
 
-        Returns it with its mean squared length, and for each pair its product with the feature's row of W_dec.
+        Returns it with its squared length [row] float64, and for each pair its product with the feature's row of W_dec.
         """
         error, product = torch.empty_like(y), torch.empty_like(active.value)
         squares, stride = torch.empty(len(y), dtype=torch.float64), y.shape[1] if base.dim() == 2 else 0
         given = (y, base, stride, W_dec, y.shape[1], active.starts, active.feature, active.value)
         self.share("decode", len(y), *given, error, squares, product)
-        return error, squares.mean().item(), product
+        return error, squares, product
 
     def by_feature(self, active: Active, n_features: int) -> tuple[Tensor, Tensor]:
         """The pairs by feature: where each feature's begin [n_features + 1], and their order [pair]."""
@@ -290,7 +299,7 @@ class Packed:
         """
         n, width = self.W_enc.shape
         wanted = min(n, k + self.more)
-        capacity = wanted + max(wanted, self.kernels.panel)
+        capacity = wanted + max(wanted, 4 * self.kernels.panel)
         value, feature, count, floor, _ = self._propose(x, capacity, wanted=wanted)
         off, doubtful = self._score(x, value, feature, count), torch.empty(len(x), dtype=torch.uint8)
         self.kernels.share("choose", len(x), k, DOUBT, capacity, value, feature, count, floor, off, doubtful)
@@ -346,7 +355,8 @@ class Packed:
         count, floor = torch.empty(n, dtype=torch.int32), torch.empty(n)
         given = (x, self.inverse, x.shape[1], self.weights, self.scale, self.bias, len(self.scale))
         given = (*given, len(self.large), self.large, self.large_W, floors, wanted)
-        found = self.kernels.share("propose", n, *given, capacity, value, feature, count, floor, at_once=384)
+        at_once = min(384, max(48, -(-n // (48 * torch.get_num_threads())) * 12))  # whole strips, as in compiled.c
+        found = self.kernels.share("propose", n, *given, capacity, value, feature, count, floor, at_once=at_once)
         if min(found) < 0:
             raise MemoryError
         return value, feature, count, floor, sum(found)

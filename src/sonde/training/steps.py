@@ -91,9 +91,9 @@ class CompiledStep:
             return None
         n, share = dictionary.n_features, 1 / (len(x) * settings.variance)
         base = dictionary.base(x).contiguous()
-        error, squared_error, product = self.kernels.decode(y.contiguous(), base, W_dec, active)
+        error, squares, product = self.kernels.decode(y.contiguous(), base, W_dec, active)
         feature, toward, own = active.feature.long(), product.mul_(-2 * share), None
-        loss = squared_error / settings.variance
+        loss = squares.mean().item() / settings.variance
         if dictionary.kind == "l1":
             norms, penalty = W_dec.norm(dim=1), settings.sparsity * share
             toward += penalty * norms[feature]
@@ -110,22 +110,23 @@ class CompiledStep:
             dictionary.W_skip.grad = (error.T @ x).mul_(-2 * share)
         if settings.dead is not None and settings.aux_k:
             loss += self._revive(x, error, settings.dead, settings.aux_k)
+        if self.clip:
+            self.bound = self.by_encoder.most(dictionary.W_enc.detach(), feature, x.norm(dim=1))
+            self.bound += self.by_decoder.most(W_dec, feature, squares.sqrt().float())
         counts = starts.diff()
         return StepLoss(torch.tensor(loss), error, counts.sum() / len(x), counts)
 
     @torch.no_grad()
     def apply(self) -> None:
         """Change the weights."""
-        dictionary, by_matrix = (
-            self.dictionary,
-            ((self.dictionary.W_enc, self.by_encoder), (self.dictionary.W_dec, self.by_decoder)),
-        )
+        dictionary, scale = self.dictionary, 1.0
+        by_matrix = ((dictionary.W_enc, self.by_encoder), (dictionary.W_dec, self.by_decoder))
         gradients = [parameter.grad for parameter in dictionary.parameters() if parameter.grad is not None]
-        scale = 1.0
         if self.clip:
-            square = sum(self.kernels.gradient_square(gradient, W.detach()) for W, gradient in by_matrix)
-            square += sum(gradient.double().square().sum().item() for gradient in gradients)
-            scale = min(1.0, self.clip / (square**0.5 + 1e-6))
+            square = sum(gradient.double().square().sum().item() for gradient in gradients)
+            if square + self.bound > self.clip**2:  # mostly it is not, and then the length need not be known
+                square += sum(self.kernels.gradient_square(gradient, W.detach()) for W, gradient in by_matrix)
+                scale = min(1.0, self.clip / (square**0.5 + 1e-6))
         [group] = self.optimiser.param_groups
         for W, gradient in by_matrix:
             state = self.optimiser.state[W]
