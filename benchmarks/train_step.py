@@ -1,11 +1,13 @@
-"""The TopK training step against the peers' own, in interleaved rounds of one run.
+"""The training step against the peers' own, in interleaved rounds of one run.
 
     python benchmarks/train_step.py --rounds 5
+    python benchmarks/train_step.py --kind batchtopk          # or l1, which starts with 2 k features active, as after warm-up
 
 The peers are installed from PyPI into environments of their own (.bench/). Each implementation is a process
 that is kept waiting; in each round each takes its turn and reports CPU seconds for its steps. Batches are
 sums of random directions, centred and with mean squared norm d, the same for all; all use Adam, and no auxiliary loss but in the rows that
-say so, in which every tenth feature is dead. Ours clips gradients, which sparsify does not. Appends a line to benchmarks/results/train_step.jsonl.
+say so, in which every tenth feature is dead. Ours clips gradients, which sparsify does not; "torch" is ours without compiled
+kernels. Appends a line to benchmarks/results/train_step.jsonl.
 """
 
 import argparse
@@ -17,6 +19,7 @@ from rounds import DICTIONARY_LEARNING, Worker, peer_python, run, write
 DATA = """
 import torch
 d, n, batch, k, threads, aux = map(int, sys.argv[1:7])
+kind = sys.argv[7]
 torch.manual_seed(0)
 torch.set_num_threads(threads)
 truth = torch.nn.functional.normalize(torch.randn(2048, d), dim=1)
@@ -27,6 +30,10 @@ xs = [make() for _ in range(3)]
 mean = torch.stack(xs).mean((0, 1))
 scale = (d / (torch.stack(xs) - mean).square().sum(-1).mean()) ** 0.5
 xs = [(x - mean) * scale for x in xs]
+def make_sparse(W_enc, b_enc):  # as an l1 dictionary is after its warm-up
+    with torch.no_grad():
+        pre = xs[0][:512] @ W_enc.T + b_enc
+        b_enc -= pre.flatten().topk(2 * k * len(pre)).values[-1]
 def steps(step):
     def work():
         for x in xs:
@@ -47,9 +54,11 @@ from sonde.training.run import Run
 from sonde.training.settings import TrainSettings
 folder = Path(tempfile.mkdtemp())
 store = sonde.from_vectors(torch.cat(xs), site="layers.0.residual", store="float32", out=folder / "acts")
-settings = TrainSettings(n_features=n, k=k, aux_k=aux * d // 2, lr=5e-4, batch_size=batch, tokens=1000 * batch, out=folder, seed=1)  # seed 0 made the data
-plan = replace(make_plan(store, settings), warm_up=1, decay=1)
+settings = TrainSettings(kind=kind, n_features=n, k=k if kind != "l1" else None, aux_k=aux * d // 2, lr=5e-4, batch_size=batch, tokens=1000 * batch, out=folder, seed=1)  # seed 0 made the data
+plan = replace(make_plan(store, settings), warm_up=1, decay=1, sparsity_warm_up=1)
 run = Run(store, settings, plan, Draft(folder, resumed=False), torch.device("cpu"))
+if kind == "l1":
+    make_sparse(run.dictionary.W_enc, run.dictionary.b_enc)
 def step(x):
     if aux:
         run.quiet_rows[::10] = plan.dead_after
@@ -82,8 +91,15 @@ steps(step)
 DL = (
     DATA
     + """
-from dictionary_learning.trainers.top_k import TopKTrainer
-trainer = TopKTrainer(steps=10_000, activation_dim=d, dict_size=n, layer=0, lm_name="x", device="cpu", lr=5e-4, k=k, warmup_steps=0)
+from dictionary_learning.trainers import batch_top_k, standard, top_k
+common = dict(steps=10_000, activation_dim=d, dict_size=n, layer=0, lm_name="x", device="cpu", lr=5e-4, warmup_steps=0)
+if kind == "topk":
+    trainer = top_k.TopKTrainer(k=k, **common)
+elif kind == "batchtopk":
+    trainer = batch_top_k.BatchTopKTrainer(k=k, **common)
+else:
+    trainer = standard.StandardTrainerAprilUpdate(l1_penalty=5.0, sparsity_warmup_steps=1, **common)
+    make_sparse(trainer.ae.encoder.weight, trainer.ae.encoder.bias)
 count = 0
 def step(x):
     global count
@@ -98,11 +114,17 @@ SAELENS = (
     DATA
     + """
 from sae_lens.config import SAETrainerConfig
-from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
+from sae_lens.saes import batchtopk_sae, standard_sae, topk_sae
 from sae_lens.training.sae_trainer import SAETrainer
-sparse = SPARSE  # its sparse mode fails on a CPU with the rescaling that is its default
-sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=d, d_sae=n, device="cpu", dtype="float32", k=k, use_sparse_activations=sparse,
-    rescale_acts_by_decoder_norm=not sparse))
+common = dict(d_in=d, d_sae=n, device="cpu", dtype="float32")
+if kind == "topk":  # its sparse mode fails on a CPU with the rescaling that is its default
+    common |= dict(k=k, use_sparse_activations=bool(aux), rescale_acts_by_decoder_norm=not aux)
+    sae = topk_sae.TopKTrainingSAE(topk_sae.TopKTrainingSAEConfig(**common))
+elif kind == "batchtopk":
+    sae = batchtopk_sae.BatchTopKTrainingSAE(batchtopk_sae.BatchTopKTrainingSAEConfig(k=k, **common))
+else:
+    sae = standard_sae.StandardTrainingSAE(standard_sae.StandardTrainingSAEConfig(l1_coefficient=5.0, **common))
+    make_sparse(sae.W_enc.T, sae.b_enc)
 trainer = SAETrainer(SAETrainerConfig(total_training_samples=10_000 * batch, train_batch_size_samples=batch, lr=5e-4, lr_end=5e-4), sae, iter(xs))
 def step(x):
     trainer.step(x)
@@ -121,19 +143,29 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4096)
     parser.add_argument("--k", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--kind", choices=["topk", "batchtopk", "l1"], default="topk")
+    parser.add_argument("--only", default="", help="implementations whose name has this in it")
     settings = parser.parse_args()
+    kind = settings.kind
     sizes = (settings.d, settings.n_features, settings.batch, settings.k, settings.threads)
-    sparsify, saelens = peer_python("eai-sparsify", folder="sparsify"), peer_python("sae-lens")
-    learning = peer_python(*DICTIONARY_LEARNING)
-    workers = [
-        Worker("sonde", sys.executable, OURS, *sizes, 0).wait_until_ready(),
-        Worker("sonde, AuxK", sys.executable, OURS, *sizes, 1).wait_until_ready(),
-        Worker("sparsify", sparsify, SPARSIFY, *sizes, 0).wait_until_ready(),
-        Worker("sparsify, AuxK", sparsify, SPARSIFY, *sizes, 1).wait_until_ready(),
-        Worker("dictionary_learning", learning, DL, *sizes, 0).wait_until_ready(),
-        Worker("SAELens", saelens, SAELENS.replace("SPARSE", "False"), *sizes, 0).wait_until_ready(),
-        Worker("SAELens, sparse", saelens, SAELENS.replace("SPARSE", "True"), *sizes, 0).wait_until_ready(),
+    without_kernels = "import os; os.environ['SONDE_KERNELS'] = 'none'\n"
+    learning, saelens = peer_python(*DICTIONARY_LEARNING), peer_python("sae-lens")
+    chosen = [
+        ("sonde", sys.executable, OURS, 0),
+        ("sonde, torch", sys.executable, without_kernels + OURS, 0),
+        ("dictionary_learning", learning, DL, 0),
+        ("SAELens", saelens, SAELENS, 0),
     ]
+    if kind == "topk":
+        sparsify = peer_python("eai-sparsify", folder="sparsify")
+        chosen += [
+            ("sonde, AuxK", sys.executable, OURS, 1),
+            ("sparsify", sparsify, SPARSIFY, 0),
+            ("sparsify, AuxK", sparsify, SPARSIFY, 1),
+            ("SAELens, sparse", saelens, SAELENS, 1),
+        ]
+    chosen = [one for one in chosen if settings.only in one[0]]
+    workers = [Worker(name, python, code, *sizes, aux, kind).wait_until_ready() for name, python, code, aux in chosen]
     result = {"settings": vars(settings), "batches_a_turn": 3} | run(workers, settings.rounds)
     for worker in workers:
         if worker.rows[-1][3] > 0:

@@ -8,6 +8,7 @@ import torch
 from sonde.dictionaries.dictionary import Dictionary, Scaling
 from sonde.dictionaries.load import KINDS, load_dictionary
 from sonde.errors import ArtifactDamagedError, ArtifactForeignError, FeatureError
+from sonde.kernels.compiled import kernels
 from sonde.kernels.sparse import (
     decode_dense,
     decode_pairs,
@@ -21,10 +22,10 @@ from sonde.training.settings import WITH_K
 WIDTH, FEATURES, K = 12, 40, 5
 
 
-def random_dictionary(kind: str, seed: int = 0, d_out: int | None = None) -> Dictionary:
+def random_dictionary(kind: str, seed: int = 0, d_out: int | None = None, width: int = WIDTH) -> Dictionary:
     """Of random weights; one that reads and writes the same vectors, or else a transcoder with a skip connection."""
     torch.manual_seed(seed)
-    dictionary = KINDS[kind](FEATURES, WIDTH, d_out, skip=d_out is not None, **({"k": K} if kind in WITH_K else {}))
+    dictionary = KINDS[kind](FEATURES, width, d_out, skip=d_out is not None, **({"k": K} if kind in WITH_K else {}))
     for name, parameter in dictionary.named_parameters():
         torch.nn.init.normal_(parameter, std=0.3 if name in ("r", "log_threshold") else 1.0)
     if kind in ("batchtopk", "matryoshka"):
@@ -88,6 +89,27 @@ def test_every_way_of_reading_agrees(kind):
             torch.testing.assert_close(dictionary.activation(x, number), dense[..., number])
     if kind == "topk":
         assert ((dense > 0).sum(dim=-1) <= K).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_active_is_found_by_compiled_kernels_too(kind, monkeypatch):
+    dictionary, x = random_dictionary(kind, width=16), torch.randn(100, 16)
+    with torch.no_grad():
+        dictionary.b_enc -= 7.0
+        slow = dictionary.active(x)
+        monkeypatch.setattr("sonde.dictionaries.dictionary.FEW_WEIGHTS", 1)
+        assert (dictionary.packed(x) is None) == (kernels() is None)
+        for _ in range(2):
+            row, feature, value = dictionary.active(x)
+            rebuilt, expected = torch.zeros(2, 100, FEATURES)
+            rebuilt[row, feature], expected[slow[0], slow[1]] = value, slow[2]
+            torch.testing.assert_close(rebuilt, expected)
+            assert len(value) == len(slow[2]) > 50 and (row.diff() >= 0).all()
+            dictionary.W_enc *= 2  # weights that have changed are packed anew
+            dictionary.b_enc *= 2
+            monkeypatch.setattr("sonde.dictionaries.dictionary.FEW_WEIGHTS", 1 << 30)
+            slow = dictionary.active(x)
+            monkeypatch.setattr("sonde.dictionaries.dictionary.FEW_WEIGHTS", 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -45,12 +45,12 @@ def test_no_file_names_a_path_of_this_machine_or_a_registry():
     marks = re.compile(
         "|".join(["/wo" + "rk/", "/ro" + "ot/", "py" + r"pi\.org", "npm" + r"js\.org", "python" + "hosted"])
     )
-    skipped = {".venv", ".git", "node_modules", "static", "sonde-demo"}
+    skipped = {".venv", ".git", "node_modules", "static", "sonde-demo", ".bench"}
     for path in ROOT.rglob("*"):
         if (
             path.is_file()
             and not skipped & set(path.relative_to(ROOT).parts)
-            and path.suffix in (".py", ".md", ".toml", ".json", ".ts", ".svelte", ".sh", ".txt")
+            and path.suffix in (".py", ".c", ".md", ".toml", ".json", ".ts", ".svelte", ".sh", ".txt")
         ):
             found = marks.search(path.read_text(encoding="utf-8", errors="ignore"))
             assert not found, f"{path} names {found[0]}"

@@ -25,6 +25,7 @@ CASES = {
     "transcoder with a skip": {"kind": "topk", "d_out": 32},
     "batchtopk": {"kind": "batchtopk", "aux_k": 8},
     "batchtopk, free norms": {"kind": "batchtopk", "unit_norm": False},
+    "matryoshka": {"kind": "matryoshka", "aux_k": 8},
     "l1": {"kind": "l1", "unit_norm": False, "bias": -5.0, "large": 1.0, "clip": 1.0},
     "l1, unit norms": {"kind": "l1", "bias": -5.0, "large": 1.0},
 }
@@ -52,7 +53,19 @@ def use(name: str, monkeypatch) -> None:
     monkeypatch.setattr(steps, "kernels", lambda: found)
 
 
-def train(which, *, kind="topk", d_out=None, aux_k=0, clip=0.0, unit_norm=True, bias=0.0, large=60.0, n_steps=4):
+def train(
+    which,
+    *,
+    alternate=False,
+    kind="topk",
+    d_out=None,
+    aux_k=0,
+    clip=0.0,
+    unit_norm=True,
+    bias=0.0,
+    large=60.0,
+    n_steps=4,
+):
     """Weights, moments, losses and counts after a few steps on planted rows."""
     torch.manual_seed(0)
     dictionary = KINDS[kind](FEATURES, WIDTH, d_out, skip=d_out is not None, **({"k": K} if kind in WITH_K else {}))
@@ -78,7 +91,11 @@ def train(which, *, kind="topk", d_out=None, aux_k=0, clip=0.0, unit_norm=True, 
         assert CompiledStep.takes(dictionary, settings, torch.device("cpu"))
         step = CompiledStep(dictionary, optimiser, torch.cat(rows).square().mean(dim=0).sqrt(), **how)
     seen = []
-    for x in rows:
+    by_autograd, first = AutogradStep(dictionary, optimiser, **how), step
+    for number, x in enumerate(rows):
+        if alternate:
+            step = by_autograd if number % 2 else first
+            first.stale = number > 0
         y = x if d_out is None else x[:, :d_out].flip(1).contiguous()
         result = step.loss(x, y, settings)
         assert result is not None
@@ -98,6 +115,15 @@ def test_the_compiled_step_does_what_the_reference_does(name, variant):
         if one.dtype == torch.int64:
             assert torch.equal(one, other)
         else:
+            torch.testing.assert_close(one, other, rtol=2e-4, atol=2e-5 * max(1.0, other.abs().max().item()))
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["topk", "batchtopk", "l1", "transcoder with a skip"])
+def test_the_two_may_take_turns(name):
+    slow, turns = train(AutogradStep, **CASES[name]), train(CompiledStep, alternate=True, **CASES[name])
+    for one, other in zip(turns, slow, strict=True):
+        if one.is_floating_point():
             torch.testing.assert_close(one, other, rtol=2e-4, atol=2e-5 * max(1.0, other.abs().max().item()))
 
 

@@ -27,8 +27,11 @@ class BatchTopK(Elementwise):
         self.k = k
         self.register_buffer("threshold", torch.zeros(n_features))
 
-    def act(self, pre: Tensor, features: slice | int = slice(None)) -> Tensor:
+    def act(self, pre: Tensor, features: slice | int | Tensor = slice(None)) -> Tensor:
         return pre * (pre > self.threshold[features])
+
+    def floor(self) -> Tensor:
+        return self.threshold
 
     def extra_state(self) -> dict[str, Any]:
         return super().extra_state() | {"k": self.k}

@@ -19,8 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from sonde.errors import FeatureError
+from sonde.kernels.compiled import LANES, WIDEST, Packed, kernels
 from sonde.manifests import Manifest
 
+FEW_ROWS, FEW_WEIGHTS = 64, 1 << 16
+"""with fewer, torch's dense product is as fast as compiled kernels"""
 DENSITY_EDGES = [10.0**power for power in range(-6, 1)]
 """bounds of a histogram of how often features fire"""
 
@@ -60,6 +63,7 @@ class Dictionary(nn.Module, ABC):
         self.register_buffer("mean_activation", torch.zeros(n_features))
         self.register_buffer("max_activation", torch.zeros(n_features))
         self.register_buffer("output_mean", torch.zeros(d_out))
+        self._packed: tuple[tuple[int, int], Packed] | None = None
         self.folder: Path | None = None
         self.manifest: Manifest | None = None
 
@@ -120,6 +124,17 @@ class Dictionary(nn.Module, ABC):
         """What is reconstructed from x [..., d_in] before any feature adds to it: [d_out], or [..., d_out] with W_skip."""
         return self.b_dec if self.W_skip is None else x @ self.W_skip.T + self.b_dec
 
+    def packed(self, x: Tensor) -> Packed | None:
+        """The encoder for the compiled kernels, where they read rows like x [row, d_in] faster."""
+        found, W_enc = kernels(), self.W_enc.detach()
+        fits = x.device.type == "cpu" and x.dtype == W_enc.dtype == torch.float32 and self.d_in % LANES == 0
+        if found is None or not fits or len(x) < FEW_ROWS or W_enc.numel() < FEW_WEIGHTS or self.d_in > WIDEST:
+            return None
+        weights = (W_enc.data_ptr(), self.W_enc._version)
+        if self._packed is None or self._packed[0] != weights:
+            self._packed = weights, Packed(found, W_enc, self.b_enc, x.square().mean(dim=0).sqrt())
+        return self._packed[1]
+
     def check_feature(self, feature: int) -> int:
         """Return the feature number; raises FeatureError where the dictionary has no such feature."""
         if not 0 <= feature < self.n_features:
@@ -169,16 +184,27 @@ class Elementwise(Dictionary):
     """A dictionary in which an activation depends on its own feature's pre-activation alone."""
 
     @abstractmethod
-    def act(self, pre: Tensor, features: slice | int = slice(None)) -> Tensor:
+    def act(self, pre: Tensor, features: slice | int | Tensor = slice(None)) -> Tensor:
         """Activations of pre-activations [..., feature] of these features."""
+
+    def floor(self) -> Tensor:
+        """What a pre-activation has to exceed, [n_features] or one for all."""
+        return self.b_enc.new_zeros(())
 
     def encode(self, x: Tensor) -> Tensor:
         return self.act(x @ self.W_enc.T + self.b_enc)
 
     def active(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        activations = self.encode(x)
-        row, feature = activations.nonzero(as_tuple=True)
-        return row, feature, activations[row, feature]
+        packed = self.packed(x)
+        found = packed.above(x.contiguous(), self.floor().detach()) if packed is not None else None
+        if found is None:
+            activations = self.encode(x)
+            row, feature = activations.nonzero(as_tuple=True)
+            return row, feature, activations[row, feature]
+        row, feature = found.row.long(), found.feature.long()
+        value = self.act(found.value, feature)
+        kept = value > 0
+        return row[kept], feature[kept], value[kept]
 
     def activation(self, x: Tensor, feature: int) -> Tensor:
         return self.act(x @ self.W_enc[feature] + self.b_enc[feature], feature)

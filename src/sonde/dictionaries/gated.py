@@ -27,7 +27,7 @@ class Gated(Elementwise):
         self.r = nn.Parameter(torch.zeros(n_features))
         self.b_magnitude = nn.Parameter(torch.zeros(n_features))
 
-    def act(self, pre: Tensor, features: slice | int = slice(None)) -> Tensor:
+    def act(self, pre: Tensor, features: slice | int | Tensor = slice(None)) -> Tensor:
         return (pre * self.r[features].exp() + self.b_magnitude[features]).relu() * (pre > 0)
 
     def _fold_more(self, unit: Tensor) -> None:

@@ -21,8 +21,11 @@ class JumpReLU(Elementwise):
         super().__init__(n_features, d_in, d_out, skip=skip)
         self.log_threshold = nn.Parameter(torch.zeros(n_features))
 
-    def act(self, pre: Tensor, features: slice | int = slice(None)) -> Tensor:
+    def act(self, pre: Tensor, features: slice | int | Tensor = slice(None)) -> Tensor:
         return pre * (pre > self.log_threshold[features].exp())
+
+    def floor(self) -> Tensor:
+        return self.log_threshold.exp()
 
     def _fold_more(self, unit: Tensor) -> None:
         self.log_threshold.add_(unit.log())

@@ -14,5 +14,5 @@ class L1(Elementwise):
     centred: ClassVar[bool] = False
     unit_norm: ClassVar[bool] = False
 
-    def act(self, pre: Tensor, features: slice | int = slice(None)) -> Tensor:
+    def act(self, pre: Tensor, features: slice | int | Tensor = slice(None)) -> Tensor:
         return pre.relu()

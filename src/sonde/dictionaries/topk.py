@@ -25,6 +25,10 @@ class TopK(Dictionary):
         return dense.index_put((pairs.row, pairs.feature), values).reshape(*shape, self.n_features)
 
     def active(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        packed = self.packed(x)
+        if packed is not None:
+            found = packed.topk(x.contiguous(), self.k)
+            return found.row.long(), found.feature.long(), found.value
         values, pairs = encode_topk(x, self.W_enc, self.b_enc, self.k)
         above = values > 0
         return pairs.row[above], pairs.feature[above], values[above]

@@ -20,6 +20,7 @@
 #define LANES 16
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int32_t integers __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef int8_t bytes __attribute__((vector_size(LANES), aligned(1)));
 
 static inline lanes load(const float *p) { return *(const lanes *)p; }
 static inline void store(float *p, lanes v) { *(lanes *)p = v; }
@@ -31,13 +32,36 @@ static inline float sum(lanes v) {
     return v[0];
 }
 
-static inline float largest_magnitude(const float *v, const float *factor, int64_t width) {
-    float most = 0;
-    for (int64_t i = 0; i < width; i++) {
-        float size = fabsf(v[i] * factor[i]);
-        most = size > most ? size : most;
+static inline lanes larger(lanes a, lanes b) {
+    integers first = a > b;
+    return (lanes)(((integers)a & first) | ((integers)b & ~first));
+}
+
+/* Round to the nearest integer, even ones from halves: exact below 2^22. */
+static inline lanes nearest(lanes v) { return (v + 12582912.0f) - 12582912.0f; }
+
+static float largest_magnitude(const float *v, const float *factor, int64_t width) {
+    lanes most = {0};
+    for (int64_t i = 0; i < width; i += LANES) {
+        lanes product = load(v + i) * load(factor + i);
+        most = larger(larger(product, -product), most);
     }
-    return most;
+    for (int i = 1; i < LANES; i++) most[0] = most[i] > most[0] ? most[i] : most[0];
+    return most[0];
+}
+
+/* Integers in whole[width] for v * factor, scaled so that `largest` becomes `most`; returns their sum. */
+static int32_t quantise(const float *v, const float *factor, int64_t width, float largest, int32_t most, int8_t *whole) {
+    const float inverse = largest > 0 ? (float)most / largest : 0;
+    integers total = {0};
+    for (int64_t i = 0; i < width; i += LANES) {
+        integers q = __builtin_convertvector(nearest(load(v + i) * load(factor + i) * inverse), integers);
+        total += q;
+        *(bytes *)(whole + i) = __builtin_convertvector(q, bytes);
+    }
+    int32_t found = 0;
+    for (int i = 0; i < LANES; i++) found += total[i];
+    return found;
 }
 
 static inline float dot(const float *a, const float *b, int64_t width) {
@@ -79,12 +103,17 @@ int64_t panel_features(void) { return PANEL; }
 
 void pack_rows(int64_t first, int64_t last, const float *W, const float *factor, int64_t width, uint8_t *packed, float *scale) {
     for (int64_t f = first; f < last; f++) {
-        const float *row = W + f * width;
-        float most = largest_magnitude(row, factor, width), inverse = most > 0 ? 127 / most : 0;
-        uint8_t *to = packed + f / PANEL * PANEL * width + f % PANEL * 4;
+        int8_t whole[WIDEST];
+        const float most = largest_magnitude(W + f * width, factor, width);
+        quantise(W + f * width, factor, width, most, 127, whole);
         scale[f] = most / 127;
-        for (int64_t i = 0; i < width; i += 4)
-            for (int j = 0; j < 4; j++) to[i * PANEL + j] = (uint8_t)(128 + (int32_t)rintf(row[i + j] * factor[i + j] * inverse));
+        uint8_t *to = packed + f / PANEL * PANEL * width + f % PANEL * 4;
+        for (int64_t i = 0; i < width; i += 4) {
+            uint32_t four;
+            memcpy(&four, whole + i, 4);
+            four ^= 0x80808080u; /* 128 more, as unsigned bytes */
+            memcpy(to + i * PANEL, &four, 4);
+        }
     }
 }
 
@@ -190,22 +219,26 @@ static float keep_largest(float *value, int32_t *feature, int64_t count, int64_t
 /* Drop the least of (value, feature), so that at least `wanted` and few more are left; return what all that are left exceed.
  * Bisection: only counting, which runs in lanes, where sorting would stumble over each comparison. */
 static float drop_least(float *value, int32_t *feature, int32_t *count, int64_t wanted) {
-    float low = value[0], high = value[0];
-    for (int32_t i = 1; i < *count; i++) {
-        low = value[i] < low ? value[i] : low;
-        high = value[i] > high ? value[i] : high;
+    lanes most = all(value[0]), least = most;
+    int32_t i = 0;
+    for (; i + LANES <= *count; i += LANES) {
+        most = larger(load(value + i), most);
+        least = -larger(-load(value + i), -least);
     }
+    float low = least[0], high = most[0];
+    for (int j = 1; j < LANES; j++) low = least[j] < low ? least[j] : low, high = most[j] > high ? most[j] : high;
+    for (; i < *count; i++) low = value[i] < low ? value[i] : low, high = value[i] > high ? value[i] : high;
     low = nextafterf(low, -INFINITY);
     for (int round = 0; round < 16; round++) {
         float middle = low + (high - low) / 2;
         int32_t more = 0;
-        for (int32_t i = 0; i < *count; i++) more += value[i] > middle;
+        for (i = 0; i < *count; i++) more += value[i] > middle;
         if (more < wanted) high = middle;
         else low = middle;
         if (more >= wanted && more <= wanted + wanted / 16) break;
     }
     int32_t kept = 0;
-    for (int32_t i = 0; i < *count; i++) {
+    for (i = 0; i < *count; i++) {
         float v = value[i];
         value[kept] = v, feature[kept] = feature[i];
         kept += v > low;
@@ -232,18 +265,11 @@ int64_t propose(int64_t first, int64_t last, const float *x, const float *invers
         int64_t n_strips = (rows + STRIP - 1) / STRIP;
         memset(strips, 0, sizeof(int32_t) * n_strips * STRIP * groups);
         for (int64_t r = 0; r < rows; r++) {
-            const float *from = x + (start + r) * width;
-            float most = largest_magnitude(from, inverse_factor, width), inverse = most > 0 ? X_MOST / most : 0;
-            int8_t *to = (int8_t *)(strips + r / STRIP * STRIP * groups + r % STRIP);
-            int32_t total = 0;
-            for (int64_t g = 0; g < groups; g++)
-                for (int j = 0; j < 4; j++) {
-                    int32_t v = (int32_t)rintf(from[4 * g + j] * inverse_factor[4 * g + j] * inverse);
-                    to[g * 4 * STRIP + j] = (int8_t)v;
-                    total += v;
-                }
-            offset[r] = 128 * total;
+            int8_t whole[WIDEST];
+            const float *from = x + (start + r) * width, most = largest_magnitude(from, inverse_factor, width);
+            offset[r] = 128 * quantise(from, inverse_factor, width, most, X_MOST, whole);
             x_scale[r] = most / X_MOST;
+            for (int64_t g = 0; g < groups; g++) memcpy(strips + (r / STRIP * groups + g) * STRIP + r % STRIP, whole + 4 * g, 4);
         }
         for (int64_t f = 0; f < n_features; f += PANEL)
             for (int64_t s = 0; s < n_strips; s++) {
@@ -301,76 +327,72 @@ static void sort_by_feature(float *value, int32_t *feature, int64_t count) {
     }
 }
 
-/* Pre-activations of what was proposed, in place of guesses, and by feature; off[row] is the largest error of a guess. */
-void score(int64_t first, int64_t last, const float *x, const float *W, const float *bias, int64_t width, int64_t capacity, float *value,
-           int32_t *feature, const int32_t *count, float *off) {
-    for (int64_t row = first; row < last; row++) {
-        float *v = value + row * capacity, most = 0;
-        int32_t *at = feature + row * capacity;
-        sort_by_feature(v, at, count[row]);
-        for (int64_t i = 0; i < count[row]; i++) {
-            if (i + 1 < count[row]) prefetch(W + at[i + 1] * width, width);
-            float exact = dot(x + row * width, W + at[i] * width, width) + bias[at[i]], error = fabsf(exact - v[i]);
-            most = error > most ? error : most;
-            v[i] = exact;
+/* product[pair] = x row . W row + bias, feature by feature, so that each row of W is fetched once. */
+void products(int64_t first, int64_t last, const int64_t *by_feature, const int32_t *order, const int32_t *row, const float *x, const float *W,
+              const float *bias, int64_t width, float *product) {
+    for (int64_t f = first; f < last; f++)
+        for (int64_t p = by_feature[f]; p < by_feature[f + 1]; p++) {
+            if (p + 1 < by_feature[last]) prefetch(x + row[order[p + 1]] * width, width);
+            product[order[p]] = dot(x + row[order[p]] * width, W + f * width, width) + bias[f];
         }
-        off[row] = most;
-    }
 }
 
-/* Keep the k largest above zero of each row, by feature; doubtful[row] where one of them may not have been proposed. */
-void choose(int64_t first, int64_t last, int64_t k, float doubt, int64_t capacity, float *value, int32_t *feature, int32_t *count,
-            const float *floor, const float *off, uint8_t *doubtful) {
+/* Move the k largest above zero of each row to the front of its pairs, by feature, and count them; floor[row] is the largest guess that
+ * was not proposed, and doubtful[row] says whether one of the k may be among those. */
+void choose(int64_t first, int64_t last, int64_t k, float doubt, const int64_t *starts, const float *guess, float *exact, int32_t *feature,
+            const float *floor, int32_t *count, uint8_t *doubtful) {
     for (int64_t row = first; row < last; row++) {
-        float *v = value + row * capacity, least = 0;
-        int32_t *at = feature + row * capacity;
-        if (count[row] > k) {
-            least = keep_largest(v, at, count[row], k);
-            count[row] = (int32_t)k;
+        int64_t proposed = starts[row + 1] - starts[row];
+        float *v = exact + starts[row], off = 0, least = 0;
+        int32_t *at = feature + starts[row], kept = 0;
+        for (int64_t i = 0; i < proposed; i++) {
+            float error = fabsf(v[i] - guess[starts[row] + i]);
+            off = error > off ? error : off;
         }
-        int32_t kept = 0;
-        for (int32_t i = 0; i < count[row]; i++)
+        if (proposed > k) least = keep_largest(v, at, proposed, k);
+        for (int64_t i = 0; i < proposed && i < k; i++)
             if (v[i] > 0) v[kept] = v[i], at[kept++] = at[i];
-        count[row] = kept;
         sort_by_feature(v, at, kept);
-        doubtful[row] = !((least > 0 ? least : 0) - floor[row] >= doubt * off[row]);
+        count[row] = kept;
+        doubtful[row] = proposed >= k && !((least > 0 ? least : 0) - floor[row] >= doubt * off);
     }
 }
 
-/* The same from all features, for rows[first] to rows[last]. */
+/* The same of all features, for rows[first] to rows[last]; `room` is [row, 2 k] values and features. */
 void choose_of_all(int64_t first, int64_t last, const int64_t *rows, const float *x, const float *W, const float *bias, int64_t width,
-                   int64_t n_features, int64_t k, int64_t capacity, float *value, int32_t *feature, int32_t *count) {
+                   int64_t n_features, int64_t k, float *room, int32_t *room_feature, const int64_t *starts, float *exact, int32_t *feature,
+                   int32_t *count) {
     for (int64_t n = first; n < last; n++) count[rows[n]] = 0;
     for (int64_t f = 0; f < n_features; f++)
         for (int64_t n = first; n < last; n++) {
-            int64_t row = rows[n];
-            float *v = value + row * capacity, exact = dot(x + row * width, W + f * width, width) + bias[f];
-            int32_t *at = feature + row * capacity;
-            if (!(exact > 0)) continue;
-            if (count[row] == capacity) {
-                keep_largest(v, at, capacity, k);
-                count[row] = (int32_t)k;
+            float *v = room + n * 2 * k, value = dot(x + rows[n] * width, W + f * width, width) + bias[f];
+            int32_t *at = room_feature + n * 2 * k, *found = count + rows[n];
+            if (!(value > 0)) continue;
+            if (*found == 2 * k) {
+                keep_largest(v, at, 2 * k, k);
+                *found = (int32_t)k;
             }
-            v[count[row]] = exact;
-            at[count[row]++] = (int32_t)f;
+            v[*found] = value;
+            at[(*found)++] = (int32_t)f;
         }
     for (int64_t n = first; n < last; n++) {
         int64_t row = rows[n];
         if (count[row] > k) {
-            keep_largest(value + row * capacity, feature + row * capacity, count[row], k);
+            keep_largest(room + n * 2 * k, room_feature + n * 2 * k, count[row], k);
             count[row] = (int32_t)k;
         }
-        sort_by_feature(value + row * capacity, feature + row * capacity, count[row]);
+        sort_by_feature(room + n * 2 * k, room_feature + n * 2 * k, count[row]);
+        memcpy(exact + starts[row], room + n * 2 * k, sizeof(float) * count[row]);
+        memcpy(feature + starts[row], room_feature + n * 2 * k, sizeof(int32_t) * count[row]);
     }
 }
 
-/* Lay what rows first to last have side by side, row after row from starts[row]. */
-void compact(int64_t first, int64_t last, int64_t capacity, const float *value, const int32_t *feature, const int64_t *starts,
-             float *to_value, int32_t *to_feature) {
+/* Lay the first pairs of rows first to last side by side: from[row] to to[row]. */
+void compact(int64_t first, int64_t last, const int64_t *from, const int64_t *to, const float *value, const int32_t *feature, float *to_value,
+             int32_t *to_feature) {
     for (int64_t row = first; row < last; row++) {
-        int64_t count = starts[row + 1] - starts[row];
-        memcpy(to_value + starts[row], value + row * capacity, sizeof(float) * count);
-        memcpy(to_feature + starts[row], feature + row * capacity, sizeof(int32_t) * count);
+        memcpy(to_value + to[row], value + from[row], sizeof(float) * (to[row + 1] - to[row]));
+        memcpy(to_feature + to[row], feature + from[row], sizeof(int32_t) * (to[row + 1] - to[row]));
     }
 }
 

@@ -16,6 +16,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
@@ -223,6 +224,13 @@ class Kernels:
         self.call("group", n_features, n_pairs, active.feature, starts, order)
         return starts, order
 
+    def products(self, x: Tensor, W: Tensor, bias: Tensor, active: Active) -> Tensor:
+        """x row . W row + bias for each pair [pair], feature by feature, so that each row of W is fetched once."""
+        products = torch.empty_like(active.value)
+        by_feature = self.by_feature(active, len(W))
+        self.share("products", len(W), *by_feature, active.row, x, W, bias, W.shape[1], products)
+        return products
+
     def gradient_square(self, gradient: RowGradient, W: Tensor) -> float:
         """The squared length of a gradient of W."""
         squares = torch.empty(len(W), dtype=torch.float64)
@@ -284,7 +292,7 @@ class Packed:
         self.n_full = 0
         """rows that were computed in full, out of doubt"""
         # Guessed from what went before; they change how long an answer takes, and never the answer.
-        self.more, self.slack, self.last_floor = MORE, 0.0, 0.0
+        self.more, self.slack, self.last_floor, self.capacity = MORE, 0.0, 0.0, 128
         self.repack()
 
     def repack(self) -> None:
@@ -297,58 +305,74 @@ class Packed:
 
         Rows on which one of them may not have been proposed are computed in full.
         """
-        n, width = self.W_enc.shape
+        (n, width), n_rows = self.W_enc.shape, len(x)
         wanted = min(n, k + self.more)
-        capacity = wanted + max(wanted, 4 * self.kernels.panel)
-        value, feature, count, floor, _ = self._propose(x, capacity, wanted=wanted)
-        off, doubtful = self._score(x, value, feature, count), torch.empty(len(x), dtype=torch.uint8)
-        self.kernels.share("choose", len(x), k, DOUBT, capacity, value, feature, count, floor, off, doubtful)
+        found = self._propose(x, wanted + max(wanted, 4 * self.kernels.panel), wanted=wanted)
+        assert found is not None
+        (guess, _, feature, starts), floor = found
+        exact = self.kernels.products(x, self.W_enc, self.b_enc, found[0])
+        count, doubtful = torch.empty(n_rows, dtype=torch.int32), torch.empty(n_rows, dtype=torch.uint8)
+        self.kernels.share("choose", n_rows, k, DOUBT, starts, guess, exact, feature, floor, count, doubtful)
         if wanted < n:
             rows = doubtful.nonzero().flatten()
-            given = (rows, x, self.W_enc, self.b_enc, width, n, k, capacity, value, feature, count)
+            room, places = torch.empty(len(rows), 2 * k), torch.empty(len(rows), 2 * k, dtype=torch.int32)
+            given = (rows, x, self.W_enc, self.b_enc, width, n, k, room, places, starts, exact, feature, count)
             self.kernels.share("choose_of_all", len(rows), *given, at_once=16)
             self.n_full += len(rows)
-            if len(rows) * 1000 > len(x):  # costs more than proposing more
+            if len(rows) * 1000 > n_rows:  # costs more than proposing more
                 self.more = min(8 * MORE, 2 * self.more)
-        return self._compact(value, feature, count)
+        return self._compact(starts[:-1], count, exact, feature)
 
-    def above(self, x: Tensor, floor: float, capacity: int) -> Active | None:
-        """All pre-activations of x [row, d_in] above a floor; None where a row has more than about `capacity` of them."""
-        capacity = min(capacity + self.kernels.panel, len(self.scale))
+    def above(self, x: Tensor, floor: Tensor) -> Active | None:
+        """All pre-activations of x [row, d_in] above a floor ([n_features], or one for all).
+
+        None where some row has more than an eighth of all features above.
+        """
         while True:
-            floors = torch.full_like(self.scale, floor - self.slack)
-            value, feature, count, _, overflowed = self._propose(x, capacity, floors=floors)
-            if overflowed:
-                return None
-            off = DOUBT * self._score(x, value, feature, count).max().item()
+            floors = torch.full_like(self.scale, torch.inf)
+            floors[: len(self.b_enc)] = floor - self.slack
+            proposed = self._propose(x, self.capacity + self.kernels.panel, floors=floors)
+            if proposed is None:
+                if self.capacity * 8 >= len(self.scale):
+                    return None
+                self.capacity *= 2
+                continue
+            found, _ = proposed
+            exact = self.kernels.products(x, self.W_enc, self.b_enc, found)
+            off = DOUBT * (exact - found.value).abs().max().item() if len(exact) else 0.0
             if off <= self.slack:
-                found = self._compact(value, feature, count)
-                return _kept(found, found.value > floor)
+                return chosen(
+                    found._replace(value=exact), exact > (floor[found.feature.long()] if floor.dim() else floor)
+                )
             self.slack = 1.25 * off  # what was not proposed may have been guessed too low by as much
 
     def batch_topk(self, x: Tensor, k: int) -> Active | None:
-        """The k * rows largest pre-activations of a batch that are above zero; None where they are too unevenly spread."""
+        """The k * rows largest pre-activations of a batch that are above zero; None where `above` finds too many, or too few are."""
         wanted = k * len(x)
-        for floor in (0.9 * self.last_floor, 0.7 * self.last_floor, self._sampled_floor(x, k)):
-            if floor <= 0:
-                continue
-            found = self.above(x, floor, 8 * k + 64)
+        for floor in self._floors(x, k):
+            found = self.above(x, torch.tensor(floor)) if floor > 0 else None
             if found is not None and len(found.value) >= wanted:
                 least = found.value.kthvalue(len(found.value) - wanted + 1).values
                 self.last_floor = least.item()
                 kept, [ties] = found.value > least, (found.value == least).nonzero(as_tuple=True)
                 kept[ties[: wanted - int(kept.sum())]] = True
-                return _kept(found, kept)
+                return chosen(found, kept)
         return None
 
-    def _sampled_floor(self, x: Tensor, k: int) -> float:
-        """A floor that somewhat more than k pre-activations of a row exceed, from some rows."""
+    def _floors(self, x: Tensor, k: int) -> Iterator[float]:
+        """Floors that somewhat more than k pre-activations of a row may exceed: from the last batch, or from some rows."""
+        yield 0.97 * self.last_floor
+        yield 0.9 * self.last_floor
         pre = torch.addmm(self.b_enc, x[:: max(1, len(x) // 64)], self.W_enc.T)
-        return pre.flatten().topk(min(pre.numel(), int(1.5 * k * len(pre)) + 1), sorted=False).values.amin().item()
+        yield pre.flatten().topk(min(pre.numel(), int(1.5 * k * len(pre)) + 1), sorted=False).values.amin().item()
 
     def _propose(
         self, x: Tensor, capacity: int, *, floors: Tensor | None = None, wanted: int = 0
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
+    ) -> tuple[Active, Tensor] | None:
+        """Guesses above `floors` [n_features], or the `wanted` largest of each row, and the largest [row] that may be left out.
+
+        None where a row has more than `capacity` above the floors.
+        """
         n, n_features = len(x), len(self.b_enc)
         self.bias[:n_features], self.large_W[:, :n_features] = self.b_enc, self.W_enc[:, self.large].T
         value, feature = torch.empty(n, capacity), torch.empty(n, capacity, dtype=torch.int32)
@@ -356,30 +380,27 @@ class Packed:
         given = (x, self.inverse, x.shape[1], self.weights, self.scale, self.bias, len(self.scale))
         given = (*given, len(self.large), self.large, self.large_W, floors, wanted)
         at_once = min(384, max(48, -(-n // (48 * torch.get_num_threads())) * 12))  # whole strips, as in compiled.c
-        found = self.kernels.share("propose", n, *given, capacity, value, feature, count, floor, at_once=at_once)
-        if min(found) < 0:
+        overflowed = self.kernels.share("propose", n, *given, capacity, value, feature, count, floor, at_once=at_once)
+        if min(overflowed) < 0:
             raise MemoryError
-        return value, feature, count, floor, sum(found)
+        if any(overflowed):
+            return None
+        return self._compact(torch.arange(0, n * capacity, capacity), count, value, feature), floor
 
-    def _score(self, x: Tensor, value: Tensor, feature: Tensor, count: Tensor) -> Tensor:
-        off = torch.empty(len(x))
-        given = (x, self.W_enc, self.b_enc, x.shape[1], value.shape[1], value, feature, count, off)
-        self.kernels.share("score", len(x), *given)
-        return off
-
-    def _compact(self, value: Tensor, feature: Tensor, count: Tensor) -> Active:
+    def _compact(self, from_: Tensor, count: Tensor, value: Tensor, feature: Tensor) -> Active:
+        """The first `count` pairs of each row, which begin at `from_` [row]."""
         starts = torch.cat([torch.zeros(1, dtype=torch.int64), count.cumsum(0)])
         n_pairs = int(starts[-1])
         row = torch.arange(len(count), dtype=torch.int32).repeat_interleave(count, output_size=n_pairs)
         found = Active(torch.empty(n_pairs), row, torch.empty(n_pairs, dtype=torch.int32), starts)
-        self.kernels.share("compact", len(count), value.shape[1], value, feature, starts, found.value, found.feature)
+        self.kernels.share("compact", len(count), from_, starts, value, feature, found.value, found.feature)
         return found
 
 
-def _kept(active: Active, kept: Tensor) -> Active:
-    """The pairs for which `kept` [pair] is true."""
-    before = torch.cat([torch.zeros(1, dtype=torch.int64), kept.cumsum(0)])
-    return Active(active.value[kept], active.row[kept], active.feature[kept], before[active.starts])
+def chosen(active: Active, which: Tensor) -> Active:
+    """The pairs for which `which` [pair] is true."""
+    before = torch.cat([torch.zeros(1, dtype=torch.int64), which.cumsum(0)])
+    return Active(active.value[which], active.row[which], active.feature[which], before[active.starts])
 
 
 # ---------------------------------------------------------------- calling C

@@ -4,12 +4,16 @@ Both compute the same: loss, gradients less what points along decoder rows of fi
 to length one. The first is the reference, and takes every kind and device.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from sonde.dictionaries.batchtopk import Matryoshka
 from sonde.dictionaries.dictionary import Dictionary
-from sonde.kernels.compiled import LANES, WIDEST, Active, Packed, RowGradient, kernels
+from sonde.kernels.compiled import LANES, WIDEST, Active, Packed, RowGradient, chosen, kernels
 from sonde.training.losses import LossSettings, StepLoss, aux_loss, step_loss
+from sonde.training.settings import WITH_K
 
 ROWS_AT_ONCE = 1 << 11
 """rows of weights that stay in the cache while they are changed"""
@@ -31,7 +35,6 @@ class AutogradStep:
     def apply(self) -> None:
         """Change the weights."""
         dictionary = self.dictionary
-        self.optimiser.zero_grad()
         self.found.loss.backward()
         if self.unit_norm:  # rows keep their length, so what points along them would only mislead Adam
             with torch.no_grad():
@@ -42,13 +45,14 @@ class AutogradStep:
         if self.clip:
             torch.nn.utils.clip_grad_norm_(dictionary.parameters(), self.clip)
         self.optimiser.step()
+        self.optimiser.zero_grad()
         if self.unit_norm:
             with torch.no_grad():
                 dictionary.W_dec.div_(dictionary.W_dec.norm(dim=1, keepdim=True).clamp_min(1e-12))
 
 
 class CompiledStep:
-    """The same for topk, batchtopk and l1 on a CPU: nothing of size rows x n_features or of the weights' size is made.
+    """The same for topk, batchtopk, matryoshka and l1 on a CPU: nothing of size rows x n_features or of the weights' size is made.
 
     Args:
         rms: [d_in] root mean square of each dimension of scaled x.
@@ -64,8 +68,6 @@ class CompiledStep:
         self.packed = Packed(found, dictionary.W_enc, dictionary.b_enc, rms)
         self.stale = False
         """whether weights were changed by others since"""
-        self.capacity = 64
-        """l1: room for what is active on a row, so far"""
         for W in (dictionary.W_enc, dictionary.W_dec):
             if not optimiser.state[W]:
                 zeros = {"exp_avg": torch.zeros_like(W), "exp_avg_sq": torch.zeros_like(W)}
@@ -77,7 +79,7 @@ class CompiledStep:
         if device.type != "cpu" or kernels() is None or settings.multi_k:
             return False
         fits = all(width % LANES == 0 and width <= WIDEST for width in (dictionary.d_in, dictionary.d_out))
-        return fits and (dictionary.kind in ("topk", "batchtopk") or (dictionary.kind == "l1" and not settings.widths))
+        return fits and (dictionary.kind in WITH_K or (dictionary.kind == "l1" and not settings.widths))
 
     @torch.no_grad()
     def loss(self, x: Tensor, y: Tensor, settings: LossSettings) -> StepLoss | None:
@@ -91,9 +93,15 @@ class CompiledStep:
             return None
         n, share = dictionary.n_features, 1 / (len(x) * settings.variance)
         base = dictionary.base(x).contiguous()
-        error, squares, product = self.kernels.decode(y.contiguous(), base, W_dec, active)
+        # `source` is what decoder rows learn to point along, and `row` where it stands for each pair.
+        if isinstance(dictionary, Matryoshka):
+            source, row, error, squared_error = self._nested(y.contiguous(), base, active, dictionary.prefixes)
+            product = self.kernels.products(source, W_dec, torch.zeros(n), active._replace(row=row))
+        else:
+            error, squares, product = self.kernels.decode(y.contiguous(), base, W_dec, active)
+            source, row, squared_error = error, active.row, squares.mean().item()
+        loss = squared_error / settings.variance
         feature, toward, own = active.feature.long(), product.mul_(-2 * share), None
-        loss = squares.mean().item() / settings.variance
         if dictionary.kind == "l1":
             norms, penalty = W_dec.norm(dim=1), settings.sparsity * share
             toward += penalty * norms[feature]
@@ -101,18 +109,18 @@ class CompiledStep:
             own = penalty * total / norms.clamp_min(1e-12)
             loss += penalty * (total @ norms).item()
         starts, order = self.kernels.by_feature(active, n)
-        pairs = (starts, order, active.row)
-        self.by_encoder = RowGradient(*pairs, toward, x, unit=False)
-        self.by_decoder = RowGradient(*pairs, active.value * (-2 * share), error, unit=self.unit_norm, own=own)
+        self.by_encoder = RowGradient(starts, order, active.row, toward, x, unit=False)
+        weight = active.value * (-2 * share)
+        self.by_decoder = RowGradient(starts, order, row, weight, source, unit=self.unit_norm, own=own)
         dictionary.b_enc.grad = torch.zeros(n).index_add_(0, feature, toward)
-        dictionary.b_dec.grad = error.sum(dim=0).mul_(-2 * share)
+        dictionary.b_dec.grad = source[: len(x)].sum(dim=0).mul_(-2 * share)
         if dictionary.W_skip is not None:
-            dictionary.W_skip.grad = (error.T @ x).mul_(-2 * share)
+            dictionary.W_skip.grad = (source[: len(x)].T @ x).mul_(-2 * share)
         if settings.dead is not None and settings.aux_k:
             loss += self._revive(x, error, settings.dead, settings.aux_k)
         if self.clip:
             self.bound = self.by_encoder.most(dictionary.W_enc.detach(), feature, x.norm(dim=1))
-            self.bound += self.by_decoder.most(W_dec, feature, squares.sqrt().float())
+            self.bound += self.by_decoder.most(W_dec, feature, source.norm(dim=1))
         counts = starts.diff()
         return StepLoss(torch.tensor(loss), error, counts.sum() / len(x), counts)
 
@@ -151,12 +159,29 @@ class CompiledStep:
         k = getattr(self.dictionary, "k", 0)
         if self.dictionary.kind == "topk":
             return self.packed.topk(x, k)
-        if self.dictionary.kind == "batchtopk":
+        if self.dictionary.kind in WITH_K:
             return self.packed.batch_topk(x, k)
-        most = int(2 * SPARSE_BELOW * self.dictionary.n_features)
-        while (found := self.packed.above(x, 0.0, self.capacity)) is None and self.capacity < most:
-            self.capacity *= 2
-        return found
+        return self.packed.above(x, torch.tensor(0.0))
+
+    def _nested(
+        self, y: Tensor, base: Tensor, active: Active, prefixes: Sequence[int]
+    ) -> tuple[Tensor, Tensor, Tensor, float]:
+        """The errors of nested prefixes of features, added up from the longest down to each, over their number.
+
+        That is what features learn from which are in that prefix and in no shorter one. Returns it [prefix * row, width],
+        where it stands for each pair, and the mean squared error.
+        """
+        n_rows, left, errors, total = len(y), y, [], 0.0
+        prefix = torch.bucketize(active.feature, torch.tensor(prefixes, dtype=torch.int32), right=True)
+        for number in range(len(prefixes)):
+            left, squares, _ = self.kernels.decode(
+                left, base, self.dictionary.W_dec.detach(), chosen(active, prefix == number)
+            )
+            base = torch.zeros_like(self.dictionary.b_dec)
+            errors.append(left)
+            total += squares.mean().item() / len(prefixes)
+        summed = torch.stack(errors).flip(0).cumsum(0).flip(0) / len(prefixes)
+        return summed.flatten(0, 1), active.row + (prefix * n_rows).int(), left, total
 
     def _revive(self, x: Tensor, error: Tensor, dead: Tensor, aux_k: int) -> float:
         """Add AuxK's gradients, which are of dead features alone; returns its loss."""
@@ -164,14 +189,16 @@ class CompiledStep:
         if not len(rows):
             return 0.0
         dictionary = self.dictionary
-        parts = [W.detach()[rows].requires_grad_() for W in (dictionary.W_enc, dictionary.b_enc, dictionary.W_dec)]
+        W_enc, b_enc, W_dec = (
+            W.detach()[rows].requires_grad_() for W in (dictionary.W_enc, dictionary.b_enc, dictionary.W_dec)
+        )
         with torch.enable_grad():
-            loss = aux_loss(*parts, x, error, aux_k)
-        W_enc, b_enc, W_dec = torch.autograd.grad(loss, parts)
+            loss = aux_loss(W_enc, b_enc, W_dec, x, error, aux_k)
+        by_encoder, by_bias, by_decoder = torch.autograd.grad(loss, (W_enc, b_enc, W_dec))
         at = torch.full((dictionary.n_features,), -1, dtype=torch.int32)
         at[rows] = torch.arange(len(rows), dtype=torch.int32)
         assert dictionary.b_enc.grad is not None
-        dictionary.b_enc.grad[rows] += b_enc
-        self.by_encoder = self.by_encoder._replace(dense=W_enc.contiguous(), dense_at=at)
-        self.by_decoder = self.by_decoder._replace(dense=W_dec.contiguous(), dense_at=at)
+        dictionary.b_enc.grad[rows] += by_bias
+        self.by_encoder = self.by_encoder._replace(dense=by_encoder.contiguous(), dense_at=at)
+        self.by_decoder = self.by_decoder._replace(dense=by_decoder.contiguous(), dense_at=at)
         return loss.item()
