@@ -1,11 +1,11 @@
 """The training step against the peers' own, in interleaved rounds of one run.
 
     python benchmarks/train_step.py --rounds 5
-    python benchmarks/train_step.py --kind batchtopk          # or l1, which starts with 2 k features active, as after warm-up
+    python benchmarks/train_step.py --kind batchtopk          # or l1, with 2 k features active, as after its warm-up
 
 The peers are installed from PyPI into environments of their own (.bench/). Each implementation is a process
 that is kept waiting; in each round each takes its turn and reports CPU seconds for its steps. Batches are
-sums of random directions, centred and with mean squared norm d, the same for all; all use Adam, and no auxiliary loss but in the rows that
+sums of random directions, centred and with mean squared norm d, the same for all; all use Adam at 5e-4 (l1 at next to nothing), and no auxiliary loss but in the rows that
 say so, in which every tenth feature is dead. Ours clips gradients, which sparsify does not; "torch" is ours without compiled
 kernels. Appends a line to benchmarks/results/train_step.jsonl.
 """
@@ -20,6 +20,7 @@ DATA = """
 import torch
 d, n, batch, k, threads, aux = map(int, sys.argv[1:7])
 kind = sys.argv[7]
+lr = 5e-4 if kind != "l1" else 1e-8  # so that as many features stay active
 torch.manual_seed(0)
 torch.set_num_threads(threads)
 truth = torch.nn.functional.normalize(torch.randn(2048, d), dim=1)
@@ -54,7 +55,7 @@ from sonde.training.run import Run
 from sonde.training.settings import TrainSettings
 folder = Path(tempfile.mkdtemp())
 store = sonde.from_vectors(torch.cat(xs), site="layers.0.residual", store="float32", out=folder / "acts")
-settings = TrainSettings(kind=kind, n_features=n, k=k if kind != "l1" else None, aux_k=aux * d // 2, lr=5e-4, batch_size=batch, tokens=1000 * batch, out=folder, seed=1)  # seed 0 made the data
+settings = TrainSettings(kind=kind, n_features=n, k=k if kind != "l1" else None, aux_k=aux * d // 2, lr=lr, batch_size=batch, tokens=1000 * batch, out=folder, seed=1)  # seed 0 made the data
 plan = replace(make_plan(store, settings), warm_up=1, decay=1, sparsity_warm_up=1)
 run = Run(store, settings, plan, Draft(folder, resumed=False), torch.device("cpu"))
 if kind == "l1":
@@ -74,7 +75,7 @@ from sparsify.config import SparseCoderConfig
 from sparsify.sparse_coder import SparseCoder
 sae = SparseCoder(d, SparseCoderConfig(num_latents=n, k=k), dtype=torch.float32)
 sae.b_dec.data = xs[0].mean(0).clone()
-optimiser = torch.optim.Adam(sae.parameters(), lr=5e-4)
+optimiser = torch.optim.Adam(sae.parameters(), lr=lr)
 dead = torch.arange(n) % 10 == 0 if aux else None
 def step(x):  # the calls of its Trainer.fit, in their order
     sae.set_decoder_norm_to_unit_norm()
@@ -92,7 +93,7 @@ DL = (
     DATA
     + """
 from dictionary_learning.trainers import batch_top_k, standard, top_k
-common = dict(steps=10_000, activation_dim=d, dict_size=n, layer=0, lm_name="x", device="cpu", lr=5e-4, warmup_steps=0)
+common = dict(steps=10_000, activation_dim=d, dict_size=n, layer=0, lm_name="x", device="cpu", lr=lr, warmup_steps=0)
 if kind == "topk":
     trainer = top_k.TopKTrainer(k=k, **common)
 elif kind == "batchtopk":
@@ -125,7 +126,7 @@ elif kind == "batchtopk":
 else:
     sae = standard_sae.StandardTrainingSAE(standard_sae.StandardTrainingSAEConfig(l1_coefficient=5.0, **common))
     make_sparse(sae.W_enc.T, sae.b_enc)
-trainer = SAETrainer(SAETrainerConfig(total_training_samples=10_000 * batch, train_batch_size_samples=batch, lr=5e-4, lr_end=5e-4), sae, iter(xs))
+trainer = SAETrainer(SAETrainerConfig(total_training_samples=10_000 * batch, train_batch_size_samples=batch, lr=lr, lr_end=5e-4), sae, iter(xs))
 def step(x):
     trainer.step(x)
     trainer.n_training_steps += 1

@@ -22,6 +22,7 @@ from sonde.dictionaries.topk import TopK
 from sonde.kernels.sparse import Pairs, decode_pairs, encode_batch_topk, encode_topk
 
 AUX_WEIGHT = 1 / 32  # source: Gao et al. 2024, appendix A.2
+AUX_ROWS = 1024  # measured: docs/log.md, 2026-11-21
 MULTI_K, MULTI_WEIGHT = 4, 1 / 8  # source: Gao et al. 2024, Multi-TopK
 TANH_SHARPNESS = 4.0  # source: Conerly et al., January 2025 update: c
 PRE_ACTIVATION_WEIGHT = 3e-6  # source: same: lambda_P
@@ -165,7 +166,12 @@ _LOSSES: dict[str, Callable[..., StepLoss]] = {
 
 
 def aux_loss(W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, x: Tensor, error: Tensor, aux_k: int) -> Tensor:
-    """Dead features, whose weights these are, learn to reconstruct what the living leave over (Gao et al. 2024, appendix A.2)."""
+    """Dead features, whose weights these are, learn to reconstruct what the living leave over (Gao et al. 2024, appendix A.2).
+
+    On at most AUX_ROWS rows, evenly spaced: with many active on each, all rows would cost more than the rest of the step.
+    """
+    every = max(1, len(x) // AUX_ROWS)
+    x, error = x[::every], error[::every]
     values, pairs = encode_topk(x, W_enc, b_enc, min(aux_k, len(W_enc)))
     aux_error = _mean_square(error - decode_pairs(values, pairs, W_dec))
     return AUX_WEIGHT * aux_error / _mean_square(error)

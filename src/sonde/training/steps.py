@@ -17,7 +17,7 @@ from sonde.training.settings import WITH_K
 
 ROWS_AT_ONCE = 1 << 11
 """rows of weights that stay in the cache while they are changed"""
-SPARSE_BELOW = 1 / 24
+SPARSE_BELOW = 1 / 12
 """share of active features below which l1 is faster by what is active; measured: docs/log.md, 2026-11-21"""
 
 
