@@ -22,7 +22,7 @@ from sonde.dictionaries.topk import TopK
 from sonde.kernels.sparse import Pairs, decode_pairs, encode_batch_topk, encode_topk
 
 AUX_WEIGHT = 1 / 32  # source: Gao et al. 2024, appendix A.2
-AUX_ROWS = 1024  # measured: docs/log.md, 2026-11-21
+AUX_ROWS = 512  # measured: docs/log.md, 2026-11-21
 MULTI_K, MULTI_WEIGHT = 4, 1 / 8  # source: Gao et al. 2024, Multi-TopK
 TANH_SHARPNESS = 4.0  # source: Conerly et al., January 2025 update: c
 PRE_ACTIVATION_WEIGHT = 3e-6  # source: same: lambda_P
