@@ -28,12 +28,12 @@ from sonde.training import run
 seen = {}
 finish = run.Run.finish
 def look(self, reporter):
-    if self.compiled is not None:
+    if self.fused is not None:
         seen.update(inspect(self))
     finish(self, reporter)
 run.Run.finish = look
 def inspect(self):
-    packed, W, b = self.compiled.packed, self.dictionary.W_enc.detach(), self.dictionary.b_enc.detach()
+    packed, W, b = self.fused.proposer, self.dictionary.W_enc.detach(), self.dictionary.b_enc.detach()
     x, _ = self.sides(next(iter(self.store.sample(4096))))
     x = x[:4096].contiguous()
     trained, packed.n_full = packed.n_full, 0
@@ -55,13 +55,13 @@ def inspect(self):
     error = x.double() - decode_dense(codes, weights[2]) - self.dictionary.b_dec.detach().double()
     exact = torch.autograd.grad(error.square().sum(dim=1).mean(), weights)
     from sonde.training.losses import LossSettings
-    result = self.compiled.loss(x, x, LossSettings(variance=1.0))
+    result = self.fused.loss(x, x, LossSettings(variance=1.0))
     def laid_out(gradient):
         dense = torch.zeros(len(W), x.shape[1], dtype=torch.float64)
         feature = torch.repeat_interleave(torch.arange(len(W)), gradient.starts.diff())
         order = gradient.order.long()
         return dense.index_add_(0, feature, gradient.weight[order, None].double() * gradient.source[gradient.row[order].long()].double())
-    got_gradients = [laid_out(self.compiled.by_encoder), self.dictionary.b_enc.grad.double(), laid_out(self.compiled.by_decoder)]
+    got_gradients = [laid_out(self.fused.by_encoder), self.dictionary.b_enc.grad.double(), laid_out(self.fused.by_decoder)]
     off = [((a - e).norm() / e.norm()).item() for a, e in zip(got_gradients, exact)]
     return {"proposed": (was & true).sum().item() / true.sum().item(), "after_repair": (got & true).sum().item() / true.sum().item(),
             "in_full": packed.n_full, "in_full_training": trained, "rows_trained": self.step_number * self.plan.batch_size,

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton: its loops then run on a CPU
 
 import pytest
 import torch

@@ -9,8 +9,10 @@ import torch
 
 import sonde
 from sonde.errors import SettingsError
-from sonde.kernels import compiled
-from sonde.kernels.compiled import Kernels, Packed, kernels
+from sonde.kernels import compiled, gpu
+from sonde.kernels.active import Active, Adam, RowGradient
+from sonde.kernels.compiled import CompiledKernels, kernels
+from sonde.kernels.packed import Packed
 
 ROWS, WIDTH, FEATURES, K = 90, 32, 400, 6
 
@@ -27,7 +29,7 @@ def problem(outlier: float = 1.0, alike: float | None = None) -> tuple[Packed, t
     if alike is not None:
         W_enc = W_enc[:1] + alike * W_enc
     found = kernels()
-    assert isinstance(found, Kernels)
+    assert found is not None
     return Packed(found, W_enc, 0.1 * torch.randn(FEATURES), x.square().mean(dim=0).sqrt()), x
 
 
@@ -83,6 +85,35 @@ def test_all_above_a_floor_are_found(floor):
     torch.testing.assert_close(laid_out(found), pre * (pre > floor))
 
 
+@pytest.mark.parametrize("backend", ["compiled", "triton"])
+@pytest.mark.parametrize("unit", [False, True])
+def test_a_gradient_has_all_its_parts(backend, unit):
+    found = kernels() if backend == "compiled" else gpu.GpuKernels() if gpu.installed() else None
+    if found is None:
+        pytest.skip("no compiler" if backend == "compiled" else "no Triton")
+    torch.manual_seed(0)
+    n, n_pairs = 40, 130
+    W, source = torch.nn.functional.normalize(torch.randn(n, WIDTH), dim=1), torch.randn(ROWS, WIDTH)
+    row, feature = torch.randint(ROWS, (n_pairs,)).sort().values, torch.randint(n, (n_pairs,))
+    weight, own, dense = torch.randn(n_pairs), torch.randn(n), torch.randn(3, WIDTH)
+    at = torch.full((n,), -1, dtype=torch.int32)
+    at[[2, 3, 30]] = torch.arange(3, dtype=torch.int32)
+    expected = torch.zeros(n, WIDTH).index_add_(0, feature, weight[:, None] * source[row]) + own[:, None] * W
+    expected[[2, 3, 30]] += dense
+    if unit:
+        expected -= (expected * W).sum(dim=1, keepdim=True) * W
+    active = Active(weight, row.int(), feature.int(), torch.searchsorted(row, torch.arange(ROWS + 1)))
+    starts, order = found.by_feature(active, n)
+    gradient = RowGradient(starts, order, active.row, weight, source, unit, dense, at, own)
+    assert found.gradient_square(gradient, W) == pytest.approx(expected.square().sum().item(), rel=1e-5)
+    if not unit:
+        assert gradient.most(W, feature, source.norm(dim=1)) >= expected.square().sum()
+    m, v = torch.zeros(n, WIDTH), torch.zeros(n, WIDTH)
+    found.update(gradient, W.clone(), (m, v), Adam(1e-3, 0.0, 0.0, 1e-8, 1, 0.5))
+    torch.testing.assert_close(m, 0.5 * expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(v, 0.25 * expected.square(), rtol=1e-4, atol=1e-5)
+
+
 @needs_compiler
 def test_broken_numbers_harm_nothing():
     packed, x = problem()
@@ -114,9 +145,8 @@ def test_without_kernels_training_says_so_and_goes_on(environment, reason, walk,
         def say(self, text: str) -> None:
             self.said.append(text)
 
-    for module in ("train", "steps"):
-        monkeypatch.setattr(f"sonde.training.{module}.kernels", lambda: None)
-    monkeypatch.setattr("sonde.training.train.why_none", lambda: why)
+    monkeypatch.setattr(compiled, "kernels", lambda: None)
+    monkeypatch.setattr(compiled, "why_none", lambda: why)
     sonde.train(walk.acts, n_features=16, k=2, tokens=2000, out=tmp_path / "d", device="cpu", reporter=Told())
     assert sum(reason in text for text in Told.said) == 1
 
@@ -139,7 +169,7 @@ def test_kernels_are_compiled_once_into_a_folder_of_the_users_own(tmp_path, monk
     assert compiled._compile(compiler, "avx2") != library
     library.parent.chmod(0o777)  # where others can write, a library could be anyone's
     elsewhere = compiled._compile(compiler, "plain")
-    assert tmp_path not in elsewhere.parents and Kernels("plain", elsewhere).panel > 0
+    assert tmp_path not in elsewhere.parents and CompiledKernels("plain", elsewhere).panel > 0
     shutil.rmtree(elsewhere.parent)
 
 

@@ -7,10 +7,9 @@ import torch
 
 from sonde.dictionaries.load import KINDS
 from sonde.kernels import compiled
-from sonde.training import steps
 from sonde.training.losses import LossSettings
 from sonde.training.settings import WITH_K
-from sonde.training.steps import AutogradStep, CompiledStep
+from sonde.training.steps import AutogradStep, FusedStep
 
 WIDTH, FEATURES, K, ROWS = 48, 300, 6, 200
 
@@ -49,8 +48,8 @@ def variant(request, monkeypatch):
 
 def use(name: str, monkeypatch) -> None:
     path = compiled._compile(compiled._which("cc") or compiled._which("gcc") or compiled._which("clang"), name)
-    found = compiled.Kernels(name, path)
-    monkeypatch.setattr(steps, "kernels", lambda: found)
+    found = compiled.CompiledKernels(name, path)
+    monkeypatch.setattr(compiled, "kernels", lambda: found)
 
 
 def train(
@@ -88,8 +87,8 @@ def train(
     if which is AutogradStep:
         step = AutogradStep(dictionary, optimiser, **how)
     else:
-        assert CompiledStep.takes(dictionary, settings, torch.device("cpu"))
-        step = CompiledStep(dictionary, optimiser, torch.cat(rows).square().mean(dim=0).sqrt(), **how)
+        assert FusedStep.takes(dictionary, settings, torch.device("cpu"))
+        step = FusedStep(dictionary, optimiser, torch.cat(rows).square().mean(dim=0).sqrt(), **how)
     seen = []
     by_autograd, first = AutogradStep(dictionary, optimiser, **how), step
     for number, x in enumerate(rows):
@@ -110,7 +109,7 @@ def train(
 @needs_compiler
 @pytest.mark.parametrize("name", CASES)
 def test_the_compiled_step_does_what_the_reference_does(name, variant):
-    slow, fast = train(AutogradStep, **CASES[name]), train(CompiledStep, **CASES[name])
+    slow, fast = train(AutogradStep, **CASES[name]), train(FusedStep, **CASES[name])
     for one, other in zip(fast, slow, strict=True):
         if one.dtype == torch.int64:
             assert torch.equal(one, other)
@@ -121,7 +120,7 @@ def test_the_compiled_step_does_what_the_reference_does(name, variant):
 @needs_compiler
 @pytest.mark.parametrize("name", ["topk", "batchtopk", "l1", "transcoder with a skip"])
 def test_the_two_may_take_turns(name):
-    slow, turns = train(AutogradStep, **CASES[name]), train(CompiledStep, alternate=True, **CASES[name])
+    slow, turns = train(AutogradStep, **CASES[name]), train(FusedStep, alternate=True, **CASES[name])
     for one, other in zip(turns, slow, strict=True):
         if one.is_floating_point():
             torch.testing.assert_close(one, other, rtol=2e-4, atol=2e-5 * max(1.0, other.abs().max().item()))
@@ -136,7 +135,7 @@ def test_variants_and_threads_give_the_same_bits(name, monkeypatch):
             if variant is not None:
                 use(variant, monkeypatch)
             torch.set_num_threads(n_threads)
-            found.append(train(CompiledStep, **CASES[name]))
+            found.append(train(FusedStep, **CASES[name]))
     finally:
         torch.set_num_threads(threads)
     for other in found[1:]:

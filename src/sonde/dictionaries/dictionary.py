@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from sonde.errors import FeatureError
-from sonde.kernels.compiled import LANES, WIDEST, Packed, kernels
+from sonde.kernels import compiled
+from sonde.kernels.choose import has_kernels
+from sonde.kernels.packed import Packed
 from sonde.manifests import Manifest
 
 FEW_ROWS, FEW_WEIGHTS = 64, 1 << 16
@@ -126,9 +128,9 @@ class Dictionary(nn.Module, ABC):
 
     def packed(self, x: Tensor) -> Packed | None:
         """The encoder for the compiled kernels, where they read rows like x [row, d_in] faster."""
-        found, W_enc = kernels(), self.W_enc.detach()
-        fits = x.device.type == "cpu" and x.dtype == W_enc.dtype == torch.float32 and self.d_in % LANES == 0
-        if found is None or not fits or len(x) < FEW_ROWS or W_enc.numel() < FEW_WEIGHTS or self.d_in > WIDEST:
+        found, W_enc = compiled.kernels(), self.W_enc.detach()
+        fits = x.device.type == "cpu" and x.dtype == W_enc.dtype == torch.float32 and has_kernels(x.device, self.d_in)
+        if found is None or not fits or len(x) < FEW_ROWS or W_enc.numel() < FEW_WEIGHTS:
             return None
         weights = (W_enc.data_ptr(), self.W_enc._version)
         if self._packed is None or self._packed[0] != weights:

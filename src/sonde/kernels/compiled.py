@@ -4,7 +4,7 @@
 in the user's cache under a name made of source, compiler and flags, and called through ctypes, which lets go of the interpreter,
 so Python threads share the work: as many as torch uses. Without a compiler everything runs on torch's operators.
 
-SONDE_KERNELS=avx512, avx2 or plain asks for one variant, none for torch's operators.
+SONDE_KERNELS=avx512, avx2 or plain asks for one variant, none for torch's operators, triton for `gpu.py` on a GPU.
 """
 
 import ctypes
@@ -16,16 +16,16 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sonde.errors import SettingsError, nearest
+from sonde.kernels.active import Active, Adam, RowGradient
 
 VARIANTS = {
     "avx512": "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mprefer-vector-width=512",
@@ -35,19 +35,10 @@ VARIANTS = {
 FLAGS = "-O3 -std=gnu11 -fPIC -shared -ffp-contract=off -fno-math-errno -Wno-psabi"
 NEEDS = {"avx512": ("__AVX512VNNI__", "__AVX512BW__"), "avx2": ("__AVX2__",), "plain": ()}
 """what a compiler defines for a processor that can run a variant"""
-WIDEST = 16_384
-"""of a row, in floats; as in compiled.c"""
-LANES = 16
-DOUBT = 2.0
-"""how much further a guess may be off that was not computed again than the worst that was"""
-LARGE, MOST_LARGE = 4.0, 16
-"""dimensions so many times larger than the median, and at most so many, are multiplied as floats"""
-MORE = 16
-"""proposed on each row beyond the k that are wanted, at first"""
 
 
 @functools.cache
-def kernels() -> "Kernels | None":
+def kernels() -> "CompiledKernels | None":
     """The kernels of this machine, or None; `why_none` says why."""
     return _find()[0]
 
@@ -57,15 +48,19 @@ def why_none() -> str:
     return _find()[1]
 
 
+def wanted() -> str:
+    """What SONDE_KERNELS asks for; raises SettingsError where there is no such thing."""
+    asked, choices = os.environ.get("SONDE_KERNELS", "auto"), ["auto", "none", "triton", *VARIANTS]
+    if asked not in choices:
+        hint = nearest(asked, choices) or ", but must be one of " + ", ".join(choices)
+        raise SettingsError(f"SONDE_KERNELS is {asked!r}{hint}")
+    return asked
+
+
 @functools.cache
-def _find() -> "tuple[Kernels | None, str]":
-    wanted = os.environ.get("SONDE_KERNELS", "auto")
-    if wanted not in ("auto", "none", *VARIANTS):
-        choices = ["auto", "none", *VARIANTS]
-        raise SettingsError(
-            f"SONDE_KERNELS is {wanted!r}{nearest(wanted, choices) or ', but must be one of ' + ', '.join(choices)}"
-        )
-    if wanted == "none":
+def _find() -> "tuple[CompiledKernels | None, str]":
+    variant = wanted()
+    if variant == "none":
         return None, "SONDE_KERNELS is none"
     compiler = next(
         (found for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name and (found := _which(name))), None
@@ -73,8 +68,8 @@ def _find() -> "tuple[Kernels | None, str]":
     if compiler is None:
         return None, "there is no C compiler (cc, gcc or clang)"
     try:
-        variant = wanted if wanted != "auto" else _best_variant(compiler)
-        return Kernels(variant, _compile(compiler, variant)), ""
+        variant = variant if variant in VARIANTS else _best_variant(compiler)
+        return CompiledKernels(variant, _compile(compiler, variant)), ""
     except (OSError, subprocess.SubprocessError) as error:
         return None, f"{compiler[0]} compiled no kernels ({_first_line(error)})"
 
@@ -139,62 +134,7 @@ class _Rows(ctypes.Structure):
     )
 
 
-class Active(NamedTuple):
-    """What is active on rows: pairs of a row and a feature, row after row, and by feature in a row."""
-
-    value: Tensor
-    """[pair] float32"""
-    row: Tensor
-    """[pair] int32"""
-    feature: Tensor
-    """[pair] int32"""
-    starts: Tensor
-    """[row + 1] int64, where each row's pairs begin, and their number"""
-
-
-class RowGradient(NamedTuple):
-    """A gradient of weights [n_features, width] that is never laid out, but gathered row by row where it is used.
-
-    Row f is the sum over the feature's pairs of weight * source[row], and own[f] times the weights' own row, and
-    dense[dense_at[f]], or nothing where that is negative.
-    """
-
-    starts: Tensor
-    """[n_features + 1] int64, where each feature's pairs begin in `order`"""
-    order: Tensor
-    """[pair] int32, the pairs by feature"""
-    row: Tensor
-    """[pair] int32"""
-    weight: Tensor
-    """[pair] float32"""
-    source: Tensor
-    """[row, width] float32"""
-    unit: bool
-    """whether rows of the weights are kept at length one; then what points along them is left out"""
-    dense: Tensor | None = None
-    """[some, width] float32"""
-    dense_at: Tensor | None = None
-    """[n_features] int32"""
-    own: Tensor | None = None
-    """[n_features] float32"""
-
-    def most(self, W: Tensor, feature: Tensor, lengths: Tensor) -> float:
-        """A bound on the squared length of the gradient of W, from the feature of each pair and the length of each source row."""
-        bound = torch.zeros(len(W)).index_add_(0, feature, self.weight.abs() * lengths[self.row])
-        if self.own is not None:
-            bound += self.own.abs() * W.norm(dim=1)
-        if self.dense is not None and self.dense_at is not None:
-            bound[self.dense_at >= 0] += self.dense.norm(dim=1)
-        return bound.square().sum().item()
-
-    def struct(self) -> _Rows:
-        given = (self.starts, self.order, self.row, self.weight, self.source, self.dense, self.dense_at, self.own)
-        return _Rows(
-            self.source.shape[1], *(None if tensor is None else tensor.data_ptr() for tensor in given), self.unit
-        )
-
-
-class Kernels:
+class CompiledKernels:
     """One variant of the kernels, loaded. Tensors are float32 on the CPU and contiguous, `width` a multiple of 16."""
 
     def __init__(self, variant: str, path: Path) -> None:
@@ -234,7 +174,7 @@ class Kernels:
     def gradient_square(self, gradient: RowGradient, W: Tensor) -> float:
         """The squared length of a gradient of W."""
         squares = torch.empty(len(W), dtype=torch.float64)
-        self.share("gradient_squares", len(W), gradient.struct(), W, squares)
+        self.share("gradient_squares", len(W), _struct(gradient), W, squares)
         return squares.sum().item()
 
     def update(
@@ -242,18 +182,13 @@ class Kernels:
         gradient: RowGradient,
         W: Tensor,
         moments: tuple[Tensor, Tensor],
-        *,
-        scale: float,
-        lr: float,
-        betas: tuple[float, float],
-        epsilon: float,
-        step: int,
-        packed: "Packed | None" = None,
+        adam: Adam,
+        packed: tuple[Tensor, Tensor, Tensor] | None = None,
     ) -> None:
-        """One step of Adam on W [n_features, width], the `step`-th from one, with the gradient times `scale`."""
-        numbers = (scale, lr, *betas, epsilon, 1 - betas[0] ** step, 1 - betas[1] ** step)
-        pack = (packed.factor, packed.weights, packed.scale) if packed is not None else (None, None, None)
-        self.share("update", len(W), gradient.struct(), W, *moments, *numbers, *pack)
+        """One step of Adam on W [n_features, width], which is taken over into `packed` (factor, weights, scale)."""
+        corrections = (1 - adam.beta1**adam.step, 1 - adam.beta2**adam.step)
+        numbers = (adam.scale, adam.lr, adam.beta1, adam.beta2, adam.epsilon, *corrections)
+        self.share("update", len(W), _struct(gradient), W, *moments, *numbers, *(packed or (None, None, None)))
 
     def call(self, name: str, *given: Any) -> Any:
         """Call a function of compiled.c."""
@@ -269,140 +204,6 @@ class Kernels:
         return list(_pool(threads).map(lambda part: function(*part, *plain), parts))
 
 
-class Packed:
-    """An encoder in eight bits, which proposes what may be active; what is proposed is computed in float32.
-
-    Args:
-        W_enc: [n_features, d_in] float32.
-        rms: [d_in] root mean square of each dimension of what it will read, so that the eight bits are shared out evenly.
-    """
-
-    def __init__(self, found: Kernels, W_enc: Tensor, b_enc: Tensor, rms: Tensor) -> None:
-        self.kernels, self.W_enc, self.b_enc = found, W_enc.detach(), b_enc.detach()
-        n, width = W_enc.shape
-        padded = -(-n // found.panel) * found.panel
-        usual = max(rms.median().item(), 1e-30)
-        self.large = (rms > LARGE * usual).nonzero().flatten()[:MOST_LARGE]
-        self.factor = rms.float().clamp_min(1e-3 * usual)
-        self.inverse = 1 / self.factor
-        self.factor[self.large], self.inverse[self.large] = 0.0, 0.0
-        self.large_W = torch.zeros(len(self.large), padded)
-        self.weights = torch.full((padded * width,), 128, dtype=torch.uint8)
-        self.scale, self.bias = torch.zeros(padded), torch.full((padded,), -torch.inf)
-        self.n_full = 0
-        """rows that were computed in full, out of doubt"""
-        # Guessed from what went before; they change how long an answer takes, and never the answer.
-        self.more, self.slack, self.last_floor, self.capacity = MORE, 0.0, 0.0, 128
-        self.repack()
-
-    def repack(self) -> None:
-        """Take over all weights; `Kernels.update` takes over those that it changes."""
-        given = (self.W_enc, self.factor, self.W_enc.shape[1], self.weights, self.scale)
-        self.kernels.share("pack_rows", len(self.W_enc), *given)
-
-    def topk(self, x: Tensor, k: int) -> Active:
-        """The k largest pre-activations of each row of x [row, d_in] that are above zero; of equal ones, the lower features.
-
-        Rows on which one of them may not have been proposed are computed in full.
-        """
-        (n, width), n_rows = self.W_enc.shape, len(x)
-        wanted = min(n, k + self.more)
-        found = self._propose(x, wanted + max(wanted, 4 * self.kernels.panel), wanted=wanted)
-        assert found is not None
-        (guess, _, feature, starts), floor = found
-        exact = self.kernels.products(x, self.W_enc, self.b_enc, found[0])
-        count, doubtful = torch.empty(n_rows, dtype=torch.int32), torch.empty(n_rows, dtype=torch.uint8)
-        self.kernels.share("choose", n_rows, k, DOUBT, starts, guess, exact, feature, floor, count, doubtful)
-        if wanted < n:
-            rows = doubtful.nonzero().flatten()
-            room, places = torch.empty(len(rows), 2 * k), torch.empty(len(rows), 2 * k, dtype=torch.int32)
-            given = (rows, x, self.W_enc, self.b_enc, width, n, k, room, places, starts, exact, feature, count)
-            self.kernels.share("choose_of_all", len(rows), *given, at_once=16)
-            self.n_full += len(rows)
-            if len(rows) * 1000 > n_rows:  # costs more than proposing more
-                self.more = min(8 * MORE, 2 * self.more)
-        return self._compact(starts[:-1], count, exact, feature)
-
-    def above(self, x: Tensor, floor: Tensor) -> Active | None:
-        """All pre-activations of x [row, d_in] above a floor ([n_features], or one for all).
-
-        None where some row has more than an eighth of all features above.
-        """
-        while True:
-            floors = torch.full_like(self.scale, torch.inf)
-            floors[: len(self.b_enc)] = floor - self.slack
-            proposed = self._propose(x, self.capacity + self.kernels.panel, floors=floors)
-            if proposed is None:
-                if self.capacity * 8 >= len(self.scale):
-                    return None
-                self.capacity *= 2
-                continue
-            found, _ = proposed
-            exact = self.kernels.products(x, self.W_enc, self.b_enc, found)
-            off = DOUBT * (exact - found.value).abs().max().item() if len(exact) else 0.0
-            if off <= self.slack:
-                return chosen(
-                    found._replace(value=exact), exact > (floor[found.feature.long()] if floor.dim() else floor)
-                )
-            self.slack = 1.25 * off  # what was not proposed may have been guessed too low by as much
-
-    def batch_topk(self, x: Tensor, k: int) -> Active | None:
-        """The k * rows largest pre-activations of a batch that are above zero; None where `above` finds too many, or too few are."""
-        wanted = k * len(x)
-        for floor in self._floors(x, k):
-            found = self.above(x, torch.tensor(floor)) if floor > 0 else None
-            if found is not None and len(found.value) >= wanted:
-                least = found.value.kthvalue(len(found.value) - wanted + 1).values
-                self.last_floor = least.item()
-                kept, [ties] = found.value > least, (found.value == least).nonzero(as_tuple=True)
-                kept[ties[: wanted - int(kept.sum())]] = True
-                return chosen(found, kept)
-        return None
-
-    def _floors(self, x: Tensor, k: int) -> Iterator[float]:
-        """Floors that somewhat more than k pre-activations of a row may exceed: from the last batch, or from some rows."""
-        yield 0.97 * self.last_floor
-        yield 0.9 * self.last_floor
-        pre = torch.addmm(self.b_enc, x[:: max(1, len(x) // 64)], self.W_enc.T)
-        yield pre.flatten().topk(min(pre.numel(), int(1.5 * k * len(pre)) + 1), sorted=False).values.amin().item()
-
-    def _propose(
-        self, x: Tensor, capacity: int, *, floors: Tensor | None = None, wanted: int = 0
-    ) -> tuple[Active, Tensor] | None:
-        """Guesses above `floors` [n_features], or the `wanted` largest of each row, and the largest [row] that may be left out.
-
-        None where a row has more than `capacity` above the floors.
-        """
-        n, n_features = len(x), len(self.b_enc)
-        self.bias[:n_features], self.large_W[:, :n_features] = self.b_enc, self.W_enc[:, self.large].T
-        value, feature = torch.empty(n, capacity), torch.empty(n, capacity, dtype=torch.int32)
-        count, floor = torch.empty(n, dtype=torch.int32), torch.empty(n)
-        given = (x, self.inverse, x.shape[1], self.weights, self.scale, self.bias, len(self.scale))
-        given = (*given, len(self.large), self.large, self.large_W, floors, wanted)
-        at_once = min(384, max(48, -(-n // (48 * torch.get_num_threads())) * 12))  # whole strips, as in compiled.c
-        overflowed = self.kernels.share("propose", n, *given, capacity, value, feature, count, floor, at_once=at_once)
-        if min(overflowed) < 0:
-            raise MemoryError
-        if any(overflowed):
-            return None
-        return self._compact(torch.arange(0, n * capacity, capacity), count, value, feature), floor
-
-    def _compact(self, from_: Tensor, count: Tensor, value: Tensor, feature: Tensor) -> Active:
-        """The first `count` pairs of each row, which begin at `from_` [row]."""
-        starts = torch.cat([torch.zeros(1, dtype=torch.int64), count.cumsum(0)])
-        n_pairs = int(starts[-1])
-        row = torch.arange(len(count), dtype=torch.int32).repeat_interleave(count, output_size=n_pairs)
-        found = Active(torch.empty(n_pairs), row, torch.empty(n_pairs, dtype=torch.int32), starts)
-        self.kernels.share("compact", len(count), from_, starts, value, feature, found.value, found.feature)
-        return found
-
-
-def chosen(active: Active, which: Tensor) -> Active:
-    """The pairs for which `which` [pair] is true."""
-    before = torch.cat([torch.zeros(1, dtype=torch.int64), which.cumsum(0)])
-    return Active(active.value[which], active.row[which], active.feature[which], before[active.starts])
-
-
 # ---------------------------------------------------------------- calling C
 
 _PROTOTYPE = re.compile(r"^(void|int64_t) (\w+)\(([^)]*)\) \{", re.MULTILINE)
@@ -413,6 +214,13 @@ def _c_type(declared: str) -> Any:
     if "*" in declared:
         return ctypes.c_void_p
     return {"void": None, "int64_t": ctypes.c_int64, "float": ctypes.c_float}[declared.split()[0]]
+
+
+def _struct(gradient: RowGradient) -> _Rows:
+    names = ("starts", "order", "row", "weight", "source", "dense", "dense_at", "own")
+    parts = [getattr(gradient, name) for name in names]
+    pointers = (None if part is None else _plain(part) for part in parts)
+    return _Rows(gradient.source.shape[1], *pointers, gradient.unit)
 
 
 def _plain(one: Any) -> Any:

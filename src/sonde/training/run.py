@@ -27,7 +27,7 @@ from sonde.training.losses import BANDWIDTH, LossSettings, StepLoss
 from sonde.training.plan import Plan, Source
 from sonde.training.settings import WITH_K, TrainSettings
 from sonde.training.sides import Sides
-from sonde.training.steps import SPARSE_BELOW, AutogradStep, CompiledStep
+from sonde.training.steps import SPARSE_BELOW, AutogradStep, FusedStep
 
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 METRICS_EVERY = 20
@@ -82,10 +82,10 @@ class Run:
             self._take_up(draft.folder / CHECKPOINT)
         how = {"unit_norm": plan.unit_norm, "clip": settings.clip}
         self.by_autograd = AutogradStep(self.dictionary, self.optimiser, **how)
-        self.compiled = None
-        if CompiledStep.takes(self.dictionary, self._loss_settings(), device):
+        self.fused = None
+        if FusedStep.takes(self.dictionary, self._loss_settings(), device):
             rms = self.sides(next(iter(store.sample(4096))))[0].square().mean(dim=0).sqrt()
-            self.compiled = CompiledStep(self.dictionary, self.optimiser, rms, **how)
+            self.fused = FusedStep(self.dictionary, self.optimiser, rms, **how)
         self.metrics = _open_metrics(draft.folder / METRICS, self.step_number)
 
     def close(self) -> None:
@@ -129,15 +129,15 @@ class Run:
             self.metrics.write(json.dumps({"step": self.step_number} | numbers | {"densities": counts.tolist()}) + "\n")
         return numbers
 
-    def _loss(self, x: Tensor, y: Tensor) -> tuple[AutogradStep | CompiledStep, StepLoss]:
+    def _loss(self, x: Tensor, y: Tensor) -> tuple[AutogradStep | FusedStep, StepLoss]:
         """The loss of these rows, and the step that it belongs to: by what is active, unless that is too much."""
         settings = self._loss_settings()
-        if self.compiled is not None:
+        if self.fused is not None:
             few = self.step_number == 0 or self.density.sum() < SPARSE_BELOW * self.settings.n_features
-            result = self.compiled.loss(x, y, settings) if few or self.settings.kind != "l1" else None
+            result = self.fused.loss(x, y, settings) if few or self.settings.kind != "l1" else None
             if result is not None:
-                return self.compiled, result
-            self.compiled.stale = True
+                return self.fused, result
+            self.fused.stale = True
         return self.by_autograd, self.by_autograd.loss(x, y, settings)
 
     def _loss_settings(self) -> LossSettings:
@@ -245,8 +245,8 @@ class Run:
             for moment in ("exp_avg", "exp_avg_sq"):
                 self.optimiser.state[parameter][moment][dead] = 0.0
         self.quiet_rows[dead] = 0
-        if self.compiled is not None:
-            self.compiled.stale = True
+        if self.fused is not None:
+            self.fused.stale = True
 
     @torch.no_grad()
     def _set_threshold(self, dictionary: BatchTopK) -> None:

@@ -1,4 +1,4 @@
-"""One step of training, in two ways: with torch's operators and autograd, and with compiled kernels on what is active.
+"""One step of training, in two ways: with torch's operators and autograd, and with kernels for what is active.
 
 Both compute the same: loss, gradients less what points along decoder rows of fixed length, clipping, Adam, and decoder rows back
 to length one. The first is the reference, and takes every kind and device.
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from sonde.dictionaries.batchtopk import Matryoshka
 from sonde.dictionaries.dictionary import Dictionary
-from sonde.kernels.compiled import LANES, WIDEST, Active, Packed, RowGradient, chosen, kernels
+from sonde.kernels.active import Active, Adam, RowGradient, chosen
+from sonde.kernels.choose import choose_kernels, has_kernels
 from sonde.training.losses import LossSettings, StepLoss, aux_loss, step_loss
 from sonde.training.settings import WITH_K
 
@@ -51,8 +52,8 @@ class AutogradStep:
                 dictionary.W_dec.div_(dictionary.W_dec.norm(dim=1, keepdim=True).clamp_min(1e-12))
 
 
-class CompiledStep:
-    """The same for topk, batchtopk, matryoshka and l1 on a CPU: nothing of size rows x n_features or of the weights' size is made.
+class FusedStep:
+    """The same where there are kernels: no gradient is laid out, and each goes straight into Adam.
 
     Args:
         rms: [d_in] root mean square of each dimension of scaled x.
@@ -61,11 +62,8 @@ class CompiledStep:
     def __init__(
         self, dictionary: Dictionary, optimiser: torch.optim.Adam, rms: Tensor, *, unit_norm: bool, clip: float
     ) -> None:
-        found = kernels()
-        assert found is not None
-        self.kernels, self.dictionary, self.optimiser = found, dictionary, optimiser
-        self.unit_norm, self.clip = unit_norm, clip
-        self.packed = Packed(found, dictionary.W_enc, dictionary.b_enc, rms)
+        self.kernels, self.proposer = choose_kernels(dictionary.W_enc.detach(), dictionary.b_enc.detach(), rms)
+        self.dictionary, self.optimiser, self.unit_norm, self.clip = dictionary, optimiser, unit_norm, clip
         self.stale = False
         """whether weights were changed by others since"""
         for W in (dictionary.W_enc, dictionary.W_dec):
@@ -76,17 +74,17 @@ class CompiledStep:
     @staticmethod
     def takes(dictionary: Dictionary, settings: LossSettings, device: torch.device) -> bool:
         """Whether there are kernels for this dictionary here."""
-        if device.type != "cpu" or kernels() is None or settings.multi_k:
+        if settings.multi_k or not has_kernels(device, dictionary.d_in, dictionary.d_out):
             return False
-        fits = all(width % LANES == 0 and width <= WIDEST for width in (dictionary.d_in, dictionary.d_out))
-        return fits and (dictionary.kind in WITH_K or (dictionary.kind == "l1" and not settings.widths))
+        by_floor = dictionary.kind == "l1" and not settings.widths and device.type == "cpu"
+        return dictionary.kind in WITH_K or by_floor
 
     @torch.no_grad()
     def loss(self, x: Tensor, y: Tensor, settings: LossSettings) -> StepLoss | None:
         """The loss on scaled rows, and its gradient for `apply`; None where so much is active that autograd is faster."""
         dictionary, W_dec = self.dictionary, self.dictionary.W_dec.detach()
         if self.stale:
-            self.packed.repack()
+            self.proposer.repack()
             self.stale = False
         active = self._active(x.contiguous())
         if active is None:
@@ -96,7 +94,7 @@ class CompiledStep:
         # `source` is what decoder rows learn to point along, and `row` where it stands for each pair.
         if isinstance(dictionary, Matryoshka):
             source, row, error, squared_error = self._nested(y.contiguous(), base, active, dictionary.prefixes)
-            product = self.kernels.products(source, W_dec, torch.zeros(n), active._replace(row=row))
+            product = self.kernels.products(source, W_dec, x.new_zeros(n), active._replace(row=row))
         else:
             error, squares, product = self.kernels.decode(y.contiguous(), base, W_dec, active)
             source, row, squared_error = error, active.row, squares.mean().item()
@@ -105,14 +103,14 @@ class CompiledStep:
         if dictionary.kind == "l1":
             norms, penalty = W_dec.norm(dim=1), settings.sparsity * share
             toward += penalty * norms[feature]
-            total = torch.zeros(n).index_add_(0, feature, active.value)
+            total = x.new_zeros(n).index_add_(0, feature, active.value)
             own = penalty * total / norms.clamp_min(1e-12)
             loss += penalty * (total @ norms).item()
         starts, order = self.kernels.by_feature(active, n)
         self.by_encoder = RowGradient(starts, order, active.row, toward, x, unit=False)
         weight = active.value * (-2 * share)
         self.by_decoder = RowGradient(starts, order, row, weight, source, unit=self.unit_norm, own=own)
-        dictionary.b_enc.grad = torch.zeros(n).index_add_(0, feature, toward)
+        dictionary.b_enc.grad = x.new_zeros(n).index_add_(0, feature, toward)
         dictionary.b_dec.grad = source[: len(x)].sum(dim=0).mul_(-2 * share)
         if dictionary.W_skip is not None:
             dictionary.W_skip.grad = (source[: len(x)].T @ x).mul_(-2 * share)
@@ -139,17 +137,13 @@ class CompiledStep:
         for W, gradient in by_matrix:
             state = self.optimiser.state[W]
             state["step"] += 1
-            self.kernels.update(
-                gradient,
-                W.detach(),
-                (state["exp_avg"], state["exp_avg_sq"]),
-                scale=scale,
-                lr=group["lr"],
-                betas=group["betas"],
-                epsilon=group["eps"],
-                step=int(state["step"]),
-                packed=self.packed if W is dictionary.W_enc else None,
-            )
+            (beta1, beta2), step = group["betas"], int(state["step"])
+            adam = Adam(group["lr"], beta1, beta2, group["eps"], step, scale)
+            moments = (state["exp_avg"], state["exp_avg_sq"])
+            if W is dictionary.W_enc:
+                self.proposer.update(gradient, moments, adam)
+            else:
+                self.kernels.update(gradient, W.detach(), moments, adam)
         for gradient in gradients:
             gradient *= scale
         self.optimiser.step()  # what has a gradient of torch's: biases, and W_skip
@@ -158,10 +152,10 @@ class CompiledStep:
     def _active(self, x: Tensor) -> Active | None:
         k = getattr(self.dictionary, "k", 0)
         if self.dictionary.kind == "topk":
-            return self.packed.topk(x, k)
+            return self.proposer.topk(x, k)
         if self.dictionary.kind in WITH_K:
-            return self.packed.batch_topk(x, k)
-        return self.packed.above(x, torch.tensor(0.0))
+            return self.proposer.batch_topk(x, k)
+        return self.proposer.above(x, x.new_zeros(()))
 
     def _nested(
         self, y: Tensor, base: Tensor, active: Active, prefixes: Sequence[int]
@@ -172,7 +166,7 @@ class CompiledStep:
         where it stands for each pair, and the mean squared error.
         """
         n_rows, left, errors, total = len(y), y, [], 0.0
-        prefix = torch.bucketize(active.feature, torch.tensor(prefixes, dtype=torch.int32), right=True)
+        prefix = torch.bucketize(active.feature, torch.tensor(prefixes, dtype=torch.int32, device=y.device), right=True)
         for number in range(len(prefixes)):
             left, squares, _ = self.kernels.decode(
                 left, base, self.dictionary.W_dec.detach(), chosen(active, prefix == number)
@@ -195,8 +189,8 @@ class CompiledStep:
         with torch.enable_grad():
             loss = aux_loss(W_enc, b_enc, W_dec, x, error, aux_k)
         by_encoder, by_bias, by_decoder = torch.autograd.grad(loss, (W_enc, b_enc, W_dec))
-        at = torch.full((dictionary.n_features,), -1, dtype=torch.int32)
-        at[rows] = torch.arange(len(rows), dtype=torch.int32)
+        at = torch.full((dictionary.n_features,), -1, dtype=torch.int32, device=x.device)
+        at[rows] = torch.arange(len(rows), dtype=torch.int32, device=x.device)
         assert dictionary.b_enc.grad is not None
         dictionary.b_enc.grad[rows] += by_bias
         self.by_encoder = self.by_encoder._replace(dense=by_encoder.contiguous(), dense_at=at)

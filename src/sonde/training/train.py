@@ -24,7 +24,7 @@ from sonde.devices import choose_device, ensure_memory, to_device
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import FORMAT, load_dictionary
 from sonde.errors import SettingsError
-from sonde.kernels.compiled import kernels, why_none
+from sonde.kernels import compiled
 from sonde.manifests import new_artifact, parent_entry
 from sonde.progress import Reporter, Silent
 from sonde.remote import Place
@@ -157,8 +157,10 @@ def _train_all(
         if not drafts:
             return
         _ensure_memory([(settings, plan) for settings, plan, _ in drafts], store, target)
-        if target.type == "cpu" and kernels() is None:
-            reporter.say(f"training runs on torch's operators, about half as fast as compiled kernels: {why_none()}")
+        if target.type == "cpu" and compiled.kernels() is None:
+            reporter.say(
+                f"training runs on torch's operators, about half as fast as compiled kernels: {compiled.why_none()}"
+            )
         runs = [
             stack.enter_context(contextlib.closing(Run(store, settings, plan, draft, target)))
             for settings, plan, draft in drafts

@@ -1,0 +1,148 @@
+"""An encoder in eight bits, which proposes what may be active for the compiled kernels to compute."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from sonde.kernels.active import Active, Adam, RowGradient, chosen
+from sonde.kernels.compiled import CompiledKernels
+
+LARGE, MOST_LARGE = 4.0, 16
+"""dimensions so many times larger than the median, and at most so many, are multiplied as floats"""
+DOUBT = 2.0
+"""how much further a guess may be off that was not computed again than the worst that was"""
+MORE = 16
+"""proposed on each row beyond the k that are wanted, at first"""
+
+
+class Packed:
+    """Proposes by an eight-bit product; what is proposed is computed in float32, and that decides.
+
+    Args:
+        W_enc: [n_features, d_in] float32.
+        rms: [d_in] root mean square of each dimension of what it will read, so that the eight bits are shared out evenly.
+    """
+
+    def __init__(self, found: CompiledKernels, W_enc: Tensor, b_enc: Tensor, rms: Tensor) -> None:
+        self.kernels, self.W_enc, self.b_enc = found, W_enc.detach(), b_enc.detach()
+        n, width = W_enc.shape
+        padded = -(-n // found.panel) * found.panel
+        usual = max(rms.median().item(), 1e-30)
+        self.large = (rms > LARGE * usual).nonzero().flatten()[:MOST_LARGE]
+        self.factor = rms.float().clamp_min(1e-3 * usual)
+        self.inverse = 1 / self.factor
+        self.factor[self.large], self.inverse[self.large] = 0.0, 0.0
+        self.large_W = torch.zeros(len(self.large), padded)
+        self.weights = torch.full((padded * width,), 128, dtype=torch.uint8)
+        self.scale, self.bias = torch.zeros(padded), torch.full((padded,), -torch.inf)
+        self.n_full = 0
+        """rows that were computed in full, out of doubt"""
+        # Guessed from what went before; they change how long an answer takes, and never the answer.
+        self.more, self.slack, self.last_floor, self.capacity = MORE, 0.0, 0.0, 128
+        self.repack()
+
+    def repack(self) -> None:
+        """Take over weights that others than `update` have changed."""
+        given = (self.W_enc, self.factor, self.W_enc.shape[1], self.weights, self.scale)
+        self.kernels.share("pack_rows", len(self.W_enc), *given)
+
+    def update(self, gradient: RowGradient, moments: tuple[Tensor, Tensor], adam: Adam) -> None:
+        """One step of Adam on the encoder's weights, which are packed again on the way."""
+        self.kernels.update(gradient, self.W_enc, moments, adam, (self.factor, self.weights, self.scale))
+
+    def topk(self, x: Tensor, k: int) -> Active:
+        """The k largest pre-activations of each row of x [row, d_in] that are above zero; of equal ones, the lower features.
+
+        Rows on which one of them may not have been proposed are computed in full.
+        """
+        (n, width), n_rows = self.W_enc.shape, len(x)
+        wanted = min(n, k + self.more)
+        found = self._propose(x, wanted + max(wanted, 4 * self.kernels.panel), wanted=wanted)
+        assert found is not None
+        (guess, _, feature, starts), floor = found
+        exact = self.kernels.products(x, self.W_enc, self.b_enc, found[0])
+        count, doubtful = torch.empty(n_rows, dtype=torch.int32), torch.empty(n_rows, dtype=torch.uint8)
+        self.kernels.share("choose", n_rows, k, DOUBT, starts, guess, exact, feature, floor, count, doubtful)
+        if wanted < n:
+            rows = doubtful.nonzero().flatten()
+            room, places = torch.empty(len(rows), 2 * k), torch.empty(len(rows), 2 * k, dtype=torch.int32)
+            given = (rows, x, self.W_enc, self.b_enc, width, n, k, room, places, starts, exact, feature, count)
+            self.kernels.share("choose_of_all", len(rows), *given, at_once=16)
+            self.n_full += len(rows)
+            if len(rows) * 1000 > n_rows:  # costs more than proposing more
+                self.more = min(8 * MORE, 2 * self.more)
+        return self._compact(starts[:-1], count, exact, feature)
+
+    def above(self, x: Tensor, floor: Tensor) -> Active | None:
+        """All pre-activations of x [row, d_in] above a floor ([n_features], or one for all).
+
+        None where some row has more than an eighth of all features above.
+        """
+        while True:
+            floors = torch.full_like(self.scale, torch.inf)
+            floors[: len(self.b_enc)] = floor - self.slack
+            proposed = self._propose(x, self.capacity + self.kernels.panel, floors=floors)
+            if proposed is None:
+                if self.capacity * 8 >= len(self.scale):
+                    return None
+                self.capacity *= 2
+                continue
+            found, _ = proposed
+            exact = self.kernels.products(x, self.W_enc, self.b_enc, found)
+            off = DOUBT * (exact - found.value).abs().max().item() if len(exact) else 0.0
+            if off <= self.slack:
+                return chosen(
+                    found._replace(value=exact), exact > (floor[found.feature.long()] if floor.dim() else floor)
+                )
+            self.slack = 1.25 * off  # what was not proposed may have been guessed too low by as much
+
+    def batch_topk(self, x: Tensor, k: int) -> Active | None:
+        """The k * rows largest pre-activations of a batch that are above zero; None where `above` finds too many, or too few are."""
+        wanted = k * len(x)
+        for floor in self._floors(x, k):
+            found = self.above(x, torch.tensor(floor)) if floor > 0 else None
+            if found is not None and len(found.value) >= wanted:
+                least = found.value.kthvalue(len(found.value) - wanted + 1).values
+                self.last_floor = least.item()
+                kept, [ties] = found.value > least, (found.value == least).nonzero(as_tuple=True)
+                kept[ties[: wanted - int(kept.sum())]] = True
+                return chosen(found, kept)
+        return None
+
+    def _floors(self, x: Tensor, k: int) -> Iterator[float]:
+        """Floors that somewhat more than k pre-activations of a row may exceed: from the last batch, or from some rows."""
+        yield 0.97 * self.last_floor
+        yield 0.9 * self.last_floor
+        pre = torch.addmm(self.b_enc, x[:: max(1, len(x) // 64)], self.W_enc.T)
+        yield pre.flatten().topk(min(pre.numel(), int(1.5 * k * len(pre)) + 1), sorted=False).values.amin().item()
+
+    def _propose(
+        self, x: Tensor, capacity: int, *, floors: Tensor | None = None, wanted: int = 0
+    ) -> tuple[Active, Tensor] | None:
+        """Guesses above `floors` [n_features], or the `wanted` largest of each row, and the largest [row] that may be left out.
+
+        None where a row has more than `capacity` above the floors.
+        """
+        n, n_features = len(x), len(self.b_enc)
+        self.bias[:n_features], self.large_W[:, :n_features] = self.b_enc, self.W_enc[:, self.large].T
+        value, feature = torch.empty(n, capacity), torch.empty(n, capacity, dtype=torch.int32)
+        count, floor = torch.empty(n, dtype=torch.int32), torch.empty(n)
+        given = (x, self.inverse, x.shape[1], self.weights, self.scale, self.bias, len(self.scale))
+        given = (*given, len(self.large), self.large, self.large_W, floors, wanted)
+        at_once = min(384, max(48, -(-n // (48 * torch.get_num_threads())) * 12))  # whole strips, as in compiled.c
+        overflowed = self.kernels.share("propose", n, *given, capacity, value, feature, count, floor, at_once=at_once)
+        if min(overflowed) < 0:
+            raise MemoryError
+        if any(overflowed):
+            return None
+        return self._compact(torch.arange(0, n * capacity, capacity), count, value, feature), floor
+
+    def _compact(self, from_: Tensor, count: Tensor, value: Tensor, feature: Tensor) -> Active:
+        """The first `count` pairs of each row, which begin at `from_` [row]."""
+        starts = torch.cat([torch.zeros(1, dtype=torch.int64), count.cumsum(0)])
+        n_pairs = int(starts[-1])
+        row = torch.arange(len(count), dtype=torch.int32).repeat_interleave(count, output_size=n_pairs)
+        found = Active(torch.empty(n_pairs), row, torch.empty(n_pairs, dtype=torch.int32), starts)
+        self.kernels.share("compact", len(count), from_, starts, value, feature, found.value, found.feature)
+        return found
