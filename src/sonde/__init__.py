@@ -30,6 +30,7 @@ _WHERE = {
     "index": "sonde.features.index",
     "Index": "sonde.features.store",
     "load_index": "sonde.features.store",
+    "Reader": "sonde.features.reader",
     "Clamp": "sonde.steering.edits",
     "Add": "sonde.steering.edits",
     "Scale": "sonde.steering.edits",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from sonde.dictionaries.dictionary import Dictionary as Dictionary
     from sonde.dictionaries.load import load_dictionary as load_dictionary
     from sonde.features.index import index as index
+    from sonde.features.reader import Reader as Reader
     from sonde.features.store import Index as Index
     from sonde.features.store import load_index as load_index
     from sonde.models.load import load_model as load_model

@@ -26,6 +26,7 @@ VERBS = {  # verb: (function, what it does)
     "measure": ("sonde.cli.measure:measure", "Measure a dictionary on documents that it never saw."),
     "index": ("sonde.cli.index:index", "Find where every feature fires in a text."),
     "search": ("sonde.cli.search:search", "Find features by words in their examples."),
+    "read": ("sonde.cli.read:read", "Show which features fire on a text."),
     "feature": ("sonde.cli.feature:feature", "Show a feature and its strongest examples."),
     "chat": ("sonde.cli.chat:chat", "Talk to the model while features are turned."),
     "open": ("sonde.cli.open:open_index", "Open an index in the browser."),

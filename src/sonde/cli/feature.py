@@ -2,21 +2,30 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.text import Text
 
 from sonde.cli.common import print_json
+from sonde.errors import ArtifactMissingError
 
 if TYPE_CHECKING:
     from sonde.features.store import ExamplePicture
 
 
-def feature(index: Path, number: int, /, *, n: int = 10, json: bool = False) -> None:
-    """Show a feature and its strongest examples.
+def feature(
+    index: Path,
+    number: int,
+    /,
+    *,
+    n: int = 10,
+    by: Literal["top", "random", "interval"] = "top",
+    json: bool = False,
+) -> None:
+    """Show a feature and its examples.
 
-    Example: sonde feature index 311
+    Example: sonde feature index 311 --by interval
 
     Parameters
     ----------
@@ -26,6 +35,8 @@ def feature(index: Path, number: int, /, *, n: int = 10, json: bool = False) -> 
         Number of the feature.
     n: int
         Examples to show.
+    by: str
+        Which examples: the strongest, some at random, or one from each of n equal intervals of activation.
     json: bool
         Print one JSON object.
     """
@@ -33,7 +44,7 @@ def feature(index: Path, number: int, /, *, n: int = 10, json: bool = False) -> 
 
     found = load_index(index).feature(number)
     if json:
-        print_json(found.to_json(n))
+        print_json(found.to_json(n, by))
         return
     print(
         f"feature {number}: fires on {found.density:.3%} of tokens, at most {found.maximum:.2f}, {found.mean:.2f} on average where it fires"
@@ -41,13 +52,20 @@ def feature(index: Path, number: int, /, *, n: int = 10, json: bool = False) -> 
     if found.is_dead:
         print("it fires nowhere in this index")
         return
+    shares = (0.25, 0.5, 0.75, 0.9, 0.99)
+    low = "  ".join(f"{share:.0%} {value:.2f}" for share, value in zip(shares, found.quantiles(shares), strict=True))
+    print(f"of its {len(found.values):,} activations lie below: {low}")
+    try:
+        print("nearest: " + "  ".join(f"{other.number} {cosine:.2f}" for other, cosine in found.neighbours(5)))
+    except ArtifactMissingError:  # the dictionary has gone, and the rest of the index is whole
+        pass
     for name, pairs in (("more likely", found.top_logits), ("less likely", found.bottom_logits)):
         if pairs:
             print(f"{name}: " + "  ".join(f"{token.strip() or token!r} {value:+.2f}" for token, value in pairs))
-    if any(example.pictures for example in found.examples(n)):
+    if any(example.pictures for example in found.examples(n, by)):
         print("patches of pictures as row,column counted from the top left corner, from 1")
     console = Console(highlight=False, soft_wrap=True)
-    for example in found.examples(n):
+    for example in found.examples(n, by):
         line = Text(f"{example.value:7.2f}  ")
         pictures = {picture.piece: picture for picture in example.pictures}
         for number, (text, value) in enumerate(example.pieces):

@@ -6,26 +6,27 @@ features.safetensors  density, maximum, mean [feature]; top and bottom logits, w
 index.sqlite          documents with the spans of their tokens, their pictures, and the text search over features
 """
 
+import json
 import re
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from sonde.errors import ArtifactDamagedError, FeatureError
-from sonde.manifests import Manifest, read_manifest
+from sonde.manifests import Manifest, find_parent, read_manifest
 
 FORMAT = "index"
 POSTINGS, FEATURES, DATABASE = "postings.safetensors", "features.safetensors", "index.sqlite"
 CONTEXT_TOKENS = 24
 """tokens shown before and after the strongest one"""
+By = Literal["top", "random", "interval"]
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U32": "<u4"}
 _WORD = re.compile(r"\w+", re.UNICODE)
 
 
@@ -86,9 +87,28 @@ class Feature:
     def is_dead(self) -> bool:
         return self.density == 0
 
-    def examples(self, n: int = 10) -> list[Example]:
-        """The strongest examples, at most one a document."""
-        return self.index.examples(self.number, n)
+    def examples(self, n: int = 10, by: By = "top") -> list[Example]:
+        """Examples, at most one a document: the strongest, some at random, or some from equal intervals of activation."""
+        return self.index.examples(self.number, n, by)
+
+    @property
+    def values(self) -> np.ndarray:
+        """Every activation, strongest first."""
+        first, last = self.index._slice(self.number)
+        return self.index.postings["value"][first:last]
+
+    def quantiles(self, shares: Sequence[float] = (0.25, 0.5, 0.75, 0.9, 0.99)) -> list[float]:
+        """Activations that these shares of all activations lie below; empty where it fires nowhere."""
+        return [] if self.is_dead else [float(value) for value in np.quantile(self.values, shares)]
+
+    def histogram(self, bins: int = 20) -> list[int]:
+        """How many activations lie in each of equal intervals from 0 to the maximum."""
+        return np.histogram(self.values, bins=bins, range=(0.0, max(self.maximum, 1e-30)))[0].tolist()
+
+    def neighbours(self, n: int = 10) -> list[tuple["Feature", float]]:
+        """Features whose decoder rows point the same way most, with the cosine; the most alike first."""
+        found = self.index.nearest(self.index.directions[self.number], n + 1)
+        return [(feature, cosine) for feature, cosine in found if feature.number != self.number][:n]
 
     @property
     def top_logits(self) -> list[tuple[str, float]]:
@@ -100,12 +120,14 @@ class Feature:
         """Tokens that the feature makes less likely, by the direct path."""
         return self.index.logits(self.number, "bottom")
 
-    def to_json(self, n_examples: int = 10) -> dict[str, Any]:
+    def to_json(self, n_examples: int = 10, by: By = "top") -> dict[str, Any]:
         return {
             "feature": self.number,
             "density": self.density,
             "maximum": self.maximum,
             "mean": self.mean,
+            "quantiles": self.quantiles(),
+            "histogram": self.histogram(),
             "top_logits": [list(pair) for pair in self.top_logits],
             "bottom_logits": [list(pair) for pair in self.bottom_logits],
             "examples": [
@@ -121,7 +143,7 @@ class Feature:
                         for p in example.pictures
                     ],
                 }
-                for example in self.examples(n_examples)
+                for example in self.examples(n_examples, by)
             ],
         }
 
@@ -162,16 +184,20 @@ class Index:
         """All features, in the order of their numbers."""
         return (self.feature(number) for number in range(self.n_features))
 
-    def examples(self, number: int, n: int = 10) -> list[Example]:
-        """A feature's strongest examples, at most one a document."""
+    def examples(self, number: int, n: int = 10, by: By = "top") -> list[Example]:
+        """A feature's examples, at most one a document.
+
+        Args:
+            by: top, the strongest; random, evenly from all, the same each time; interval, of n equal intervals from the maximum to 0
+                one each, those that have any.
+        """
         first, last = self._slice(number)
         document, position, value = (self.postings[name][first:last] for name in ("document", "position", "value"))
-        # Each document's first posting is its strongest one; a document that stands twice in the text,
-        # word for word, would show nothing new, so it is shown once.
-        _, firsts = np.unique(document, return_index=True)
+        places = self._places(document, value, n, by, number)
+        # A document that stands twice in the text, word for word, would show nothing new, so it is shown once.
         shown: list[Example] = []
         seen: set[tuple] = set()
-        for place in np.sort(firsts):
+        for place in places:
             if len(shown) == n:
                 break
             fired = np.flatnonzero(document == document[place])
@@ -181,6 +207,54 @@ class Index:
                 seen.add(said)
                 shown.append(example)
         return shown
+
+    def _places(self, document: np.ndarray, value: np.ndarray, n: int, by: By, number: int) -> np.ndarray:
+        """Which of a feature's postings are to be shown, in their order; a document once."""
+        # Each document's first posting is its strongest one.
+        _, firsts = np.unique(document, return_index=True)
+        if by == "top":
+            return np.sort(firsts)
+        shuffled = np.random.default_rng([number, len(value)]).permutation(len(value))
+        if by == "random":
+            _, once = np.unique(document[shuffled], return_index=True)
+            return shuffled[np.sort(once)]
+        interval = (
+            np.minimum((1 - value[shuffled] / max(value[0], 1e-30)) * n, n - 1).astype(int) if len(value) else value
+        )
+        _, once = np.unique(interval, return_index=True)
+        return shuffled[once]
+
+    def where(
+        self,
+        *,
+        density: tuple[float, float] | None = None,
+        maximum: tuple[float, float] | None = None,
+        mean: tuple[float, float] | None = None,
+    ) -> list[Feature]:
+        """Features whose statistics lie in these ranges, bounds included: `where(density=(0, 0))` are the dead ones."""
+        kept = np.ones(self.n_features, dtype=bool)
+        for name, bounds in (("density", density), ("maximum", maximum), ("mean", mean)):
+            if bounds is not None:
+                kept &= (self.statistics[name] >= bounds[0]) & (self.statistics[name] <= bounds[1])
+        return [self.feature(int(number)) for number in np.flatnonzero(kept)]
+
+    @cached_property
+    def directions(self) -> np.ndarray:
+        """The decoder row of each feature [n_features, d_out]; raises ArtifactMissingError where the dictionary has gone."""
+        folder, manifest = find_parent(self.manifest, "dictionary", self.folder, "dictionary")
+        assert isinstance(folder, Path)  # activations alone lie on object stores
+        [name] = [name for name in manifest.files if name.endswith(".safetensors")]
+        return _load(folder / name)["W_dec"]
+
+    def nearest(self, direction: np.ndarray, n: int = 20) -> list[tuple[Feature, float]]:
+        """Features whose decoder rows point along a direction [d_out], with the cosine; the most alike first."""
+        wanted = np.asarray(direction, dtype=np.float32)
+        if wanted.shape != self.directions.shape[1:]:
+            raise FeatureError(f"the direction has shape {wanted.shape}, but features have {self.directions.shape[1:]}")
+        lengths = np.linalg.norm(self.directions, axis=1) * np.linalg.norm(wanted)
+        cosine = self.directions @ wanted / np.maximum(lengths, 1e-30)
+        order = np.argsort(-cosine, kind="stable")[:n]
+        return [(self.feature(int(number)), float(cosine[number])) for number in order]
 
     def logits(self, number: int, which: str) -> list[tuple[str, float]]:
         if f"{which}_logit_values" not in self.statistics:
@@ -289,7 +363,19 @@ def read_document(database: sqlite3.Connection, number: int) -> tuple[str, np.nd
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file, mapped: what is not looked at is not read.
+
+    Format: https://github.com/huggingface/safetensors, 8 bytes of length, a JSON header, and the arrays.
+    """
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ArtifactDamagedError(f"{path} cannot be read ({error}); make the index again") from error
+        data = np.memmap(path, dtype=np.uint8, mode="r")
+        end = 8 + int.from_bytes(data[:8].tobytes(), "little")
+        header = json.loads(data[8:end].tobytes())
+        header.pop("__metadata__", None)
+        return {name: _array(data[end:], **told) for name, told in header.items()}
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ArtifactDamagedError(f"{path} cannot be read ({error}); make it again") from error
+
+
+def _array(data: np.ndarray, dtype: str, shape: list[int], data_offsets: tuple[int, int]) -> np.ndarray:
+    return data[slice(*data_offsets)].view(_DTYPES[dtype]).reshape(shape)

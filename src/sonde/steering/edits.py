@@ -14,17 +14,15 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property
 from typing import Any, Literal
 
 from torch import Tensor
 
 from sonde.dictionaries.dictionary import Dictionary
-from sonde.dictionaries.load import load_dictionary
 from sonde.errors import EditError, nearest
+from sonde.features.reader import dictionary_of
 from sonde.features.store import Index
-from sonde.manifests import find_parent
 
 Op = Literal["clamp", "add", "scale", "ablate"]
 Unit = Literal["raw", "max"]
@@ -212,11 +210,3 @@ def make_edits(specs: Sequence[EditSpec], source: Dictionary | Index) -> list[Fe
 def parse_edit(text: str, source: Dictionary | Index) -> FeatureEdit:
     """Read one edit as written on the command line and bind it to a dictionary or an index."""
     return make_edits([parse_spec(text)], source)[0]
-
-
-@lru_cache(maxsize=8)
-def dictionary_of(index: Index) -> Dictionary:
-    """The dictionary that an index was made with, loaded once; raises ArtifactMissingError where it has gone."""
-    folder, _ = find_parent(index.manifest, "dictionary", index.folder, "dictionary")
-    assert isinstance(folder, Path)  # activations alone lie on object stores
-    return load_dictionary(folder)

@@ -8,10 +8,11 @@ from typing import Any
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.reading import Reading
 from sonde.errors import ModelLacksError, UsageError
+from sonde.features.reader import dictionary_of
 from sonde.features.store import Index, load_index
 from sonde.models.load import load_model
 from sonde.models.model import Model
-from sonde.steering.edits import EditSpec, dictionary_of, make_edits
+from sonde.steering.edits import EditSpec, make_edits
 
 Message = dict[str, Any]
 """role, content, and images, a list of paths, where the content has marks for pictures"""

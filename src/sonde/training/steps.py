@@ -148,6 +148,7 @@ class FusedStep:
             gradient *= scale
         self.optimiser.step()  # what has a gradient of torch's: biases, and W_skip
         self.optimiser.zero_grad()
+        del self.by_encoder, self.by_decoder  # and with them the rows and their errors
 
     def _active(self, x: Tensor) -> Active | None:
         k = getattr(self.dictionary, "k", 0)
