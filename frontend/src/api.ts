@@ -10,6 +10,9 @@ export type ExampleView = Wire["ExampleView"];
 export type PictureView = Wire["PictureView"];
 export type Message = Wire["Message"];
 export type Edit = Wire["EditView"];
+export type ReadingView = Wire["ReadingView"];
+export type On = Wire["AskReading"]["on"] & string;
+export type By = "top" | "interval" | "random";
 export type Sort = "number" | "density" | "maximum";
 
 class Problem extends Error {}
@@ -43,7 +46,12 @@ export function getFeatures(query: string, sort: Sort, offset: number, limit: nu
   return call<FeatureList>(`api/features?${parameters}`, { signal: signal ?? null });
 }
 
-export const getFeature = (number: number) => call<FeatureView>(`api/features/${number}`);
+export const getFeature = (number: number, by: By = "top") => call<FeatureView>(`api/features/${number}?by=${by}`);
+
+export function readText(text: string, unlike: string, on: On, signal: AbortSignal): Promise<ReadingView> {
+  const headers = { "Content-Type": "application/json" };
+  return call<ReadingView>("api/read", { method: "POST", headers, body: JSON.stringify({ text, unlike, on }), signal });
+}
 
 export const pictureAddress = (document: number, number: number) => `api/pictures/${document}/${number}`;
 

@@ -1,9 +1,10 @@
 // Where in the page one is: kept in the address, so that it can be shared and survives a reload.
-import type { Edit, Sort } from "./api";
+import type { Edit, On, Sort } from "./api";
 
 export type Route =
   | { view: "features"; query: string; sort: Sort }
   | { view: "feature"; number: number }
+  | { view: "read"; text: string; unlike: string; on: On }
   | { view: "chat"; edits: Edit[] }
   | { view: "unknown"; address: string };
 
@@ -20,6 +21,15 @@ export function parseRoute(hash: string): Route {
   }
   const feature = /^feature\/(\d+)$/.exec(path);
   if (feature) return { view: "feature", number: Number(feature[1]) };
+  if (path === "read") {
+    const on = parameters.get("on");
+    return {
+      view: "read",
+      text: parameters.get("text") ?? "",
+      unlike: parameters.get("unlike") ?? "",
+      on: on === "last" || on === "mean" ? on : "max",
+    };
+  }
   if (path === "chat") {
     const edits = parameters.getAll("edit").map(parseEdit);
     return { view: "chat", edits: edits.filter((edit) => edit !== null) };
@@ -33,6 +43,15 @@ export function featuresAddress(query: string, sort: Sort): string {
   if (sort !== "number") parameters.set("sort", sort);
   const search = parameters.toString();
   return `#/${search ? `features?${search}` : ""}`;
+}
+
+export function readAddress(text: string, unlike: string, on: On): string {
+  const parameters = new URLSearchParams();
+  if (text) parameters.set("text", text);
+  if (unlike) parameters.set("unlike", unlike);
+  if (on !== "max") parameters.set("on", on);
+  const search = parameters.toString();
+  return `#/read${search ? `?${search}` : ""}`;
 }
 
 export function chatAddress(edits: Edit[]): string {

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+import sonde
 from sonde.features.store import load_index
 from sonde.web.app import SECURITY_POLICY, make_app
 from sonde.web.schema import openapi
@@ -46,6 +47,18 @@ def test_a_feature_with_its_examples(client, walk):
     assert len(view["top_logits"]) == 10
 
 
+def test_a_text_is_read(client, walk):
+    text = "Anna goes to town and sees the bridge."
+    found = client.post("/api/read", json={"text": text, "on": "mean", "n": 5}).json()
+    assert "".join(found["pieces"]) == text
+    hits = sonde.Reader(walk.index, device="cpu").search(text, on="mean", n=5)
+    assert [hit["feature"] for hit in found["features"]] == [hit.feature.number for hit in hits]
+    for hit in found["features"]:
+        assert len(hit["values"]) == len(found["pieces"])
+        assert sum(hit["values"]) / len(hit["values"]) == pytest.approx(hit["score"], abs=1e-4)
+    assert client.post("/api/read", json={"text": text, "unlike": text}).json()["features"] == []
+
+
 def test_answers_with_and_without_edits(client, walk):
     number = int(load_index(walk.index).statistics["maximum"].argmax())
     plain = client.post("/api/answer", json=ask()).json()["answer"]
@@ -64,6 +77,10 @@ def test_answers_with_and_without_edits(client, walk):
         ("get", "/api/features/x", None, 422, "number"),
         ("get", "/api/features?limit=100000", None, 422, "limit"),
         ("get", "/api/features?sort=colour", None, 422, "sort"),
+        ("post", "/api/read", {"text": ""}, 422, "text"),
+        ("post", "/api/read", {"text": "a", "on": "first"}, 422, "on"),
+        ("post", "/api/read", {"text": "x" * 100_000}, 422, "text"),
+        ("get", "/api/features/3?by=best", None, 422, "by"),
         ("post", "/api/answer", {}, 422, "messages"),
         ("post", "/api/answer", ask("x" * 100_000), 422, "content"),
         ("post", "/api/answer", ask("x" * 2_000_000), 413, "bytes at most"),

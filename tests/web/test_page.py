@@ -110,6 +110,34 @@ def test_a_feature_that_does_not_exist(page, address):
     page.get_by_text("There is no such page").wait_for()
 
 
+def test_a_text_is_read_and_features_shown_on_it(page, address):
+    page.goto(address + "#/read")
+    page.get_by_label("Text", exact=True).fill("Anna goes to town and sees the bridge.")
+    expect(page.locator("tbody tr")).not_to_have_count(0)
+    expect(page.locator(".trace .fires")).not_to_have_count(0)
+    expect(page.locator(".trace")).to_have_text("Anna goes to town and sees the bridge.")
+    expect(page).to_have_url(re.compile("text=Anna"))
+    second = page.locator("tbody tr").nth(1)
+    number = second.locator("a").inner_text()
+    second.get_by_role("button").click()
+    page.get_by_role("heading", name=f"Feature {number} on the text").wait_for()
+    page.reload()
+    expect(page.get_by_label("Text", exact=True)).to_have_value("Anna goes to town and sees the bridge.")
+    page.get_by_label("Unlike").fill("Anna goes to town and sees the bridge.")
+    page.get_by_text("No feature fires there more than on the text").wait_for()
+
+
+def test_examples_of_every_strength_and_neighbours(page, address, walk):
+    number = int(load_index(walk.index).statistics["density"].argmax())
+    page.goto(f"{address}#/feature/{number}")
+    expect(page.locator(".histogram span")).to_have_count(20)
+    strongest = page.locator("ol li .value").all_inner_texts()
+    page.get_by_label("Examples").select_option("interval")
+    expect(page.locator("ol li .value").last).not_to_have_text(strongest[-1])
+    page.locator(".neighbours a").first.click()
+    expect(page.get_by_role("heading", level=1)).not_to_have_text(f"Feature {number}")
+
+
 def test_a_chat_with_and_without_a_feature(page, address, walk):
     number = int(load_index(walk.index).statistics["maximum"].argmax())
     page.goto(f"{address}#/feature/{number}")
@@ -150,14 +178,14 @@ def test_the_page_works_from_the_keyboard(page, address):
     page.goto(address)
     page.wait_for_selector("tbody tr")
     labels = []
-    for _ in range(6):
+    for _ in range(7):
         page.keyboard.press("Tab")
         labels.append(
             page.evaluate(
                 "document.activeElement.tagName + ' ' + (document.activeElement.textContent || document.activeElement.placeholder).slice(0, 12)"
             )
         )
-    assert labels[:4] == ["A sonde", "A Features", "A Chat", "INPUT Words at whi"]
+    assert labels[:5] == ["A sonde", "A Features", "A Read a text", "A Chat", "INPUT Words at whi"]
     for _ in range(2):
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -168,7 +196,12 @@ def test_the_page_works_from_the_keyboard(page, address):
 @pytest.mark.parametrize("width", [390, 1200])
 def test_no_view_overflows_and_text_can_be_read(browser, address, scheme, width):
     page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 800})
-    for place, wait in (("", "tbody tr"), ("#/feature/3", "h1"), ("#/chat?edit=feature:3=2max", "input[type=range]")):
+    for place, wait in (
+        ("", "tbody tr"),
+        ("#/feature/3", "h1"),
+        ("#/read?text=Anna+sees+it", "tbody tr"),
+        ("#/chat?edit=feature:3=2max", "input[type=range]"),
+    ):
         page.goto(address + place)
         page.wait_for_selector(wait)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -211,7 +244,7 @@ def test_a_picture_is_shown_with_the_patches_where_the_feature_fires(pictures, b
     with served(pictures.index) as address:
         page = browser.new_page()
         page.goto(f"{address}#/feature/{feature.number}")
-        image = page.get_by_role("img").first
+        image = page.locator("ol").get_by_role("img").first
         expect(image).to_have_attribute("alt", re.compile(f"row {row + 1}, column {column + 1}: {value:.2f}"))
         expect(image).to_have_js_property("naturalWidth", 16)
         expect(page.locator(".patches").first.locator("span")).to_have_count(16)

@@ -19,8 +19,8 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 
 import sonde
-from sonde.errors import FeatureError, ModelError, SondeError
-from sonde.features.store import Example, Index
+from sonde.errors import ArtifactMissingError, FeatureError, ModelError, SondeError
+from sonde.features.store import By, Example, Feature, Index
 from sonde.manifests import find_parent
 from sonde.steering.edits import EditSpec, spec_from_json
 from sonde.steering.session import Session
@@ -60,17 +60,22 @@ def make_app(index: Index, device: str = "auto") -> FastAPI:
         return wire.FeatureList(total=len(numbers), features=rows)
 
     @app.get("/api/features/{number}", responses=_problems)
-    def get_feature(number: int, examples: Annotated[int, Query(ge=1, le=100)] = 20) -> wire.FeatureView:
-        """One feature with its examples."""
+    def get_feature(
+        number: int, examples: Annotated[int, Query(ge=1, le=100)] = 20, by: By = "top"
+    ) -> wire.FeatureView:
+        """One feature with its examples: the strongest, some at random, or from equal intervals of activation."""
         feature = index.feature(number)
         return wire.FeatureView(
             feature=number,
             density=feature.density,
             maximum=feature.maximum,
             mean=feature.mean,
+            quantiles=feature.quantiles(),
+            histogram=feature.histogram(),
+            neighbours=_neighbours(feature),
             top_logits=[wire.Logit(token=token, value=value) for token, value in feature.top_logits],
             bottom_logits=[wire.Logit(token=token, value=value) for token, value in feature.bottom_logits],
-            examples=[_example_view(example) for example in feature.examples(examples)],
+            examples=[_example_view(example) for example in feature.examples(examples, by)],
         )
 
     @app.get(
@@ -84,6 +89,24 @@ def make_app(index: Index, device: str = "auto") -> FastAPI:
         """A picture of the text, as the model saw it."""
         image = index.picture(document, number)
         return Response(image, media_type="image/webp", headers={"Cache-Control": "private, max-age=3600"})
+
+    @app.post("/api/read", responses=_problems)
+    def post_read(ask: wire.AskReading) -> wire.ReadingView:
+        """The features that fire most on a text, and where on it."""
+        fired, hits = session.get().read(ask.text, unlike=ask.unlike, on=ask.on, n=ask.n)
+        return wire.ReadingView(
+            pieces=list(fired.pieces),
+            features=[
+                wire.HitView(
+                    feature=hit.feature.number,
+                    score=hit.score,
+                    maximum=hit.feature.maximum,
+                    values=fired.of(hit.feature.number).tolist(),
+                    usual=_usual(hit.feature),
+                )
+                for hit in hits
+            ],
+        )
 
     @app.post("/api/answer", responses=_problems)
     def post_answer(ask: wire.Ask) -> wire.Answer:
@@ -191,6 +214,20 @@ def _feature_row(index: Index, number: int) -> wire.FeatureRow:
         mean=feature.mean,
         example=_example_view(examples[0]) if examples else None,
     )
+
+
+def _neighbours(feature: Feature) -> list[wire.Neighbour]:
+    try:
+        found = feature.neighbours(8)
+    except ArtifactMissingError:  # the dictionary has gone, and the rest of the index is whole
+        return []
+    return [wire.Neighbour(feature=other.number, cosine=cosine) for other, cosine in found]
+
+
+def _usual(feature: Feature) -> list[str]:
+    """Tokens at which a feature fires most, each once."""
+    shown = (example.pieces[example.peak][0].strip() for example in feature.examples(4))
+    return list(dict.fromkeys(text for text in shown if text))
 
 
 def _example_view(example: Example) -> wire.ExampleView:

@@ -87,9 +87,49 @@ class FeatureView(Wire):
     density: float
     maximum: float
     mean: float
+    quantiles: list[float]
+    """a quarter, half, three quarters, 90 and 99 % of its activations lie below"""
+    histogram: list[int]
+    """activations in each of equal intervals from 0 to the maximum"""
+    neighbours: list["Neighbour"]
     top_logits: list[Logit]
     bottom_logits: list[Logit]
     examples: list[ExampleView]
+
+
+class Neighbour(Wire):
+    """A feature whose decoder row points much the same way."""
+
+    feature: int
+    cosine: float
+
+
+class AskReading(Wire):
+    """A text to read, and one that features should not fire on."""
+
+    text: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
+    unlike: Annotated[str, Field(max_length=MAX_CHARACTERS)] = ""
+    on: Literal["max", "mean", "last"] = "max"
+    n: Annotated[int, Field(ge=1, le=100)] = 20
+
+
+class HitView(Wire):
+    """A feature that fires on a text."""
+
+    feature: int
+    score: float
+    maximum: float
+    """in the index"""
+    values: list[float]
+    """its activation on each token"""
+    usual: list[str]
+    """tokens at which it fires most in the index"""
+
+
+class ReadingView(Wire):
+    pieces: list[str]
+    """the text of each token"""
+    features: list[HitView]
 
 
 class Message(Wire):
