@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--kind", choices=["topk", "batchtopk", "l1"], default="topk")
-    parser.add_argument("--only", default="", help="implementations whose name has this in it")
+    parser.add_argument("--only", default="", help="names of implementations, with commas between")
     settings = parser.parse_args()
     kind = settings.kind
     sizes = (settings.d, settings.n_features, settings.batch, settings.k, settings.threads)
@@ -165,7 +165,7 @@ def main() -> None:
             ("sparsify, AuxK", sparsify, SPARSIFY, 1),
             ("SAELens, sparse", saelens, SAELENS, 1),
         ]
-    chosen = [one for one in chosen if settings.only in one[0]]
+    chosen = [one for one in chosen if not settings.only or one[0] in settings.only.split(",")]
     workers = [Worker(name, python, code, *sizes, aux, kind).wait_until_ready() for name, python, code, aux in chosen]
     result = {"settings": vars(settings), "batches_a_turn": 3} | run(workers, settings.rounds)
     for worker in workers:
