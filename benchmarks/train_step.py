@@ -1,11 +1,11 @@
 """The training step against the peers' own, in interleaved rounds of one run.
 
     python benchmarks/train_step.py --rounds 5
-    python benchmarks/train_step.py --kind batchtopk          # or l1, with 2 k features active, as after its warm-up
+    python benchmarks/train_step.py --kind batchtopk          # or l1 or jumprelu, with 2 k features active, as after their warm-up
 
 The peers are installed from PyPI into environments of their own (.bench/). Each implementation is a process
 that is kept waiting; in each round each takes its turn and reports CPU seconds for its steps. Batches are
-sums of random directions, centred and with mean squared norm d, the same for all; all use Adam at 5e-4 (l1 at next to nothing), and no auxiliary loss but in the rows that
+sums of random directions, centred and with mean squared norm d, the same for all; all use Adam at 5e-4 (l1 and jumprelu at next to nothing), and no auxiliary loss but in the rows that
 say so, in which every tenth feature is dead. Ours clips gradients, which sparsify does not; "torch" is ours without compiled
 kernels. Appends a line to benchmarks/results/train_step.jsonl.
 """
@@ -20,7 +20,8 @@ DATA = """
 import torch
 d, n, batch, k, threads, aux = map(int, sys.argv[1:7])
 kind = sys.argv[7]
-lr = 5e-4 if kind != "l1" else 1e-8  # so that as many features stay active
+by_floor = kind in ("l1", "jumprelu")
+lr = 1e-8 if by_floor else 5e-4  # so that as many features stay active
 torch.manual_seed(0)
 torch.set_num_threads(threads)
 truth = torch.nn.functional.normalize(torch.randn(2048, d), dim=1)
@@ -31,9 +32,9 @@ xs = [make() for _ in range(3)]
 mean = torch.stack(xs).mean((0, 1))
 scale = (d / (torch.stack(xs) - mean).square().sum(-1).mean()) ** 0.5
 xs = [(x - mean) * scale for x in xs]
-def make_sparse(W_enc, b_enc):  # as an l1 dictionary is after its warm-up
+def make_sparse(W_enc, b_enc, threshold=0.0):  # as such a dictionary is after its warm-up
     with torch.no_grad():
-        pre = xs[0][:512] @ W_enc.T + b_enc
+        pre = xs[0][:512] @ W_enc.T + b_enc - threshold
         b_enc -= pre.flatten().topk(2 * k * len(pre)).values[-1]
 def steps(step):
     def work():
@@ -55,11 +56,11 @@ from sonde.training.run import Run
 from sonde.training.settings import TrainSettings
 folder = Path(tempfile.mkdtemp())
 store = sonde.from_vectors(torch.cat(xs), site="layers.0.residual", store="float32", out=folder / "acts")
-settings = TrainSettings(kind=kind, n_features=n, k=k if kind != "l1" else None, aux_k=aux * d // 2, lr=lr, batch_size=batch, tokens=1000 * batch, out=folder, seed=1)  # seed 0 made the data
+settings = TrainSettings(kind=kind, n_features=n, k=None if by_floor else k, aux_k=aux * d // 2, lr=lr, batch_size=batch, tokens=1000 * batch, out=folder, seed=1)  # seed 0 made the data
 plan = replace(make_plan(store, settings), warm_up=1, decay=1, sparsity_warm_up=1)
 run = Run(store, settings, plan, Draft(folder, resumed=False), torch.device("cpu"))
-if kind == "l1":
-    make_sparse(run.dictionary.W_enc, run.dictionary.b_enc)
+if by_floor:
+    make_sparse(run.dictionary.W_enc, run.dictionary.b_enc, run.dictionary.floor())
 def step(x):
     if aux:
         run.quiet_rows[::10] = plan.dead_after
@@ -92,12 +93,15 @@ steps(step)
 DL = (
     DATA
     + """
-from dictionary_learning.trainers import batch_top_k, standard, top_k
+from dictionary_learning.trainers import batch_top_k, jumprelu, standard, top_k
 common = dict(steps=10_000, activation_dim=d, dict_size=n, layer=0, lm_name="x", device="cpu", lr=lr, warmup_steps=0)
 if kind == "topk":
     trainer = top_k.TopKTrainer(k=k, **common)
 elif kind == "batchtopk":
     trainer = batch_top_k.BatchTopKTrainer(k=k, **common)
+elif kind == "jumprelu":
+    trainer = jumprelu.JumpReluTrainer(target_l0=2.0 * k, sparsity_warmup_steps=1, **common)
+    make_sparse(trainer.ae.W_enc.T, trainer.ae.b_enc, trainer.ae.threshold)
 else:
     trainer = standard.StandardTrainerAprilUpdate(l1_penalty=5.0, sparsity_warmup_steps=1, **common)
     make_sparse(trainer.ae.encoder.weight, trainer.ae.encoder.bias)
@@ -115,7 +119,7 @@ SAELENS = (
     DATA
     + """
 from sae_lens.config import SAETrainerConfig
-from sae_lens.saes import batchtopk_sae, standard_sae, topk_sae
+from sae_lens.saes import batchtopk_sae, jumprelu_sae, standard_sae, topk_sae
 from sae_lens.training.sae_trainer import SAETrainer
 common = dict(d_in=d, d_sae=n, device="cpu", dtype="float32")
 if kind == "topk":  # its sparse mode fails on a CPU with the rescaling that is its default
@@ -123,6 +127,9 @@ if kind == "topk":  # its sparse mode fails on a CPU with the rescaling that is 
     sae = topk_sae.TopKTrainingSAE(topk_sae.TopKTrainingSAEConfig(**common))
 elif kind == "batchtopk":
     sae = batchtopk_sae.BatchTopKTrainingSAE(batchtopk_sae.BatchTopKTrainingSAEConfig(k=k, **common))
+elif kind == "jumprelu":
+    sae = jumprelu_sae.JumpReLUTrainingSAE(jumprelu_sae.JumpReLUTrainingSAEConfig(**common))
+    make_sparse(sae.W_enc.T, sae.b_enc, sae.threshold)
 else:
     sae = standard_sae.StandardTrainingSAE(standard_sae.StandardTrainingSAEConfig(l1_coefficient=5.0, **common))
     make_sparse(sae.W_enc.T, sae.b_enc)
@@ -144,7 +151,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4096)
     parser.add_argument("--k", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--kind", choices=["topk", "batchtopk", "l1"], default="topk")
+    parser.add_argument("--kind", choices=["topk", "batchtopk", "l1", "jumprelu"], default="topk")
     parser.add_argument("--only", default="", help="names of implementations, with commas between")
     settings = parser.parse_args()
     kind = settings.kind

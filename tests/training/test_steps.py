@@ -11,7 +11,7 @@ from sonde.training.losses import LossSettings
 from sonde.training.settings import WITH_K
 from sonde.training.steps import AutogradStep, FusedStep
 
-WIDTH, FEATURES, K, ROWS = 48, 300, 6, 200
+WIDTH, FEATURES, K, ROWS = 48, 300, 6, 300
 
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler, so there are no compiled kernels"
@@ -26,6 +26,8 @@ CASES = {
     "batchtopk, free norms": {"kind": "batchtopk", "unit_norm": False},
     "matryoshka": {"kind": "matryoshka", "aux_k": 8},
     "l1": {"kind": "l1", "unit_norm": False, "bias": -5.0, "large": 1.0, "clip": 1.0},
+    "jumprelu, tanh": {"kind": "jumprelu", "unit_norm": False, "bias": -5.0, "large": 1.0, "aux_k": 8},
+    "jumprelu, l0": {"kind": "jumprelu", "penalty": "l0", "bias": -5.0, "large": 1.0, "clip": 1.0},
     "l1, unit norms": {"kind": "l1", "bias": -5.0, "large": 1.0},
 }
 
@@ -63,6 +65,7 @@ def train(
     unit_norm=True,
     bias=0.0,
     large=60.0,
+    penalty="tanh",
     n_steps=4,
 ):
     """Weights, moments, losses and counts after a few steps on planted rows."""
@@ -80,6 +83,7 @@ def train(
     settings = LossSettings(
         variance=float(d_out or WIDTH),
         sparsity=3.0,
+        penalty=penalty,
         dead=torch.arange(FEATURES) % 9 == 0 if aux_k else None,
         aux_k=aux_k,
     )

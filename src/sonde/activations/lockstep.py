@@ -5,7 +5,6 @@ harvested from the same text, with equal settings but for model and site, have t
 reading them together is reading each.
 """
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sonde.activations.store import Activations, Block, Rows
+from sonde.activations.store import Activations, Block, Rows, SideBySide
 from sonde.errors import ActivationError, nearest
 
 
 @dataclass(frozen=True)
-class Lockstep:
+class Lockstep(SideBySide):
     """Stores of the same rows. Their sites are "1:layers.3.residual", "2:layers.3.residual": the store's place before each.
 
     Raises ActivationError where the stores are not of the same rows.
@@ -66,23 +65,10 @@ class Lockstep:
     def n_rows(self) -> int:
         return self.stores[0].n_rows
 
-    @property
-    def width(self) -> int:
-        return sum(block.width for block in self.blocks)
-
-    @property
-    def mean_squared_norm(self) -> float:
-        return sum(block.mean_squared_norm for block in self.blocks)
-
     @cached_property
     def mean(self) -> Tensor:
         """Mean vector [width], float64."""
         return torch.cat([self.stores[number].at(site).mean for number, site in self._chosen])
-
-    @cached_property
-    def variance(self) -> float:
-        """Total variance: mean squared distance from the mean."""
-        return float(self.mean_squared_norm - self.mean.square().sum())
 
     @property
     def text_facts(self) -> dict[str, Any] | None:
@@ -92,11 +78,6 @@ class Lockstep:
     def model_facts(self) -> list[dict[str, Any]]:
         """The model of each store."""
         return [store.model_facts for store in self.stores]
-
-    def sample(self, n_rows: int) -> Iterator[Tensor]:
-        """About so many rows that stand for all, in batches."""
-        batch_size = min(4096, self.n_rows)
-        return itertools.islice(self.stream(batch_size, epochs=1), -(-min(n_rows, self.n_rows) // batch_size))
 
     def stream(self, batch_size: int, start: int = 0, **options: Any) -> Iterator[Tensor]:
         """Yield batches [batch_size, width] of the chosen sites' vectors; see `Activations.batches`."""

@@ -7,6 +7,7 @@ segments/00000.safetensors   records [row, bytes] sorted by key, offsets and che
 
 import concurrent.futures
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -69,8 +70,48 @@ class Block:
     mean_squared_norm: float
 
 
+class SideBySide(ABC):
+    """Rows in which the vectors of chosen sites stand side by side, and what follows from that."""
+
+    @property
+    @abstractmethod
+    def blocks(self) -> list[Block]:
+        """The chosen sites, in the order in which their vectors stand in a row."""
+
+    @property
+    @abstractmethod
+    def n_rows(self) -> int: ...
+
+    @cached_property
+    @abstractmethod
+    def mean(self) -> Tensor:
+        """Mean vector [width], float64."""
+
+    @abstractmethod
+    def stream(self, batch_size: int, start: int = 0, **options: Any) -> Iterator[Tensor]:
+        """Yield batches [batch_size, width] of the chosen sites' vectors."""
+
+    @property
+    def width(self) -> int:
+        return sum(block.width for block in self.blocks)
+
+    @property
+    def mean_squared_norm(self) -> float:
+        return sum(block.mean_squared_norm for block in self.blocks)
+
+    @cached_property
+    def variance(self) -> float:
+        """Total variance: mean squared distance from the mean."""
+        return float(self.mean_squared_norm - self.mean.square().sum())
+
+    def sample(self, n_rows: int) -> Iterator[Tensor]:
+        """About so many rows that stand for all, in batches."""
+        batch_size = min(4096, self.n_rows)
+        return itertools.islice(self.stream(batch_size, epochs=1), -(-min(n_rows, self.n_rows) // batch_size))
+
+
 @dataclass(frozen=True)
-class Activations:
+class Activations(SideBySide):
     """A finished store, made by `harvest` or `load_activations`. Of several sites, `at` chooses some."""
 
     folder: Place
@@ -137,24 +178,11 @@ class Activations:
     def model_facts(self) -> dict[str, Any]:
         return self.manifest.facts["model"]
 
-    @property
-    def width(self) -> int:
-        return sum(block.width for block in self.blocks)
-
-    @property
-    def mean_squared_norm(self) -> float:
-        return sum(block.mean_squared_norm for block in self.blocks)
-
     @cached_property
     def mean(self) -> Tensor:
         """Mean vector [width], float64."""
         means = load((self.folder / "statistics.safetensors").read_bytes())
         return torch.cat([means[f"mean {site}"] for site in self._chosen])
-
-    @cached_property
-    def variance(self) -> float:
-        """Total variance: mean squared distance from the mean."""
-        return float(self.mean_squared_norm - self.mean.square().sum())
 
     @cached_property
     def layout(self) -> Layout:
@@ -186,11 +214,6 @@ class Activations:
         """Yield batches [batch_size, width] of the chosen sites' vectors; see `batches`."""
         sites = self._chosen
         return (rows.vectors(*sites) for rows in self.batches(batch_size, start, **options))
-
-    def sample(self, n_rows: int) -> Iterator[Tensor]:
-        """About so many rows that stand for all, in batches."""
-        batch_size = min(4096, self.n_rows)
-        return itertools.islice(self.stream(batch_size, epochs=1), -(-min(n_rows, self.n_rows) // batch_size))
 
     def batches(
         self,

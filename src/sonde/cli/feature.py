@@ -40,7 +40,7 @@ def feature(
     json: bool
         Print one JSON object.
     """
-    from sonde.features.store import load_index
+    from sonde.features.store import QUANTILES, load_index
 
     found = load_index(index).feature(number)
     if json:
@@ -52,8 +52,7 @@ def feature(
     if found.is_dead:
         print("it fires nowhere in this index")
         return
-    shares = (0.25, 0.5, 0.75, 0.9, 0.99)
-    low = "  ".join(f"{share:.0%} {value:.2f}" for share, value in zip(shares, found.quantiles(shares), strict=True))
+    low = "  ".join(f"{share:.0%} {value:.2f}" for share, value in zip(QUANTILES, found.quantiles(), strict=True))
     print(f"of its {len(found.values):,} activations lie below: {low}")
     try:
         print("nearest: " + "  ".join(f"{other.number} {cosine:.2f}" for other, cosine in found.neighbours(5)))
@@ -62,10 +61,11 @@ def feature(
     for name, pairs in (("more likely", found.top_logits), ("less likely", found.bottom_logits)):
         if pairs:
             print(f"{name}: " + "  ".join(f"{token.strip() or token!r} {value:+.2f}" for token, value in pairs))
-    if any(example.pictures for example in found.examples(n, by)):
+    examples = found.examples(n, by)
+    if any(example.pictures for example in examples):
         print("patches of pictures as row,column counted from the top left corner, from 1")
     console = Console(highlight=False, soft_wrap=True)
-    for example in found.examples(n, by):
+    for example in examples:
         line = Text(f"{example.value:7.2f}  ")
         pictures = {picture.piece: picture for picture in example.pictures}
         for number, (text, value) in enumerate(example.pieces):

@@ -48,8 +48,8 @@ def read(
     from sonde.features.reader import Reader
 
     reader = Reader(chosen, device=device)
-    hits = reader.search(texts, unlike=unlike, on=tokens, n=n)
-    fired = reader.read(texts[0])
+    every = [reader.read(text) for text in texts]
+    hits, fired = reader.search(every, unlike=unlike, on=tokens, n=n), every[0]
     if json:
         found = [
             {"feature": hit.feature.number, "score": hit.score, "maximum": hit.feature.maximum}
@@ -65,9 +65,10 @@ def read(
     for hit in hits:
         values, feature = fired.of(hit.feature.number), hit.feature
         at = fired.pieces[int(values.argmax())].strip() if values.any() else "-"
-        usual = [example.pieces[example.peak][0].strip() for example in feature.examples(3)]
         share = f"{hit.score / feature.maximum:.0%}" if feature.maximum else "-"
-        rows.append([str(feature.number), f"{hit.score:.2f}", share, at, ", ".join(dict.fromkeys(usual)) or "nothing"])
+        rows.append(
+            [str(feature.number), f"{hit.score:.2f}", share, at, ", ".join(feature.usual_tokens(3)) or "nothing"]
+        )
     print(table(rows, right=(0, 1, 2)))
 
 

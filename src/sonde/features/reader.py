@@ -65,6 +65,9 @@ class Fired:
         return np.bincount(self.feature[kept], self.value[kept], minlength=n_features) / len(tokens)
 
 
+Texts = str | Fired | Sequence[str | Fired]
+
+
 @dataclass(frozen=True)
 class Hit:
     """A feature that was found by what fires."""
@@ -109,12 +112,10 @@ class Reader:
         position, feature, value = (np.concatenate(part) for part in zip(*parts, strict=True))
         return Fired(_pieces(text, documents[0].spans), position, feature, value)
 
-    def search(
-        self, texts: str | Sequence[str], *, unlike: str | Sequence[str] = (), on: On = "max", n: int = 20
-    ) -> list[Hit]:
+    def search(self, texts: Texts, *, unlike: Texts = (), on: On = "max", n: int = 20) -> list[Hit]:
         """The features that fire most on texts, and least on those that they should be unlike, best first.
 
-        Raises TextError where a text is empty.
+        What was read already may stand for a text. Raises TextError where a text is empty.
         """
         score = self._mean(texts, on)
         if unlike:
@@ -122,10 +123,10 @@ class Reader:
         order = np.argsort(-score, kind="stable")[:n]
         return [Hit(self.index.feature(int(number)), float(score[number])) for number in order if score[number] > 0]
 
-    def _mean(self, texts: str | Sequence[str], on: On) -> np.ndarray:
-        given = [texts] if isinstance(texts, str) else texts
-        sums = [self.read(text).summed_up(on, self.index.n_features) for text in given]
-        return np.mean(sums, axis=0)
+    def _mean(self, texts: Texts, on: On) -> np.ndarray:
+        given = [texts] if isinstance(texts, str | Fired) else texts
+        fired = (self.read(text) if isinstance(text, str) else text for text in given)
+        return np.mean([one.summed_up(on, self.index.n_features) for one in fired], axis=0)
 
 
 def _pieces(text: str, spans: Sequence[tuple[int, int]]) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ FORMAT = "index"
 POSTINGS, FEATURES, DATABASE = "postings.safetensors", "features.safetensors", "index.sqlite"
 CONTEXT_TOKENS = 24
 """tokens shown before and after the strongest one"""
+QUANTILES = (0.25, 0.5, 0.75, 0.9, 0.99)
 By = Literal["top", "random", "interval"]
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U32": "<u4"}
 _WORD = re.compile(r"\w+", re.UNICODE)
@@ -97,13 +98,18 @@ class Feature:
         first, last = self.index._slice(self.number)
         return self.index.postings["value"][first:last]
 
-    def quantiles(self, shares: Sequence[float] = (0.25, 0.5, 0.75, 0.9, 0.99)) -> list[float]:
+    def quantiles(self, shares: Sequence[float] = QUANTILES) -> list[float]:
         """Activations that these shares of all activations lie below; empty where it fires nowhere."""
         return [] if self.is_dead else [float(value) for value in np.quantile(self.values, shares)]
 
     def histogram(self, bins: int = 20) -> list[int]:
         """How many activations lie in each of equal intervals from 0 to the maximum."""
         return np.histogram(self.values, bins=bins, range=(0.0, max(self.maximum, 1e-30)))[0].tolist()
+
+    def usual_tokens(self, n: int = 4) -> list[str]:
+        """Tokens at which its n strongest examples fire, each once."""
+        shown = (example.pieces[example.peak][0].strip() for example in self.examples(n))
+        return list(dict.fromkeys(text for text in shown if text))
 
     def neighbours(self, n: int = 10) -> list[tuple["Feature", float]]:
         """Features whose decoder rows point the same way most, with the cosine; the most alike first."""

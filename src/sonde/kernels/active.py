@@ -51,9 +51,13 @@ class RowGradient(NamedTuple):
     own: Tensor | None = None
     """[n_features] float32"""
 
-    def most(self, W: Tensor, feature: Tensor, lengths: Tensor) -> float:
-        """A bound on the squared length of the gradient of W, from the feature of each pair and the length of each source row."""
-        bound = W.new_zeros(len(W)).index_add_(0, feature, self.weight.abs() * lengths[self.row])
+    def most(self, W: Tensor) -> float:
+        """A bound on the squared length of this gradient of W."""
+        feature = torch.arange(len(W), device=W.device).repeat_interleave(
+            self.starts.diff(), output_size=len(self.order)
+        )
+        lengths = (self.weight.abs() * self.source.norm(dim=1)[self.row])[self.order.long()]
+        bound = W.new_zeros(len(W)).index_add_(0, feature, lengths)
         if self.own is not None:
             bound += self.own.abs() * W.norm(dim=1)
         if self.dense is not None and self.dense_at is not None:

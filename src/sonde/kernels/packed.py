@@ -7,13 +7,10 @@ from torch import Tensor
 
 from sonde.kernels.active import Active, Adam, RowGradient, chosen
 from sonde.kernels.compiled import CompiledKernels
+from sonde.kernels.sparse import DOUBT, MORE, SAMPLED, likely_floor
 
 LARGE, MOST_LARGE = 4.0, 16
 """dimensions so many times larger than the median, and at most so many, are multiplied as floats"""
-DOUBT = 2.0
-"""how much further a guess may be off that was not computed again than the worst that was"""
-MORE = 16
-"""proposed on each row beyond the k that are wanted, at first"""
 
 
 class Packed:
@@ -114,8 +111,7 @@ class Packed:
         """Floors that somewhat more than k pre-activations of a row may exceed: from the last batch, or from some rows."""
         yield 0.97 * self.last_floor
         yield 0.9 * self.last_floor
-        pre = torch.addmm(self.b_enc, x[:: max(1, len(x) // 64)], self.W_enc.T)
-        yield pre.flatten().topk(min(pre.numel(), int(1.5 * k * len(pre)) + 1), sorted=False).values.amin().item()
+        yield likely_floor(torch.addmm(self.b_enc, x[:: max(1, len(x) // SAMPLED)], self.W_enc.T), k).item()
 
     def _propose(
         self, x: Tensor, capacity: int, *, floors: Tensor | None = None, wanted: int = 0

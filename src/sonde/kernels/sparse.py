@@ -116,7 +116,7 @@ def _batch_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor
     """(value, row, feature) of the k * rows largest above zero, from all pre-activations at once."""
     pre = torch.addmm(b_enc, x, W_enc.T)
     wanted = k * len(x)
-    floor = _floor(pre[:: max(1, len(x) // SAMPLED)], wanted / len(x))
+    floor = likely_floor(pre[:: max(1, len(x) // SAMPLED)], wanted / len(x))
     row, feature = (pre > floor.clamp_min(0)).nonzero(as_tuple=True)
     if len(row) < wanted and floor > 0:  # rows are unlike each other: all that are above zero
         row, feature = (pre > 0).nonzero(as_tuple=True)
@@ -127,7 +127,7 @@ def propose_batch_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple
     """The same from proposals; None where they leave a doubt."""
     wanted, few = k * len(x), x[:: max(1, len(x) // SAMPLED)]
     sure = torch.addmm(b_enc, few, W_enc.T)
-    floor = _floor(sure, k)
+    floor = likely_floor(sure, k)
     if floor <= 0:
         return None
     doubt = DOUBT * max(
@@ -144,7 +144,7 @@ def propose_batch_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple
     return _largest(values, row, feature, wanted)
 
 
-def _floor(pre: Tensor, k: float) -> Tensor:
+def likely_floor(pre: Tensor, k: float) -> Tensor:
     """A value that a few more than k pre-activations of a row exceed, from some rows."""
     some = pre.flatten()
     return some.topk(min(len(some), int(1.5 * k * len(pre)) + 1), sorted=False).values.amin()

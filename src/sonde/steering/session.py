@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sonde.dictionaries.dictionary import Dictionary
 from sonde.errors import ModelLacksError, UsageError
-from sonde.features.reader import Fired, Hit, On, Reader, dictionary_of
-from sonde.features.store import Index, load_index
-from sonde.models.load import load_model
+from sonde.features.reader import Fired, Hit, On, Reader
+from sonde.features.store import Index
 from sonde.models.model import Model
 from sonde.steering.edits import EditSpec, make_edits
 
@@ -32,16 +30,15 @@ class Session:
     """
 
     def __init__(self, index: Index | str | Path, model: Model | None = None, device: str = "auto") -> None:
-        self.index = index if isinstance(index, Index) else load_index(index)
-        self.dictionary: Dictionary = dictionary_of(self.index)
-        self.model = model or load_model(self.index.manifest.facts["model"]["name"], device=device)
-        self._reader = Reader(self.index, self.model)  # raises where they do not fit
+        self._reader = Reader(index, model, device)
+        self.index, self.dictionary, self.model = self._reader.index, self._reader.dictionary, self._reader.model
         self._lock = threading.Lock()
 
     def read(self, text: str, *, unlike: str = "", on: On = "max", n: int = 20) -> tuple[Fired, list[Hit]]:
         """What fires on a text, unedited, and the features that fire on it most; raises TextError where it is empty."""
         with self._lock:
-            return self._reader.read(text), self._reader.search(text, unlike=unlike or (), on=on, n=n)
+            fired = self._reader.read(text)
+            return fired, self._reader.search(fired, unlike=unlike or (), on=on, n=n)
 
     def answer(self, messages: Sequence[Message], edits: Sequence[EditSpec] = (), max_new_tokens: int = 60) -> str:
         """The model's answer to a conversation, under edits.

@@ -29,6 +29,7 @@ PRE_ACTIVATION_WEIGHT = 3e-6  # source: same: lambda_P
 BANDWIDTH = {"tanh": 2.0, "l0": 0.1}
 """jumprelu: width of the window around a threshold in which it learns. tanh: source: same. l0: for inputs of mean squared norm
 one; measured: docs/log.md, 2026-11-21. The paper's 0.001 moves thresholds too seldom in runs of a few thousand steps."""
+WINDOW_ROWS = 128  # measured: docs/log.md, 2026-11-21
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def l1_loss(dictionary: L1, x: Tensor, y: Tensor, settings: LossSettings) -> Ste
 
 
 def jumprelu_loss(dictionary: JumpReLU, x: Tensor, y: Tensor, settings: LossSettings) -> StepLoss:
-    """Squared error and one of two penalties, with straight-through gradients for the thresholds.
+    """Squared error and one of two penalties, with straight-through gradients for the thresholds, from some of the rows.
 
     "l0": the number of active features (Rajamanoharan et al. 2024, arXiv 2407.14435, section 3). "tanh": of
     activations by decoder norms, and a small one on pre-activations under the threshold (Conerly et al., "Dictionary
@@ -137,6 +138,15 @@ def jumprelu_loss(dictionary: JumpReLU, x: Tensor, y: Tensor, settings: LossSett
         penalty = (settings.sparsity * spread + PRE_ACTIVATION_WEIGHT * below) / settings.variance
     error = y - activations @ dictionary.W_dec - dictionary.base(x)
     return _dense_result(dictionary, x, settings, activations, error, penalty)
+
+
+def window_every(n_rows: int) -> int:
+    """Of every how many rows one teaches jumprelu's thresholds.
+
+    A window holds a large share of all pre-activations, so that a few rows tell a threshold more than all rows tell weights, which learn
+    from the active ones; and all rows would cost more than the rest of the step.
+    """
+    return max(1, n_rows // WINDOW_ROWS)
 
 
 def gated_loss(dictionary: Gated, x: Tensor, y: Tensor, settings: LossSettings) -> StepLoss:
@@ -246,8 +256,8 @@ class _Jump(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *grads):
         pre, threshold = ctx.saved_tensors
-        near = (pre - threshold).abs() < ctx.bandwidth / 2
-        return grads[0] * (pre > threshold), -threshold / ctx.bandwidth * (grads[0] * near).sum(dim=0), None
+        inside = _in_window(pre, threshold, ctx.bandwidth, grads[0])
+        return grads[0] * (pre > threshold), -threshold / ctx.bandwidth * inside, None
 
 
 class _Step(torch.autograd.Function):
@@ -262,5 +272,12 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *grads):
         pre, threshold = ctx.saved_tensors
-        near = (pre - threshold).abs() < ctx.bandwidth / 2
-        return None, -(grads[0] * near).sum(dim=0) / ctx.bandwidth, None
+        return None, -_in_window(pre, threshold, ctx.bandwidth, grads[0]) / ctx.bandwidth, None
+
+
+def _in_window(pre: Tensor, threshold: Tensor, bandwidth: float, slope: Tensor) -> Tensor:
+    """The sum [n_features] of slopes where pre-activations are near the threshold, estimated from some rows."""
+    every = window_every(len(pre))
+    some = pre[::every]
+    near = (some - threshold).abs() < bandwidth / 2
+    return (slope[::every] * near).sum(dim=0) * (len(pre) / len(some))

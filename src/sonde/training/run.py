@@ -24,10 +24,11 @@ from sonde.errors import ActivationError, StorageError
 from sonde.manifests import Draft, write_bytes
 from sonde.progress import Reporter
 from sonde.training.losses import BANDWIDTH, LossSettings, StepLoss
+from sonde.training.penalties import FEATURES_AT_ONCE
 from sonde.training.plan import Plan, Source
 from sonde.training.settings import WITH_K, TrainSettings
 from sonde.training.sides import Sides
-from sonde.training.steps import SPARSE_BELOW, AutogradStep, FusedStep
+from sonde.training.steps import BY_FLOOR, SPARSE_BELOW, AutogradStep, FusedStep
 
 CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 METRICS_EVERY = 20
@@ -134,7 +135,7 @@ class Run:
         settings = self._loss_settings()
         if self.fused is not None:
             few = self.step_number == 0 or self.density.sum() < SPARSE_BELOW * self.settings.n_features
-            result = self.fused.loss(x, y, settings) if few or self.settings.kind != "l1" else None
+            result = self.fused.loss(x, y, settings) if few or self.settings.kind not in BY_FLOOR else None
             if result is not None:
                 return self.fused, result
             self.fused.stale = True
@@ -342,11 +343,9 @@ def start(store: Source, settings: TrainSettings, plan: Plan) -> Dictionary:
             dictionary.log_threshold.fill_(math.log(threshold))
         if tanh:
             x, _ = sides(next(iter(store.sample(4096))).cpu())
-            pre = x @ dictionary.W_enc.T
-            share = min(MOST_AT_START, FIRES_AT_START / n)
-            dictionary.b_enc.copy_(
-                TANH_THRESHOLD_START - pre.kthvalue(max(1, round((1 - share) * len(x))), dim=0).values
-            )
+            highest = max(1, round((1 - min(MOST_AT_START, FIRES_AT_START / n)) * len(x)))
+            parts = [(x @ rows.T).kthvalue(highest, dim=0).values for rows in dictionary.W_enc.split(FEATURES_AT_ONCE)]
+            dictionary.b_enc.copy_(TANH_THRESHOLD_START - torch.cat(parts))
     return dictionary
 
 

@@ -10,16 +10,20 @@ import torch
 from torch import Tensor
 
 from sonde.dictionaries.batchtopk import Matryoshka
-from sonde.dictionaries.dictionary import Dictionary
+from sonde.dictionaries.dictionary import Dictionary, Elementwise
+from sonde.dictionaries.jumprelu import JumpReLU
 from sonde.kernels.active import Active, Adam, RowGradient, chosen
 from sonde.kernels.choose import choose_kernels, has_kernels
 from sonde.training.losses import LossSettings, StepLoss, aux_loss, step_loss
+from sonde.training.penalties import penalty
 from sonde.training.settings import WITH_K
 
 ROWS_AT_ONCE = 1 << 11
 """rows of weights that stay in the cache while they are changed"""
+BY_FLOOR = ("l1", "jumprelu")
+"""kinds in which what is active is what exceeds a floor of the feature's own"""
 SPARSE_BELOW = 1 / 12
-"""share of active features below which l1 is faster by what is active; measured: docs/log.md, 2026-11-21"""
+"""share of active features below which these are faster by what is active; measured: docs/log.md, 2026-11-21"""
 
 
 class AutogradStep:
@@ -76,7 +80,7 @@ class FusedStep:
         """Whether there are kernels for this dictionary here."""
         if settings.multi_k or not has_kernels(device, dictionary.d_in, dictionary.d_out):
             return False
-        by_floor = dictionary.kind == "l1" and not settings.widths and device.type == "cpu"
+        by_floor = dictionary.kind in BY_FLOOR and not settings.widths and device.type == "cpu"
         return dictionary.kind in WITH_K or by_floor
 
     @torch.no_grad()
@@ -99,26 +103,26 @@ class FusedStep:
             error, squares, product = self.kernels.decode(y.contiguous(), base, W_dec, active)
             source, row, squared_error = error, active.row, squares.mean().item()
         loss = squared_error / settings.variance
-        feature, toward, own = active.feature.long(), product.mul_(-2 * share), None
-        if dictionary.kind == "l1":
-            norms, penalty = W_dec.norm(dim=1), settings.sparsity * share
-            toward += penalty * norms[feature]
-            total = x.new_zeros(n).index_add_(0, feature, active.value)
-            own = penalty * total / norms.clamp_min(1e-12)
-            loss += penalty * (total @ norms).item()
+        more = penalty(dictionary, x, error, active, settings)
+        loss += more.loss
+        toward = product.mul_(-2 * share) + more.toward
         starts, order = self.kernels.by_feature(active, n)
-        self.by_encoder = RowGradient(starts, order, active.row, toward, x, unit=False)
         weight = active.value * (-2 * share)
-        self.by_decoder = RowGradient(starts, order, row, weight, source, unit=self.unit_norm, own=own)
-        dictionary.b_enc.grad = x.new_zeros(n).index_add_(0, feature, toward)
+        self.by_decoder = RowGradient(starts, order, row, weight, source, unit=self.unit_norm, own=more.own)
+        self.by_encoder = RowGradient(starts, order, active.row, toward, x, unit=False)
+        dictionary.b_enc.grad = x.new_zeros(n).index_add_(0, active.feature.long(), toward)
+        if more.common is not None:
+            self.by_encoder = self._with_all_rows(active, more.common)
+            dictionary.b_enc.grad += len(x) * more.common
+        if isinstance(dictionary, JumpReLU):
+            dictionary.log_threshold.grad = more.log_threshold
         dictionary.b_dec.grad = source[: len(x)].sum(dim=0).mul_(-2 * share)
         if dictionary.W_skip is not None:
             dictionary.W_skip.grad = (source[: len(x)].T @ x).mul_(-2 * share)
         if settings.dead is not None and settings.aux_k:
             loss += self._revive(x, error, settings.dead, settings.aux_k)
         if self.clip:
-            self.bound = self.by_encoder.most(dictionary.W_enc.detach(), feature, x.norm(dim=1))
-            self.bound += self.by_decoder.most(W_dec, feature, source.norm(dim=1))
+            self.bound = self.by_encoder.most(dictionary.W_enc.detach()) + self.by_decoder.most(W_dec)
         counts = starts.diff()
         return StepLoss(torch.tensor(loss), error, counts.sum() / len(x), counts)
 
@@ -156,7 +160,17 @@ class FusedStep:
             return self.proposer.topk(x, k)
         if self.dictionary.kind in WITH_K:
             return self.proposer.batch_topk(x, k)
-        return self.proposer.above(x, x.new_zeros(()))
+        assert isinstance(self.dictionary, Elementwise)
+        return self.proposer.above(x, self.dictionary.floor())
+
+    def _with_all_rows(self, active: Active, weight: Tensor) -> RowGradient:
+        """The encoder's gradient, and of each feature `weight` [n_features] times the sum of all rows: one more row, with all features."""
+        n, (_, _, row, toward, x, *_) = len(weight), self.by_encoder
+        features = torch.arange(n, dtype=torch.int32, device=x.device)
+        more = active._replace(feature=torch.cat([active.feature, features]))
+        row, toward = torch.cat([row, features.new_full((n,), len(x))]), torch.cat([toward, weight])
+        x = torch.cat([x, x.sum(dim=0, keepdim=True)])
+        return RowGradient(*self.kernels.by_feature(more, n), row, toward, x, unit=False)
 
     def _nested(
         self, y: Tensor, base: Tensor, active: Active, prefixes: Sequence[int]
@@ -164,7 +178,7 @@ class FusedStep:
         """The errors of nested prefixes of features, added up from the longest down to each, over their number.
 
         That is what features learn from which are in that prefix and in no shorter one. Returns it [prefix * row, width],
-        where it stands for each pair, and the mean squared error.
+        where it stands for each pair, the error of all features, and the mean squared error of the prefixes.
         """
         n_rows, left, errors, total = len(y), y, [], 0.0
         prefix = torch.bucketize(active.feature, torch.tensor(prefixes, dtype=torch.int32, device=y.device), right=True)

@@ -102,7 +102,7 @@ def make_app(index: Index, device: str = "auto") -> FastAPI:
                     score=hit.score,
                     maximum=hit.feature.maximum,
                     values=fired.of(hit.feature.number).tolist(),
-                    usual=_usual(hit.feature),
+                    usual=hit.feature.usual_tokens(),
                 )
                 for hit in hits
             ],
@@ -222,12 +222,6 @@ def _neighbours(feature: Feature) -> list[wire.Neighbour]:
     except ArtifactMissingError:  # the dictionary has gone, and the rest of the index is whole
         return []
     return [wire.Neighbour(feature=other.number, cosine=cosine) for other, cosine in found]
-
-
-def _usual(feature: Feature) -> list[str]:
-    """Tokens at which a feature fires most, each once."""
-    shown = (example.pieces[example.peak][0].strip() for example in feature.examples(4))
-    return list(dict.fromkeys(text for text in shown if text))
 
 
 def _example_view(example: Example) -> wire.ExampleView:
