@@ -31,6 +31,7 @@ _WHERE = {
     "Index": "sonde.features.store",
     "load_index": "sonde.features.store",
     "Reader": "sonde.features.reader",
+    "label": "sonde.labels.label",
     "Clamp": "sonde.steering.edits",
     "Add": "sonde.steering.edits",
     "Scale": "sonde.steering.edits",
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from sonde.features.reader import Reader as Reader
     from sonde.features.store import Index as Index
     from sonde.features.store import load_index as load_index
+    from sonde.labels.label import label as label
     from sonde.models.load import load_model as load_model
     from sonde.models.load import wrap_model as wrap_model
     from sonde.models.model import Model as Model

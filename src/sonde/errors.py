@@ -12,6 +12,7 @@
     |-- TextError               text that is missing, empty, binary, broken, or lacks the field
     |-- ActivationError         activations that are not finite, or too few
     |-- FeatureError            a feature number that the dictionary does not have
+    |-- JudgeError              a judge that is not known, refuses, or answers nothing that can be read
     |-- EditError               an edit that cannot be read, or two that contradict each other
     |-- ArtifactError
     |   |-- ArtifactMissingError   a folder that is not there
@@ -73,6 +74,10 @@ class TextError(SondeError):
 
 class ActivationError(SondeError):
     """Activations hold values that are not finite, or there are too few of them."""
+
+
+class JudgeError(SondeError):
+    """A judge is not known, cannot be reached, refuses, or answers nothing that can be read."""
 
 
 class FeatureError(SondeError):

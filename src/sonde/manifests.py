@@ -42,7 +42,7 @@ MANIFEST, RUN, UNFINISHED = "manifest.json", "run.json", "unfinished.json"
 PLACES = ("out", "text", "model")
 """settings and facts that say where something lies; what lies there is known by its content"""
 LIBRARIES = ("sonde", "torch", "transformers", "numpy", "safetensors")
-VERSIONS = {"activations": 2, "dictionary": 2, "index": 2}
+VERSIONS = {"activations": 2, "dictionary": 2, "index": 3}
 """of formats that have changed since their first version"""
 _CHUNK_BYTES = 1 << 20
 

@@ -113,7 +113,7 @@ def test_ready_tokens_can_be_measured_indexed_and_shown(token_rows, tmp_path):
     dictionary = sonde.train(store, n_features=16, k=2, tokens=2000, out=tmp_path / "d", device="cpu")
     assert sonde.measure(dictionary).documents > 2
     index = sonde.index(None, dictionary, tmp_path / "tokens.npy", out=tmp_path / "i")
-    alive = next(feature for feature in index.features() if not feature.is_dead)
+    alive = next(feature for feature in index.features if not feature.is_dead)
     [example] = alive.examples(1)
     assert example.text.strip() and any(example.text[3:9] in text for text in texts(40))
 

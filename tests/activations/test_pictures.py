@@ -67,7 +67,7 @@ def test_examples_show_the_picture_and_where_the_feature_fires(pictures, capsys)
     documents = list(Corpus(pictures.corpus))
 
     n_shown = 0
-    for feature in found.features():
+    for feature in found.features:
         for example in feature.examples(3):
             document = documents[example.document]
             assert example.text in document.text
@@ -86,7 +86,7 @@ def test_examples_show_the_picture_and_where_the_feature_fires(pictures, capsys)
                 assert image.size == (16, 16)
     assert n_shown > 20
 
-    feature = next(f for f in found.features() for e in f.examples(1) if e.pieces[e.peak][0] == "<image>")
+    feature = next(f for f in found.features for e in f.examples(1) if e.pieces[e.peak][0] == "<image>")
     assert run(["feature", str(pictures.index), str(feature.number), "--n", "1"]) == 0
     (picture,) = feature.examples(1)[0].pictures[:1]
     row, column, value = picture.strongest()[0]

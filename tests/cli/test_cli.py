@@ -382,9 +382,6 @@ def test_memory_that_will_not_do_is_said_before_the_start(walk, tmp_path, capsys
         r"training 4,000,000,000 features needs about .* TB, but .* are free; a smaller --n-features", line
     )
     assert not (tmp_path / "d").exists()
-    assert "an index of" in refused(
-        capsys, "index", "--dictionary", walk.topk, "--text", walk.corpus, "--tokens", "900G", "--out", tmp_path / "i"
-    )
 
 
 def test_a_port_in_use(walk, capsys):

@@ -77,14 +77,14 @@ def test_features_are_found_by_direction_and_by_statistics(walk, reader):
     with pytest.raises(FeatureError, match=r"shape \(3,\), but features have \(32,\)"):
         index.nearest(np.zeros(3))
     dead = index.where(density=(0.0, 0.0))
-    assert [feature.number for feature in dead] == [feature.number for feature in index.features() if feature.is_dead]
+    assert [feature.number for feature in dead] == [feature.number for feature in index.features if feature.is_dead]
     assert {f.number for f in index.where(density=(0.01, 1.0), maximum=(0.5, 1e9))} == {
-        f.number for f in index.features() if f.density >= 0.01 and f.maximum >= 0.5
+        f.number for f in index.features if f.density >= 0.01 and f.maximum >= 0.5
     }
 
 
 def test_values_are_summed_up_and_examples_drawn(reader):
-    feature = max(reader.index.features(), key=lambda feature: feature.density)
+    feature = max(reader.index.features, key=lambda feature: feature.density)
     values = feature.values
     assert feature.quantiles([0.5]) == [pytest.approx(np.median(values))]
     assert sum(feature.histogram(7)) == len(values) and feature.histogram(1) == [len(values)]

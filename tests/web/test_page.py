@@ -239,7 +239,7 @@ def test_a_search_that_is_overtaken_while_its_answer_arrives_shows_no_error(page
 
 def test_a_picture_is_shown_with_the_patches_where_the_feature_fires(pictures, browser):
     index = load_index(pictures.index)
-    feature = next(f for f in index.features() for e in f.examples(1) if e.pieces[e.peak][0] == "<image>")
+    feature = next(f for f in index.features for e in f.examples(1) if e.pieces[e.peak][0] == "<image>")
     row, column, value = feature.examples(1)[0].pictures[0].strongest()[0]
     with served(pictures.index) as address:
         page = browser.new_page()

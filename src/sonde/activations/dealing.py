@@ -10,6 +10,7 @@ With random keys the order is a uniform permutation: see `shuffle.py`.
 
 import concurrent.futures
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,7 +53,8 @@ def write_segment(path: Place, keys: np.ndarray, records: np.ndarray, order: np.
     room = np.empty((most, records.shape[1]), dtype=np.uint8)
 
     def parts() -> Iterator[Any]:
-        yield _header({"records": records, "offsets": offsets, "checksums": checksums})
+        laid_out = {"records": records, "offsets": offsets, "checksums": checksums}
+        yield safetensors_header({name: (array.dtype, array.shape) for name, array in laid_out.items()})
         for first in range(0, N_RANGES, step):
             last = min(first + step, N_RANGES)
             begin, end = int(offsets[first]), int(offsets[last])
@@ -198,12 +200,12 @@ def _checksum(records: np.ndarray) -> int:
     return xxh3_64_intdigest(np.ascontiguousarray(records).data)
 
 
-def _header(arrays: dict[str, np.ndarray]) -> bytes:
-    """The header of a safetensors file, so long that what follows is aligned."""
+def safetensors_header(tensors: dict[str, tuple[np.dtype, tuple[int, ...]]]) -> bytes:
+    """The header of a safetensors file of tensors of these types and shapes, so long that what follows is aligned."""
     head, end = {}, 0
-    for name, array in arrays.items():
-        head[name] = {"dtype": _DTYPES[array.dtype], "shape": list(array.shape)}
-        head[name]["data_offsets"] = [end, end := end + array.nbytes]
+    for name, (dtype, shape) in tensors.items():
+        head[name] = {"dtype": _DTYPES[dtype], "shape": list(shape)}
+        head[name]["data_offsets"] = [end, end := end + dtype.itemsize * math.prod(shape)]
     text = json.dumps(head).encode()
     text += b" " * (-(8 + len(text)) % _ALIGNED)
     return len(text).to_bytes(8, "little") + text

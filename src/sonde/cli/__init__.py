@@ -25,6 +25,7 @@ VERBS = {  # verb: (function, what it does)
     "train": ("sonde.cli.train:train", "Train a dictionary of features on harvested activations."),
     "measure": ("sonde.cli.measure:measure", "Measure a dictionary on documents that it never saw."),
     "index": ("sonde.cli.index:index", "Find where every feature fires in a text."),
+    "label": ("sonde.cli.label:label", "Say of each feature what it is, and test what was said."),
     "search": ("sonde.cli.search:search", "Find features by words in their examples."),
     "read": ("sonde.cli.read:read", "Show which features fire on a text."),
     "feature": ("sonde.cli.feature:feature", "Show a feature and its strongest examples."),
@@ -44,6 +45,8 @@ COUNT_FLAGS = (
     "--context",
     "--documents",
     "--pool",
+    "--budget-tokens",
+    "--sample",
 )
 BYTE_FLAGS = ("--memory",)
 

@@ -1,7 +1,7 @@
 """sonde index"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -13,37 +13,47 @@ from sonde.settings import to_mapping
 def index(
     settings: Annotated[IndexSettings, Parameter(name="*")],
     *,
-    dictionary: Path,
+    dictionary: list[Path],
     text: Path,
     model: str | None = None,
+    workers: int | None = None,
+    memory: int = 512_000_000,
     options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),  # noqa: B008
     json: bool = False,
 ) -> None:
-    """Find where every feature of a dictionary fires in a text.
+    """Find where every feature of a dictionary, or of several, fires in a text.
 
     Example: sonde index --dictionary dict --text corpus.jsonl --tokens 1M --out index
 
     Parameters
     ----------
-    dictionary: Path
-        A folder written by sonde train.
+    dictionary: list[Path]
+        A folder written by sonde train. May be repeated: the text is read once for all, and each has its index in --out, under
+        its folder's name.
     text: Path
         A .txt or .jsonl file, its .gz, or a folder of them.
     model: str
         The model to read with; by default the one that the dictionary was trained on.
+    workers: int
+        How many processes share the work, each with the model in its memory.
+    memory: int
+        Bytes for what is merged at once, such as 200MB.
     json: bool
         Print one JSON object.
     """
     from sonde.dictionaries.load import load_dictionary
     from sonde.features.index import index
 
-    loaded = load_dictionary(dictionary, options.device)
-    reader = load_model(model or loaded.facts["model"]["name"], options)
-    made = index(reader, loaded, text, reporter=reporter(), **to_mapping(settings))
-    facts = made.manifest.facts
+    loaded = [load_dictionary(folder, options.device) for folder in dictionary]
+    reader = load_model(model or loaded[0].facts["model"]["name"], options)
+    given: dict[str, Any] = {"workers": workers, "memory": memory, "reporter": reporter()} | to_mapping(settings)
+    made = index(reader, loaded, text, **given) if len(loaded) > 1 else [index(reader, loaded[0], text, **given)]
     if json:
-        print_json({"folder": str(made.folder), "id": made.manifest.id} | facts)
-    else:
+        told = [{"folder": str(one.folder), "id": one.manifest.id} | one.manifest.facts for one in made]
+        print_json(told if len(told) > 1 else told[0])
+        return
+    for one in made:
+        facts = one.manifest.facts
         print(
-            f"{made.folder}: {facts['activations']:,} activations of {facts['n_features']:,} features on {facts['tokens']:,} tokens; sonde open {made.folder} shows them"
+            f"{one.folder}: {facts['activations']:,} activations of {facts['n_features']:,} features on {facts['tokens']:,} tokens; sonde open {one.folder} shows them"
         )

@@ -1,6 +1,6 @@
 """What a dictionary reads and writes, read from the models that it was trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -24,18 +24,20 @@ class Reading:
 
     Args:
         model: the model that the dictionary was trained on; of several, the first. The others, whose sites are
-            named "2:...", "3:...", are loaded from where the dictionary says they are.
+            named "2:...", "3:...", are loaded from where the dictionary says they are, unless `others` are given.
 
     Raises ArtifactMismatchError where the dictionary does not fit what a model has at its sites.
     """
 
-    def __init__(self, dictionary: Dictionary, model: Model) -> None:
-        others = dictionary.facts.get("other_models", [])
-        self.models = [model, *(load_model(other["name"], device=str(model.device)) for other in others)]
+    def __init__(self, dictionary: Dictionary, model: Model, others: Sequence[Model] | None = None) -> None:
+        if others is None:
+            facts = dictionary.facts.get("other_models", [])
+            others = [load_model(other["name"], device=str(model.device)) for other in facts]
+        self.models = [model, *others]
         self.dictionary = dictionary
         self.widths = dictionary.reads | dictionary.writes
         with torch.no_grad():
-            found = self._read(model.pad([[0]]))
+            found = _read(self.models, self.widths, model.pad([[0]]))
         for site, x in found.items():
             if x.shape[-1] != self.widths[site]:
                 raise ArtifactMismatchError(
@@ -47,26 +49,40 @@ class Reading:
 
         Raises ActivationError where they are not finite.
         """
-        values = {}
-        for site, value in self._read(tokens).items():
-            values[site] = value[mask.to(value.device)].to(self.dictionary.W_enc)
-            if not torch.isfinite(values[site]).all():
-                raise ActivationError(
-                    f"activations at {site} are not finite; the model's weights are broken, or its dtype overflows: try --dtype float32"
-                )
-        x = _side_by_side([values[site] for site in self.dictionary.reads])
-        if self.dictionary.reads == self.dictionary.writes:
-            return Vectors(x, x)
-        return Vectors(x, _side_by_side([values[site] for site in self.dictionary.writes]))
+        return read_each([self], tokens, mask)[0]
 
-    def _read(self, tokens: Tokens) -> dict[str, Tensor]:
-        """site -> [batch, position, width] of all that is read and written."""
-        found = {}
-        for number, model in enumerate(self.models, 1):
-            own = {site: name for site in self.widths for place, name in [split_site(site)] if place == number}
-            read = model.read(tokens, own.values())
-            found |= {site: read[name].flatten(2) for site, name in own.items()}
-        return found
+    def _take(self, values: dict[str, Tensor]) -> Vectors:
+        dictionary = self.dictionary
+        x = _side_by_side([values[site] for site in dictionary.reads]).to(dictionary.W_enc)
+        if dictionary.reads == dictionary.writes:
+            return Vectors(x, x)
+        return Vectors(x, _side_by_side([values[site] for site in dictionary.writes]).to(dictionary.W_enc))
+
+
+def read_each(readings: Sequence[Reading], tokens: Tokens, mask: Tensor) -> list[Vectors]:
+    """The vectors that each takes, of those tokens for which `mask` [batch, position] is true, in one pass of their models.
+
+    They must have been given the same models. Raises ActivationError where vectors are not finite.
+    """
+    sites = dict.fromkeys(site for reading in readings for site in reading.widths)
+    values = {}
+    for site, value in _read(readings[0].models, sites, tokens).items():
+        values[site] = value[mask.to(value.device)]
+        if not torch.isfinite(values[site]).all():
+            raise ActivationError(
+                f"activations at {site} are not finite; the model's weights are broken, or its dtype overflows: try --dtype float32"
+            )
+    return [reading._take(values) for reading in readings]
+
+
+def _read(models: Sequence[Model], sites: Iterable[str], tokens: Tokens) -> dict[str, Tensor]:
+    """site -> [batch, position, width]."""
+    found = {}
+    for number, model in enumerate(models, 1):
+        own = {site: name for site in sites for place, name in [split_site(site)] if place == number}
+        read = model.read(tokens, own.values())
+        found |= {site: read[name].flatten(2) for site, name in own.items()}
+    return found
 
 
 def split_site(site: str) -> tuple[int, str]:

@@ -16,11 +16,23 @@ class IndexSettings:
     """field of a .jsonl that holds the text"""
     tokens: int | None = None
     """stop after the document in which this many tokens are reached; all by default"""
+    sample: int | None = None
+    """keep this many activations of each feature, the strongest, and as many others at random; all by default"""
+    context: int | None = None
+    """tokens in a context; the model's own length by default, at most 512"""
     top_logits: int = 10
     """tokens kept that a feature makes more likely, and as many that it makes less likely"""
+    threads: int | None = None
+    """torch threads of a worker; the cores shared among the workers by default. Indexes are equal for equal threads"""
     skip_bad: bool = False
     """leave out broken lines of a .jsonl, and count them"""
+    seed: int = 0
+    """decides what is kept at random"""
 
     def __post_init__(self) -> None:
         check(self.tokens is None or self.tokens > 0, "tokens", self.tokens, "above 0")
+        check(self.sample is None or self.sample > 0, "sample", self.sample, "above 0")
+        check(self.context is None or self.context >= 8, "context", self.context, "at least 8")
         check(self.top_logits > 0, "top_logits", self.top_logits, "above 0")
+        check(self.threads is None or self.threads > 0, "threads", self.threads, "above 0")
+        check(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and below 2**63")

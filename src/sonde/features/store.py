@@ -1,8 +1,10 @@
 """Reading an index: features, their examples, and search. Needs no torch.
 
 manifest.json         what it is; see docs/formats.md
-postings.safetensors  offsets [feature + 1]; document, position, value [posting], strongest first
-features.safetensors  density, maximum, mean [feature]; top and bottom logits, where the model has a head
+postings.safetensors  every activation, by feature, strongest first; see postings.py
+features.safetensors  where each feature's postings and each document's tokens begin; count, density, maximum, mean [feature];
+                      top and bottom logits, where the model has a head
+coactive.safetensors  all that fires on some tokens; see together.py
 index.sqlite          documents with the spans of their tokens, their pictures, and the text search over features
 """
 
@@ -14,21 +16,39 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from sonde.errors import ArtifactDamagedError, FeatureError
+from sonde.features.labels import Label, Labels
+from sonde.features.postings import record_type, tokens_of
+from sonde.features.table import FeatureTable
+from sonde.features.together import fires_with
 from sonde.manifests import Manifest, find_parent, read_manifest
 
 FORMAT = "index"
 POSTINGS, FEATURES, DATABASE = "postings.safetensors", "features.safetensors", "index.sqlite"
+COACTIVE = "coactive.safetensors"
 CONTEXT_TOKENS = 24
 """tokens shown before and after the strongest one"""
 QUANTILES = (0.25, 0.5, 0.75, 0.9, 0.99)
+_LOOKED_AT = 256
+"""postings whose documents are looked up at once"""
 By = Literal["top", "random", "interval"]
-_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U32": "<u4"}
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U32": "<u4", "U8": "|u1"}
 _WORD = re.compile(r"\w+", re.UNICODE)
+
+
+class Occurrences(NamedTuple):
+    """Tokens on which a feature fires, strongest first."""
+
+    document: np.ndarray
+    """[activation]"""
+    position: np.ndarray
+    """[activation] place of the token in its document"""
+    value: np.ndarray
+    """[activation], right to one part in 2,000; the first is the feature's maximum itself"""
 
 
 @dataclass(frozen=True)
@@ -77,6 +97,8 @@ class Feature:
 
     index: "Index"
     number: int
+    count: int
+    """tokens on which it fires"""
     density: float
     """share of tokens on which it fires"""
     maximum: float
@@ -88,23 +110,41 @@ class Feature:
     def is_dead(self) -> bool:
         return self.density == 0
 
+    @property
+    def label(self) -> Label | None:
+        """What the feature was last said to be, and by whom."""
+        return self.index.labels[self.number]
+
     def examples(self, n: int = 10, by: By = "top") -> list[Example]:
         """Examples, at most one a document: the strongest, some at random, or some from equal intervals of activation."""
         return self.index.examples(self.number, n, by)
 
     @property
     def values(self) -> np.ndarray:
-        """Every activation, strongest first."""
-        first, last = self.index._slice(self.number)
-        return self.index.postings["value"][first:last]
+        """Every activation that is kept, strongest first."""
+        return self.index.fires(self.number).value
+
+    @property
+    def weights(self) -> np.ndarray:
+        """How many activations each of `values` stands for: one, but where some were kept at random for all weaker ones."""
+        n_kept, strongest = self.index._n_kept(self.number), self.index.manifest.settings.get("sample")
+        weights = np.ones(n_kept)
+        if strongest is not None and n_kept < self.count:
+            weights[strongest:] = (self.count - strongest) / (n_kept - strongest)
+        return weights
 
     def quantiles(self, shares: Sequence[float] = QUANTILES) -> list[float]:
         """Activations that these shares of all activations lie below; empty where it fires nowhere."""
-        return [] if self.is_dead else [float(value) for value in np.quantile(self.values, shares)]
+        if self.is_dead:
+            return []
+        rising, below = self.values[::-1], np.cumsum(self.weights[::-1])
+        places = np.searchsorted(below, np.asarray(shares) * below[-1])
+        return rising[np.minimum(places, len(rising) - 1)].tolist()
 
     def histogram(self, bins: int = 20) -> list[int]:
         """How many activations lie in each of equal intervals from 0 to the maximum."""
-        return np.histogram(self.values, bins=bins, range=(0.0, max(self.maximum, 1e-30)))[0].tolist()
+        counts, _ = np.histogram(self.values, bins=bins, range=(0.0, max(self.maximum, 1e-30)), weights=self.weights)
+        return np.rint(counts).astype(int).tolist()
 
     def usual_tokens(self, n: int = 4) -> list[str]:
         """Tokens at which its n strongest examples fire, each once."""
@@ -115,6 +155,13 @@ class Feature:
         """Features whose decoder rows point the same way most, with the cosine; the most alike first."""
         found = self.index.nearest(self.index.directions[self.number], n + 1)
         return [(feature, cosine) for feature, cosine in found if feature.number != self.number][:n]
+
+    def fires_with(self, n: int = 10) -> list[tuple["Feature", float]]:
+        """Features that fire on the same tokens, with the cosine of where they fire and do not, on some 65,536 tokens; the most alike first."""
+        cosine = fires_with(self.index.coactive, self.number)
+        cosine[self.number] = 0.0
+        order = np.argsort(-cosine, kind="stable")[:n]
+        return [(self.index.feature(int(other)), float(cosine[other])) for other in order if cosine[other] > 0]
 
     @property
     def top_logits(self) -> list[tuple[str, float]]:
@@ -170,13 +217,24 @@ class Index:
         return self.manifest.facts["tokens"]
 
     @cached_property
-    def postings(self) -> dict[str, np.ndarray]:
-        """offsets [feature + 1]; document, position and value [posting], strongest first in each feature."""
-        return _load(self.folder / POSTINGS)
+    def postings(self) -> np.ndarray:
+        """Every activation, by feature, strongest first: records as `postings.py` has them; `fires` reads them."""
+        records = _load(self.folder / POSTINGS)["records"]
+        return records.reshape(-1).view(record_type(self.n_tokens))
+
+    @cached_property
+    def labels(self) -> Labels:
+        """Labels, scores and notes; `sonde label` writes them, and people do."""
+        return Labels(self.folder)
+
+    @cached_property
+    def coactive(self) -> dict[str, np.ndarray]:
+        """All that fires on some tokens; `Feature.fires_with` reads it."""
+        return _load(self.folder / COACTIVE)
 
     @cached_property
     def statistics(self) -> dict[str, np.ndarray]:
-        """density, maximum and mean [feature], and the direct logits."""
+        """count, density, maximum and mean [feature], and the direct logits."""
         return _load(self.folder / FEATURES)
 
     def feature(self, number: int) -> Feature:
@@ -184,11 +242,31 @@ class Index:
         if not 0 <= number < self.n_features:
             raise FeatureError(f"there is no feature {number}: the index has features 0 to {self.n_features - 1}")
         density, maximum, mean = (float(self.statistics[name][number]) for name in ("density", "maximum", "mean"))
-        return Feature(self, number, density, maximum, mean)
+        return Feature(self, number, int(self.statistics["count"][number]), density, maximum, mean)
 
-    def features(self) -> Iterator[Feature]:
-        """All features, in the order of their numbers."""
-        return (self.feature(number) for number in range(self.n_features))
+    @property
+    def features(self) -> FeatureTable:
+        """All features, in the order of their numbers: a sequence, and a table for pandas, polars and pyarrow."""
+        return FeatureTable(self)
+
+    def fires(self, number: int, n: int | None = None) -> Occurrences:
+        """Where a feature fires, strongest first; only the first n, if given."""
+        token, value = self._fires(number, n)
+        document, position = self.place_of(token)
+        return Occurrences(document, position, value)
+
+    def _fires(self, number: int, n: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of tokens in the whole text, and activations."""
+        first, last = self._slice(number)
+        records = self.postings[first : last if n is None else min(last, first + n)]
+        value = records["value"].astype(np.float32) * self.statistics["maximum"][number]
+        return tokens_of(records), value
+
+    def place_of(self, token: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Documents, and places in them, of tokens."""
+        starts = self.statistics["starts"]
+        document = np.searchsorted(starts, token, side="right") - 1
+        return document, token - starts[document]
 
     def examples(self, number: int, n: int = 10, by: By = "top") -> list[Example]:
         """A feature's examples, at most one a document.
@@ -197,38 +275,44 @@ class Index:
             by: top, the strongest; random, evenly from all, the same each time; interval, of n equal intervals from the maximum to 0
                 one each, those that have any.
         """
-        first, last = self._slice(number)
-        document, position, value = (self.postings[name][first:last] for name in ("document", "position", "value"))
-        places = self._places(document, value, n, by, number)
+        token, value = self._fires(number)
+        chosen = self._chosen(token, value, n, by, number)
         # A document that stands twice in the text, word for word, would show nothing new, so it is shown once.
         shown: list[Example] = []
         seen: set[tuple] = set()
-        for place in places:
+        for place, document in chosen:
             if len(shown) == n:
                 break
-            fired = np.flatnonzero(document == document[place])
-            example = self._example(int(document[place]), int(position[place]), position[fired], value[fired])
+            start, end = self.statistics["starts"][document : document + 2]
+            here = np.flatnonzero((token >= start) & (token < end))
+            example = self._example(document, int(token[place] - start), token[here] - start, value[here])
             said = (example.text, example.document if example.pictures else None)
             if said not in seen:
                 seen.add(said)
                 shown.append(example)
         return shown
 
-    def _places(self, document: np.ndarray, value: np.ndarray, n: int, by: By, number: int) -> np.ndarray:
-        """Which of a feature's postings are to be shown, in their order; a document once."""
-        # Each document's first posting is its strongest one.
-        _, firsts = np.unique(document, return_index=True)
-        if by == "top":
-            return np.sort(firsts)
-        shuffled = np.random.default_rng([number, len(value)]).permutation(len(value))
-        if by == "random":
-            _, once = np.unique(document[shuffled], return_index=True)
-            return shuffled[np.sort(once)]
-        interval = (
-            np.minimum((1 - value[shuffled] / max(value[0], 1e-30)) * n, n - 1).astype(int) if len(value) else value
-        )
-        _, once = np.unique(interval, return_index=True)
-        return shuffled[once]
+    def plain_context(self, document: int, position: int) -> Example:
+        """The text around a token, as an example in which nothing fires."""
+        nothing = np.empty(0, dtype=np.int64)
+        return self._example(document, position, nothing, nothing)
+
+    def _chosen(self, token: np.ndarray, value: np.ndarray, n: int, by: By, number: int) -> Iterator[tuple[int, int]]:
+        """Which of a feature's postings are to be shown, in their order, and their documents; a document once."""
+        order = np.arange(len(value))
+        if by != "top":
+            order = np.random.default_rng([number, len(value)]).permutation(len(value))
+        if by == "interval" and len(value):
+            interval = np.minimum((1 - value[order] / max(value[0], 1e-30)) * n, n - 1).astype(int)
+            _, once = np.unique(interval, return_index=True)
+            order = order[once]
+        seen: set[int] = set()
+        for some in np.split(order, range(_LOOKED_AT, len(order), _LOOKED_AT)):
+            documents, _ = self.place_of(token[some])
+            for place, document in zip(some.tolist(), documents.tolist(), strict=True):
+                if by == "interval" or document not in seen:
+                    seen.add(document)
+                    yield place, document
 
     def where(
         self,
@@ -273,10 +357,18 @@ class Index:
         return row[0] if row else f"<{token}>"
 
     def search(self, words: str, n: int = 20) -> list[tuple[Feature, str]]:
-        """Features whose examples hold all the words, best first, with a snippet.
+        """Features whose label, notes or examples hold all the words, best first, with a snippet.
 
-        Words at which a feature fires count most, then those of the contexts around them.
+        Labels and notes count most, then words at which a feature fires, then those of the contexts around them.
         """
+        said = [(self.feature(label.feature), label.label) for label in self.labels.search(words, n)]
+        known = {feature.number for feature, _ in said}
+        found = [
+            (feature, snippet) for feature, snippet in self._search_examples(words, n) if feature.number not in known
+        ]
+        return (said + found)[:n]
+
+    def _search_examples(self, words: str, n: int) -> list[tuple[Feature, str]]:
         terms = _WORD.findall(words)
         if not terms:
             return []
@@ -296,8 +388,12 @@ class Index:
 
     def _slice(self, number: int) -> tuple[int, int]:
         self.feature(number)
-        offsets = self.postings["offsets"]
+        offsets = self.statistics["offsets"]
         return int(offsets[number]), int(offsets[number + 1])
+
+    def _n_kept(self, number: int) -> int:
+        first, last = self._slice(number)
+        return last - first
 
     def _example(self, document: int, peak: int, positions: np.ndarray, values: np.ndarray) -> Example:
         text, spans = self.document(document)
@@ -325,7 +421,7 @@ class Index:
             value = max(float(activation.get(position + token, 0.0)) for token in range(n_tokens))
             pieces.append((text[start:end], value))
             position += n_tokens
-        return Example(document, peak, float(activation[peak]), tuple(pieces), shown_as, tuple(pictures))
+        return Example(document, peak, float(activation.get(peak, 0.0)), tuple(pieces), shown_as, tuple(pictures))
 
     def picture(self, document: int, number: int) -> bytes:
         """A picture of a document as the model saw it, as a WebP file; raises FeatureError where there is none."""

@@ -1,0 +1,77 @@
+"""sonde label"""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from sonde.cli.common import print_json, reporter, table
+from sonde.labels.settings import LabelSettings
+from sonde.settings import to_mapping
+
+
+def label(
+    index: Annotated[Path, Parameter()],
+    /,
+    settings: Annotated[LabelSettings, Parameter(name="*")] = LabelSettings(),  # noqa: B008
+    *,
+    dry_run: bool = False,
+    export: Path | None = None,
+    import_: Annotated[Path | None, Parameter(name="--import")] = None,
+    json: bool = False,
+) -> None:
+    """Say of each feature what it is, and test what was said.
+
+    Example: sonde label index --judge openai:gpt-5-mini --n 100 --budget-tokens 1M
+
+    Parameters
+    ----------
+    index: Path
+        A folder written by sonde index.
+    dry_run: bool
+        Ask nothing, and say how many questions there would be and what they may cost at most.
+    export: Path
+        Write all labels, scores and notes as JSON lines, and do nothing else.
+    import_: Path
+        Add labels, scores and notes that another index exported, and do nothing else.
+    json: bool
+        Print one JSON object.
+    """
+    from sonde.features.store import load_index
+
+    found = load_index(index)
+    if export is not None:
+        print(f"{export}: {found.labels.export(export):,} labels, scores and notes")
+        return
+    if import_ is not None:
+        print(f"{index}: {found.labels.import_(import_):,} new labels, scores and notes")
+        return
+    from sonde.labels.label import label
+
+    report = label(found, dry_run=dry_run, reporter=reporter(), **to_mapping(settings))
+    if json:
+        print_json(dataclasses.asdict(report))
+        return
+    cost = f"{report.tokens:,} tokens" + (f", {report.usd:.2f} USD" if settings.prices else "")
+    if dry_run:
+        print(f"{report.n_features:,} features, {report.asked:,} questions, at most {cost}")
+        return
+    print(f"{report.labelled:,} of {report.n_features:,} features got a label; sonde search {index} WORDS finds them")
+    if report.asked:
+        print(
+            f"{report.asked:,} questions, {report.answered_before:,} of them answered before, {report.failed:,} failed; {cost}"
+        )
+    if report.scores:
+        rows = [["score", "mean", "chance", "another's label", "features", "failed"]]
+        for name, score in report.scores.items():
+            numbers = [score["mean"], score["chance"], score["another feature's label"]]
+            rows.append(
+                [
+                    name,
+                    *(("-" if value is None else f"{value:.3f}") for value in numbers),
+                    f"{score['features']:,}",
+                    str(score["failed"]),
+                ]
+            )
+        print(table(rows, right=(1, 2, 3, 4, 5)))

@@ -1,0 +1,113 @@
+"""The database of an index, as it is written: documents, vocabulary, and what search by words looks in."""
+
+import os
+import shutil
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from sonde.activations.contexts import Tokenized
+from sonde.features.store import CONTEXT_TOKENS, DATABASE, Index, read_document
+from sonde.manifests import storage_errors
+from sonde.models.model import Model
+
+SEARCHED_EXAMPLES = 20
+FEATURES_AT_ONCE = 1 << 13
+"""features whose examples are gathered together, so that a document is unpacked once for all of them"""
+
+_TABLES = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+CREATE TABLE documents (number INTEGER PRIMARY KEY, text TEXT NOT NULL, spans BLOB NOT NULL);
+CREATE TABLE pictures (
+    document INTEGER, number INTEGER, first INTEGER, rows INTEGER, columns INTEGER, image BLOB NOT NULL,
+    PRIMARY KEY (document, number)
+) WITHOUT ROWID;
+CREATE TABLE vocabulary (token INTEGER PRIMARY KEY, text TEXT NOT NULL);
+CREATE VIRTUAL TABLE examples USING fts5 (fires, contexts, tokenize = "unicode61 remove_diacritics 2");
+"""
+
+
+class Documents:
+    """The documents of a text, kept as they pass; `starts` has the number of the first token of each, and their number at the end."""
+
+    def __init__(self, folder: Path, model: Model) -> None:
+        self.path, self.model = folder / DATABASE, model
+        self.path.unlink(missing_ok=True)
+        self._database = sqlite3.connect(self.path)
+        self._database.executescript(_TABLES)
+        tokenizer = model.need_tokenizer()
+        rows = ((token, tokenizer.decode([token])) for token in range(len(tokenizer)))
+        self._database.executemany("INSERT INTO vocabulary VALUES (?, ?)", rows)
+        self.starts = [0]
+
+    def kept(self, documents: Iterable[Tokenized], limit: int | None) -> Iterator[Tokenized]:
+        """Pass documents on, until `limit` tokens are reached; keep where their tokens stand, and pictures as the model sees them."""
+        for document in documents:
+            packed = zlib.compress(np.asarray(document.spans, dtype="<i4").tobytes(), 1)
+            self._database.execute(
+                "INSERT INTO documents VALUES (?, ?, ?)", (document.number, document.document.text, packed)
+            )
+            for number, (first, picture) in enumerate(document.pictures):
+                row = (document.number, number, first, *picture.grid, self.model.need_pictures().encode(picture))
+                self._database.execute("INSERT INTO pictures VALUES (?, ?, ?, ?, ?, ?)", row)
+            self.starts.append(self.starts[-1] + len(document.ids))
+            yield document
+            if limit and self.starts[-1] >= limit:
+                return
+
+    def close(self, *others: Path) -> None:
+        """Commit, and give the folders of other indexes of the same text a copy."""
+        with storage_errors(self.path):
+            self._database.commit()
+            self._database.close()
+            for folder in others:
+                shutil.copyfile(self.path, folder / DATABASE)
+
+
+def write_search(index: Index) -> None:
+    """For each feature: the words at which its strongest examples fire, and the text around them."""
+    path = index.folder / DATABASE
+    with storage_errors(path):
+        database = sqlite3.connect(path)
+        database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
+        for first in range(0, index.n_features, FEATURES_AT_ONCE):
+            rows = _search_rows(database, index, range(first, min(first + FEATURES_AT_ONCE, index.n_features)))
+            database.executemany("INSERT INTO examples (rowid, fires, contexts) VALUES (?, ?, ?)", rows)
+        database.commit()
+        database.close()
+        with path.open(
+            "rb+"
+        ) as file:  # the index is made again from nothing if this never happens, so no journal is needed
+            os.fsync(file.fileno())
+
+
+def _search_rows(database: sqlite3.Connection, index: Index, features: range) -> list[tuple[int, str, str]]:
+    wanted: list[tuple[int, int, int]] = []
+    for feature in features:
+        fires = index.fires(feature, SEARCHED_EXAMPLES)
+        wanted += zip(fires.document.tolist(), fires.position.tolist(), [feature] * len(fires.value), strict=True)
+    fires_at: dict[int, list[str]] = {}
+    contexts: dict[int, set[str]] = {}
+    before, text, spans = -1, "", np.empty((0, 2), dtype=np.int32)
+    for document, position, feature in sorted(wanted):
+        if document != before:
+            (text, spans), before = read_document(database, document), document
+        around = spans[max(0, position - CONTEXT_TOKENS) : position + CONTEXT_TOKENS + 1]
+        contexts.setdefault(feature, set()).add(text[around[0][0] : around[-1][1]])
+        fires_at.setdefault(feature, []).append(_whole_word(text, *spans[position]))
+    return [
+        (feature, " ".join(fires_at[feature]), "\n".join(sorted(contexts[feature]))) for feature in sorted(fires_at)
+    ]
+
+
+def _whole_word(text: str, start: int, end: int) -> str:
+    """The word that holds a span: tokens are often parts of words, and people search for words."""
+    while start > 0 and text[start - 1].isalnum() and text[start : start + 1].isalnum():
+        start -= 1
+    while end < len(text) and text[end].isalnum() and text[end - 1].isalnum():
+        end += 1
+    return text[start:end].strip()

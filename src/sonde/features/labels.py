@@ -1,0 +1,253 @@
+"""What people and judges say of features: labels with their evidence and scores, notes, and the history of all.
+
+A SQLite file beside the index, which any number of processes may write at once. Nothing is changed or removed: what
+was said last counts, and what was said before stays to be seen.
+"""
+
+import contextlib
+import json
+import os
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sonde.errors import ArtifactDamagedError, TextError
+from sonde.manifests import storage_errors, write_bytes
+
+LABELS = "labels.sqlite"
+WAIT_S = 30.0
+"""for another process that is writing"""
+MOST_CANDIDATES = 20_000
+"""labels with a word that are ranked; of very common words the newest"""
+_WORD = re.compile(r"\w+", re.UNICODE)
+_TABLES = """
+CREATE TABLE labels (
+    id INTEGER PRIMARY KEY, feature INTEGER NOT NULL, label TEXT NOT NULL, by TEXT NOT NULL, evidence TEXT NOT NULL, at REAL NOT NULL
+);
+CREATE INDEX labels_of ON labels (feature, id);
+CREATE TABLE scores (
+    id INTEGER PRIMARY KEY, feature INTEGER NOT NULL, label TEXT NOT NULL, score TEXT NOT NULL, by TEXT NOT NULL,
+    value REAL, details TEXT NOT NULL, at REAL NOT NULL
+);
+CREATE INDEX scores_of ON scores (feature, id);
+CREATE TABLE notes (id INTEGER PRIMARY KEY, feature INTEGER NOT NULL, note TEXT NOT NULL, by TEXT NOT NULL, at REAL NOT NULL);
+CREATE INDEX notes_of ON notes (feature, id);
+CREATE VIRTUAL TABLE words USING fts5 (label, notes, tokenize = "unicode61 remove_diacritics 2");
+"""
+
+
+def create_database(path: Path, tables: str) -> None:
+    """Make a database that several processes may write, with its tables, unless there is one."""
+    if path.exists():
+        return
+    # Made aside and moved into place: while a database turns to write-ahead logging, others that open it may be refused.
+    aside = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    with storage_errors(path):
+        try:
+            database = sqlite3.connect(aside)
+            database.executescript("PRAGMA journal_mode = WAL;" + tables)
+            database.close()
+            with contextlib.suppress(FileExistsError):  # another was faster
+                os.link(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a feature was said to be."""
+
+    feature: int
+    label: str
+    by: str
+    """a person, embedded (the explainer that needs no model), or the judge's provider:model"""
+    evidence: dict[str, Any] = field(default_factory=dict)
+    at: float = 0.0
+    """seconds since 1970"""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a label fits a feature, by one test."""
+
+    feature: int
+    label: str
+    """the label that was tested; empty where a test needs none"""
+    score: str
+    """name of the test"""
+    by: str
+    """who judged"""
+    value: float | None
+    """None where the judge gave no answer that could be used"""
+    details: dict[str, Any] = field(default_factory=dict)
+    """chance, controls, how many questions were asked and how many of them failed"""
+    at: float = 0.0
+
+
+class Labels:
+    """The labels, scores and notes of an index folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LABELS
+
+    def __getitem__(self, feature: int) -> Label | None:
+        """What was said last."""
+        found = self.history(feature)
+        return found[-1] if found else None
+
+    def all(self) -> dict[int, Label]:
+        """What was said last of each feature that has a label."""
+        query = "SELECT feature, label, by, evidence, at FROM labels WHERE id IN (SELECT MAX(id) FROM labels GROUP BY feature)"
+        return {row[0]: _label(row) for row in self._read(query)}
+
+    def history(self, feature: int) -> list[Label]:
+        """All that was said of a feature, the newest last."""
+        query = "SELECT feature, label, by, evidence, at FROM labels WHERE feature = ? ORDER BY id"
+        return [_label(row) for row in self._read(query, feature)]
+
+    def say(self, feature: int, label: str, by: str = "person", evidence: dict[str, Any] | None = None) -> Label:
+        """Give a feature a label; raises TextError where it is empty."""
+        if not label.strip():
+            raise TextError(f"the label of feature {feature} is empty; write a few words")
+        said = Label(feature, " ".join(label.split()), by, evidence or {}, time.time())
+        with self._writing() as database:
+            row = (said.feature, said.label, said.by, json.dumps(said.evidence, ensure_ascii=False), said.at)
+            database.execute("INSERT INTO labels (feature, label, by, evidence, at) VALUES (?, ?, ?, ?, ?)", row)
+            self._index_words(database, feature)
+        return said
+
+    def note(self, feature: int, note: str, by: str = "person") -> None:
+        """Add a note; raises TextError where it is empty."""
+        if not note.strip():
+            raise TextError(f"the note on feature {feature} is empty; write a few words")
+        with self._writing() as database:
+            row = (feature, note.strip(), by, time.time())
+            database.execute("INSERT INTO notes (feature, note, by, at) VALUES (?, ?, ?, ?)", row)
+            self._index_words(database, feature)
+
+    def notes(self, feature: int) -> list[str]:
+        return [row[0] for row in self._read("SELECT note FROM notes WHERE feature = ? ORDER BY id", feature)]
+
+    def add_score(self, score: Score) -> None:
+        with self._writing() as database:
+            row = (score.feature, score.label, score.score, score.by, score.value)
+            row = (*row, json.dumps(score.details, ensure_ascii=False), score.at or time.time())
+            database.execute(
+                "INSERT INTO scores (feature, label, score, by, value, details, at) VALUES (?, ?, ?, ?, ?, ?, ?)", row
+            )
+
+    def scores(self, feature: int | None = None) -> list[Score]:
+        """Scores of a feature, or of all, the newest last."""
+        query = "SELECT feature, label, score, by, value, details, at FROM scores"
+        rows = (
+            self._read(f"{query} ORDER BY id")
+            if feature is None
+            else self._read(f"{query} WHERE feature = ? ORDER BY id", feature)
+        )
+        return [
+            Score(f, label, score, by, value, json.loads(details), at)
+            for f, label, score, by, value, details, at in rows
+        ]
+
+    def search(self, words: str, n: int = 20) -> list[Label]:
+        """Features whose label or notes hold all the words, best first; the last word may be a beginning."""
+        terms = _WORD.findall(words)
+        if not terms:
+            return []
+        query = " ".join(f'"{term}"' for term in terms) + "*"
+        # Ranking all labels with a very common word would take long, and would tell nobody anything.
+        inside = "SELECT rowid, rank FROM words WHERE words MATCH ? LIMIT ?"
+        rows = self._read(
+            f"SELECT rowid FROM ({inside.replace('rank', 'bm25(words, 4.0, 1.0) AS rank')}) ORDER BY rank, rowid LIMIT ?",
+            query,
+            MOST_CANDIDATES,
+            n,
+        )
+        return [label for (feature,) in rows for label in [self[feature] or Label(feature, "", "")]]
+
+    def export(self, path: str | Path) -> int:
+        """Write all labels, scores and notes as JSON lines; returns how many."""
+        lines = []
+        for table in ("labels", "scores", "notes"):
+            names = [row[1] for row in self._read(f"PRAGMA table_info({table})")][1:]
+            for row in self._read(f"SELECT {', '.join(names)} FROM {table} ORDER BY id"):
+                lines.append(json.dumps({"table": table} | dict(zip(names, row, strict=True)), ensure_ascii=False))
+        write_bytes(Path(path), "".join(line + "\n" for line in lines).encode())
+        return len(lines)
+
+    def import_(self, path: str | Path) -> int:
+        """Add what another index's `export` wrote; what is here already is left out. Returns how many were new.
+
+        Raises TextError where a line is none of those, and then nothing is added.
+        """
+        n = 0
+        with self._writing() as database:
+            for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+                try:
+                    row = json.loads(line)
+                    table, names = row.pop("table"), list(row)
+                    known = {info[1] for info in database.execute(f"PRAGMA table_info({table})")} - {"id"}
+                    assert table in ("labels", "scores", "notes") and set(names) == known
+                except (ValueError, KeyError, AssertionError, AttributeError, sqlite3.Error) as error:
+                    raise TextError(
+                        f"{path}, line {number}: this is no label, score or note that sonde wrote"
+                    ) from error
+                same = " AND ".join(f"{name} IS ?" for name in names)
+                values = [row[name] for name in names]
+                if database.execute(f"SELECT 1 FROM {table} WHERE {same}", values).fetchone() is None:
+                    places = ", ".join("?" * len(names))
+                    database.execute(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({places})", values)
+                    self._index_words(database, row["feature"])
+                    n += 1
+        return n
+
+    def _index_words(self, database: sqlite3.Connection, feature: int) -> None:
+        row = database.execute(
+            "SELECT label FROM labels WHERE feature = ? ORDER BY id DESC LIMIT 1", (feature,)
+        ).fetchone()
+        notes = "\n".join(note for (note,) in database.execute("SELECT note FROM notes WHERE feature = ?", (feature,)))
+        database.execute("DELETE FROM words WHERE rowid = ?", (feature,))
+        database.execute(
+            "INSERT INTO words (rowid, label, notes) VALUES (?, ?, ?)", (feature, row[0] if row else "", notes)
+        )
+
+    def _read(self, query: str, *given: Any) -> list[tuple]:
+        if not self.path.exists():
+            return []
+        with self._open() as database:
+            return database.execute(query, given).fetchall()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        create_database(self.path, _TABLES)
+        with storage_errors(self.path), self._open() as database:
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+            except BaseException:
+                database.execute("ROLLBACK")
+                raise
+            database.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        database = sqlite3.connect(self.path, timeout=WAIT_S, isolation_level=None)
+        try:
+            yield database
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            raise ArtifactDamagedError(
+                f"{self.path} cannot be read ({error}); move it away, or import what was exported"
+            ) from error
+        finally:
+            database.close()
+
+
+def _label(row: tuple) -> Label:
+    return Label(row[0], row[1], row[2], json.loads(row[3]), row[4])

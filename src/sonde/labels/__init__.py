@@ -1,0 +1,1 @@
+"""Labels: explainers, with a judge or with none, and tests of what they say."""

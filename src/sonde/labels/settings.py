@@ -1,0 +1,57 @@
+"""Settings of `label`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sonde.settings import check
+
+SCORES = ("detection", "fuzzing", "simulation", "rubric", "embedding", "intruder", "sort")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSettings:
+    """Which features are labelled, how labels are tested, and what that may cost."""
+
+    judge: str | None = None
+    """openai:MODEL or anthropic:MODEL; by default the embedded explainer, which needs no model and no key"""
+    base_url: str | None = None
+    """where the judge is, for a server of your own that speaks OpenAI's protocol or Anthropic's"""
+    features: tuple[int, ...] = ()
+    """features to label; all that fire by default, those that fire most first"""
+    n: int | None = None
+    """label so many features"""
+    score: tuple[str, ...] = ()
+    """how labels are tested: detection, fuzzing, simulation, rubric, embedding, intruder or sort; may be repeated. With a judge
+    detection and fuzzing by default"""
+    keep: bool = False
+    """keep labels that there are, whoever gave them, and test those"""
+    no_controls: bool = False
+    """leave out the test of another feature's label on the same contexts, which should score as chance does; halves what tests cost"""
+    embedder: str | None = None
+    """an encoder's folder or name, for the embedding score"""
+    budget_usd: float | None = None
+    """stop before more than this is spent; needs --prices"""
+    budget_tokens: int | None = None
+    """stop before more tokens than this are used, of questions and answers together"""
+    prices: Path | None = None
+    """a JSON file: {model: {"input": USD a million tokens, "output": USD a million tokens}}"""
+    at_once: int = 8
+    """questions that are asked at the same time"""
+    seed: int = 0
+    """decides what is drawn at random"""
+
+    def __post_init__(self) -> None:
+        for score in self.score:
+            check(score in SCORES, "score", score, f"one of {', '.join(SCORES)}")
+        check(self.n is None or self.n > 0, "n", self.n, "above 0")
+        check(self.at_once > 0, "at_once", self.at_once, "above 0")
+        check(self.budget_usd is None or self.budget_usd > 0, "budget_usd", self.budget_usd, "above 0")
+        check(self.budget_tokens is None or self.budget_tokens > 0, "budget_tokens", self.budget_tokens, "above 0")
+        wanting = self.budget_usd is not None and self.prices is None
+        check(not wanting, "budget_usd", self.budget_usd, "given together with prices, which say what a token costs")
+        check(
+            "embedding" not in self.score or self.embedder is not None,
+            "score",
+            "embedding",
+            "given together with embedder",
+        )
