@@ -41,11 +41,11 @@ $(VENV)/ready: pyproject.toml constraints/ci.txt $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/ready-dev: pyproject.toml constraints/ci.txt $(VENV)/bin/python
-	$(BIN)/pip install --quiet -c constraints/ci.txt -e '.[dev]'
+	$(BIN)/pip install --quiet -c constraints/ci.txt -e '.[dev,table,map]'
 	@touch $@ $(VENV)/ready
 
 $(VENV)/ready-soak: pyproject.toml constraints/ci.txt $(VENV)/bin/python
-	$(BIN)/pip install --quiet -c constraints/ci.txt -e '.[dev,ray,hf]'
+	$(BIN)/pip install --quiet -c constraints/ci.txt -e '.[dev,table,map,ray,hf]'
 	@touch $@ $(VENV)/ready $(VENV)/ready-dev
 
 $(PAGE): $(PAGE_SOURCES) build_page.py | $(VENV)/bin/python

@@ -53,10 +53,15 @@ export function readText(text: string, unlike: string, on: On, signal: AbortSign
   return call<ReadingView>("api/read", { method: "POST", headers, body: JSON.stringify({ text, unlike, on }), signal });
 }
 
+function post<T>(path: string, body: object): Promise<T> {
+  return call<T>(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+}
+
+export const sayLabel = (number: number, text: string) => post<Wire["LabelView"]>(`api/features/${number}/label`, { text });
+export const addNote = (number: number, text: string) => post<string[]>(`api/features/${number}/note`, { text });
+
 export const pictureAddress = (document: number, number: number) => `api/pictures/${document}/${number}`;
 
 export async function ask(messages: Message[], edits: Edit[], max_new_tokens = 60): Promise<string> {
-  const body = JSON.stringify({ messages, edits, max_new_tokens });
-  const headers = { "Content-Type": "application/json" };
-  return (await call<{ answer: string }>("api/answer", { method: "POST", headers, body })).answer;
+  return (await post<{ answer: string }>("api/answer", { messages, edits, max_new_tokens })).answer;
 }

@@ -150,6 +150,76 @@ def test_every_verb_prints_for_people(walk, capsys):
         assert code == 0 and out.strip(), err
 
 
+def test_labels_and_what_is_made_of_an_index(walk, tmp_path, capsys):
+    index = shutil.copytree(walk.index, tmp_path / "i")
+    report = result(capsys, "label", index, "--n", 20)
+    assert report["labelled"] == 20 and report["asked"] == 0
+    code, out, _ = sonde(capsys, "label", index)
+    assert code == 0 and "got a label; sonde search" in out
+    assert sonde(capsys, "label", index, "--export", tmp_path / "said.jsonl")[0] == 0
+    shutil.copytree(walk.index, tmp_path / "other")
+    assert (
+        "new labels, scores and notes"
+        in sonde(capsys, "label", tmp_path / "other", "--import", tmp_path / "said.jsonl")[1]
+    )
+    assert "JUDGE" not in refused(capsys, "label", index, "--judge", "nobody")
+    dry = result(
+        capsys, "label", index, "--judge", "openai:x", "--base-url", "http://127.0.0.1:9", "--dry-run", "--features", 3
+    )
+    assert dry["asked"] > 0 and dry["labelled"] == 0
+    feature = result(capsys, "feature", index, 3)
+    assert feature["label"] and feature["fires_with"]
+    neurons = result(capsys, "neurons", index, "--tokens", 2000)
+    assert len(neurons["features"]) == 64 and 0 <= neurons["share_unlike"] <= 1
+    assert "no neuron with a correlation above" in sonde(capsys, "neurons", index)[1]
+    rows = [
+        {"text": f"the {'bridge' if n % 2 else 'town'} of {n}", "label": "bridge" if n % 2 else "town"}
+        for n in range(90)
+    ]
+    (tmp_path / "labelled.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = result(capsys, "concepts", index, "--text", tmp_path / "labelled.jsonl")
+    assert {one["label"] for one in told} == {"bridge", "town"} and told[0]["feature_auc"] > 0.9
+    assert (
+        "a single feature reaches 0.9 for" in sonde(capsys, "concepts", index, "--text", tmp_path / "labelled.jsonl")[1]
+    )
+    assert "no field 'kind'" in refused(
+        capsys, "concepts", index, "--text", tmp_path / "labelled.jsonl", "--label", "kind"
+    )
+    (tmp_path / "words.txt").write_text("bridge\ntown\nelephant\n")
+    found = result(capsys, "completeness", index, "--concepts", tmp_path / "words.txt")
+    assert [one["concept"] for one in found["concepts"]] == ["bridge", "town", "elephant"]
+    assert (
+        "of the concepts that the text holds"
+        in sonde(capsys, "completeness", index, "--concepts", tmp_path / "words.txt")[1]
+    )
+    assert "cannot be read as text" in refused(capsys, "completeness", index, "--concepts", tmp_path / "nothing.txt")
+
+
+def test_two_dictionaries_and_how_one_divides_the_other(walk, tmp_path, capsys):
+    both = result(
+        capsys,
+        "index",
+        "--dictionary",
+        walk.topk,
+        "--dictionary",
+        walk.l1,
+        "--text",
+        walk.corpus,
+        "--out",
+        tmp_path / "both",
+    )
+    assert [one["folder"] for one in both] == [str(tmp_path / "both" / name) for name in ("topk", "l1")]
+    tree = result(capsys, "splitting", tmp_path / "both" / "topk", tmp_path / "both" / "l1")
+    assert set(tree) == {"split", "orphans", "children"}
+    code, out, _ = sonde(capsys, "splitting", tmp_path / "both" / "topk", tmp_path / "both" / "l1")
+    assert code == 0 and "are divided into two or more" in out
+
+
+def test_a_map_needs_its_extra(walk, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    assert "pip install 'sonde[map]'" in refused(capsys, "map", walk.index)
+
+
 def test_a_finished_command_again_is_done_at_once(walk, capsys):
     code, out, err = sonde(
         capsys, "index", "--dictionary", walk.topk, "--text", walk.corpus, "--out", walk.index, "--device", "cpu"

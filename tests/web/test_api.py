@@ -1,11 +1,13 @@
 """The page's server: what it answers, what it refuses, and that the page's types are those of the server."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
 import sonde
+from sonde.features.labels import Score
 from sonde.features.store import load_index
 from sonde.web.app import SECURITY_POLICY, make_app
 from sonde.web.schema import openapi
@@ -45,6 +47,28 @@ def test_a_feature_with_its_examples(client, walk):
     example = view["examples"][0]
     assert "".join(piece["text"] for piece in example["pieces"]) == index.examples(number, 1)[0].text
     assert len(view["top_logits"]) == 10
+
+
+def test_labels_and_notes(walk, tmp_path):
+    index = load_index(shutil.copytree(walk.index, tmp_path / "i"))
+    client = TestClient(make_app(index, "cpu"), raise_server_exceptions=False)
+    index.labels.say(5, "first", by="embedded")
+    index.labels.add_score(
+        Score(5, "first", "detection", "openai:x", 0.9, {"chance": 0.5, "another feature's label": 0.4})
+    )
+    view = client.get("/api/features/5").json()
+    assert view["scores"] == [{"score": "detection", "value": 0.9, "chance": 0.5, "control": 0.4, "by": "openai:x"}]
+    said = client.post("/api/features/5/label", json={"text": " a better  one "}).json()
+    assert said["label"] == "a better one" and said["by"] == "person"
+    assert client.post("/api/features/5/note", json={"text": "see 6"}).json() == ["see 6"]
+    view = client.get("/api/features/5").json()
+    assert [one["label"] for one in view["labels"]] == ["a better one", "first"]
+    assert view["notes"] == ["see 6"] and view["scores"] == []  # they were of another label
+    assert client.get("/api/features", params={"query": "better"}).json()["features"][0]["label"] == "a better one"
+    assert client.post("/api/features/99/label", json={"text": "x"}).status_code == 404
+    for bad in ({"text": ""}, {"text": "x" * 1001}, {"text": 3}, {}, {"text": "x", "more": 1}):
+        assert client.post("/api/features/5/label", json=bad).status_code == 422
+    assert client.post("/api/features/5/label", json={"text": "  "}).status_code == 400
 
 
 def test_a_text_is_read(client, walk):

@@ -69,7 +69,9 @@ def page(browser, address):
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on(
         "request",
-        lambda request: faults.append(request.url) if not request.url.startswith((address, "data:")) else None,
+        lambda request: (
+            faults.append(request.url) if not request.url.startswith(("http://127.0.0.1:", "data:")) else None
+        ),
     )
     page.on(
         "console",
@@ -88,7 +90,7 @@ def test_features_are_listed_searched_and_opened(page, address):
     expect(page.locator("tbody tr")).to_have_count(50)
     page.get_by_role("button", name="Show 14 more").click()
     expect(page.locator("tbody tr")).to_have_count(64)
-    page.get_by_placeholder("Words at which").fill("bridge")
+    page.get_by_placeholder("Words of a label").fill("bridge")
     page.get_by_text("found, best first").wait_for()
     expect(page).to_have_url(re.compile("q=bridge"))
     page.reload()
@@ -100,7 +102,7 @@ def test_features_are_listed_searched_and_opened(page, address):
 
 def test_a_search_that_finds_nothing_says_what_to_try(page, address):
     page.goto(address + "#/features?q=zzzz")
-    page.get_by_text("No feature has examples with").wait_for()
+    page.get_by_text("No label, note or example holds").wait_for()
 
 
 def test_a_feature_that_does_not_exist(page, address):
@@ -136,6 +138,31 @@ def test_examples_of_every_strength_and_neighbours(page, address, walk):
     expect(page.locator("ol li .value").last).not_to_have_text(strongest[-1])
     page.locator(".neighbours a").first.click()
     expect(page.get_by_role("heading", level=1)).not_to_have_text(f"Feature {number}")
+
+
+def test_a_label_and_a_note_are_given_and_found(page, walk, tmp_path):
+    index = load_index(shutil.copytree(walk.index, tmp_path / "labelled"))
+    number = int(index.statistics["density"].argmax())
+    with served(index.folder) as own:
+        page.goto(f"{own}#/feature/{number}")
+        page.get_by_role("button", name="Give it a label").click()
+        page.get_by_label("What it stands for", exact=True).fill("towns and <b>bridges</b>")
+        page.keyboard.press("Enter")
+        page.get_by_text("towns and <b>bridges</b>").wait_for()
+        page.get_by_role("button", name="Say it better").click()
+        page.get_by_label("What it stands for", exact=True).fill("towns")
+        page.get_by_role("button", name="Save").click()
+        page.get_by_text("1 earlier").wait_for()
+        page.get_by_role("button", name="Add a note").click()
+        page.get_by_label("A note").fill("as in Königsberg")
+        page.keyboard.press("Enter")
+        page.get_by_text("as in Königsberg").wait_for()
+        page.reload()
+        page.get_by_text("as in Königsberg").wait_for()
+        page.goto(f"{own}#/features?q=königsberg")
+        expect(page.locator("tbody tr")).to_have_count(1)
+        expect(page.locator("tbody .label")).to_have_text("towns")
+    assert [said.label for said in index.labels.history(number)] == ["towns and <b>bridges</b>", "towns"]
 
 
 def test_a_chat_with_and_without_a_feature(page, address, walk):
@@ -185,7 +212,7 @@ def test_the_page_works_from_the_keyboard(page, address):
                 "document.activeElement.tagName + ' ' + (document.activeElement.textContent || document.activeElement.placeholder).slice(0, 12)"
             )
         )
-    assert labels[:5] == ["A sonde", "A Features", "A Read a text", "A Chat", "INPUT Words at whi"]
+    assert labels[:5] == ["A sonde", "A Features", "A Read a text", "A Chat", "INPUT Words of a l"]
     for _ in range(2):
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -228,7 +255,7 @@ def test_a_search_that_is_overtaken_while_its_answer_arrives_shows_no_error(page
     """Typing gives up the request before; one that is given up while its body is read must not count as an answer."""
     page.goto(address)
     expect(page.locator("tbody tr")).to_have_count(50)
-    field = page.get_by_placeholder("Words at which")
+    field = page.get_by_placeholder("Words of a label")
     for _ in range(3):
         for text in ("b", "br", "bri", "zzzz", "", "bridge"):
             field.fill(text)

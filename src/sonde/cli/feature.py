@@ -46,6 +46,8 @@ def feature(
     if json:
         print_json(found.to_json(n, by))
         return
+    if found.label is not None:
+        print(f"{found.label.label}  ({found.label.by})")
     print(
         f"feature {number}: fires on {found.density:.3%} of tokens, at most {found.maximum:.2f}, {found.mean:.2f} on average where it fires"
     )
@@ -53,11 +55,13 @@ def feature(
         print("it fires nowhere in this index")
         return
     low = "  ".join(f"{share:.0%} {value:.2f}" for share, value in zip(QUANTILES, found.quantiles(), strict=True))
-    print(f"of its {len(found.values):,} activations lie below: {low}")
+    print(f"of its {found.count:,} activations lie below: {low}")
     try:
         print("nearest: " + "  ".join(f"{other.number} {cosine:.2f}" for other, cosine in found.neighbours(5)))
     except ArtifactMissingError:  # the dictionary has gone, and the rest of the index is whole
         pass
+    if together := found.fires_with(5):
+        print("fires with: " + "  ".join(f"{other.number} {cosine:.2f}" for other, cosine in together))
     for name, pairs in (("more likely", found.top_logits), ("less likely", found.bottom_logits)):
         if pairs:
             print(f"{name}: " + "  ".join(f"{token.strip() or token!r} {value:+.2f}" for token, value in pairs))

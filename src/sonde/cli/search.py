@@ -16,7 +16,7 @@ def search(
     n: int = 20,
     json: bool = False,
 ) -> None:
-    """Find features by words at which they fire, or around them.
+    """Find features by words in their labels and notes, words at which they fire, or words around them.
 
     Example: sonde search index "golden gate"
 
@@ -25,7 +25,7 @@ def search(
     index: Path
         A folder written by sonde index.
     words: str
-        Words that the examples must hold.
+        Words that label, notes or examples must hold.
     n: int
         Features to show.
     json: bool

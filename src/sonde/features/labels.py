@@ -22,8 +22,8 @@ from sonde.manifests import storage_errors, write_bytes
 LABELS = "labels.sqlite"
 WAIT_S = 30.0
 """for another process that is writing"""
-MOST_CANDIDATES = 20_000
-"""labels with a word that are ranked; of very common words the newest"""
+MOST_RANKED = 5_000
+"""of words that more labels hold, some are found in no order"""
 _WORD = re.compile(r"\w+", re.UNICODE)
 _TABLES = """
 CREATE TABLE labels (
@@ -37,7 +37,7 @@ CREATE TABLE scores (
 CREATE INDEX scores_of ON scores (feature, id);
 CREATE TABLE notes (id INTEGER PRIMARY KEY, feature INTEGER NOT NULL, note TEXT NOT NULL, by TEXT NOT NULL, at REAL NOT NULL);
 CREATE INDEX notes_of ON notes (feature, id);
-CREATE VIRTUAL TABLE words USING fts5 (label, notes, tokenize = "unicode61 remove_diacritics 2");
+CREATE VIRTUAL TABLE words USING fts5 (label, notes, tokenize = "unicode61 remove_diacritics 2", prefix = "2 3");
 """
 
 
@@ -160,15 +160,12 @@ class Labels:
         if not terms:
             return []
         query = " ".join(f'"{term}"' for term in terms) + "*"
-        # Ranking all labels with a very common word would take long, and would tell nobody anything.
-        inside = "SELECT rowid, rank FROM words WHERE words MATCH ? LIMIT ?"
-        rows = self._read(
-            f"SELECT rowid FROM ({inside.replace('rank', 'bm25(words, 4.0, 1.0) AS rank')}) ORDER BY rank, rowid LIMIT ?",
-            query,
-            MOST_CANDIDATES,
-            n,
-        )
-        return [label for (feature,) in rows for label in [self[feature] or Label(feature, "", "")]]
+        matching = "SELECT rowid FROM words WHERE words MATCH ?"
+        if len(self._read(f"{matching} LIMIT ?", query, MOST_RANKED + 1)) <= MOST_RANKED:
+            rows = self._read(f"{matching} ORDER BY bm25(words, 4.0, 1.0), rowid LIMIT ?", query, n)
+        else:  # to rank all labels that hold a very common word would take long, and would tell nobody anything
+            rows = self._read(f"{matching} LIMIT ?", query, n)
+        return [self[feature] or Label(feature, "", "") for (feature,) in rows]
 
     def export(self, path: str | Path) -> int:
         """Write all labels, scores and notes as JSON lines; returns how many."""

@@ -29,7 +29,7 @@ from sonde.manifests import Manifest, find_parent, read_manifest
 
 FORMAT = "index"
 POSTINGS, FEATURES, DATABASE = "postings.safetensors", "features.safetensors", "index.sqlite"
-COACTIVE = "coactive.safetensors"
+COACTIVE, MAP = "coactive.safetensors", "map.safetensors"
 CONTEXT_TOKENS = 24
 """tokens shown before and after the strongest one"""
 QUANTILES = (0.25, 0.5, 0.75, 0.9, 0.99)
@@ -49,6 +49,17 @@ class Occurrences(NamedTuple):
     """[activation] place of the token in its document"""
     value: np.ndarray
     """[activation], right to one part in 2,000; the first is the feature's maximum itself"""
+
+
+class FeatureMap(NamedTuple):
+    """Where features are in a plane, those that are alike near each other; `sonde map` makes it."""
+
+    position: np.ndarray
+    """[feature, 2]; nan of what does not fire"""
+    cluster: np.ndarray
+    """[feature] number of its cluster, or -1"""
+    names: tuple[str, ...]
+    """of the clusters"""
 
 
 @dataclass(frozen=True)
@@ -158,10 +169,9 @@ class Feature:
 
     def fires_with(self, n: int = 10) -> list[tuple["Feature", float]]:
         """Features that fire on the same tokens, with the cosine of where they fire and do not, on some 65,536 tokens; the most alike first."""
-        cosine = fires_with(self.index.coactive, self.number)
-        cosine[self.number] = 0.0
+        other, cosine = fires_with(self.index.coactive, self.number)
         order = np.argsort(-cosine, kind="stable")[:n]
-        return [(self.index.feature(int(other)), float(cosine[other])) for other in order if cosine[other] > 0]
+        return [(self.index.feature(int(other[place])), float(cosine[place])) for place in order]
 
     @property
     def top_logits(self) -> list[tuple[str, float]]:
@@ -176,11 +186,14 @@ class Feature:
     def to_json(self, n_examples: int = 10, by: By = "top") -> dict[str, Any]:
         return {
             "feature": self.number,
+            "label": self.label.label if self.label is not None else None,
+            "count": self.count,
             "density": self.density,
             "maximum": self.maximum,
             "mean": self.mean,
             "quantiles": self.quantiles(),
             "histogram": self.histogram(),
+            "fires_with": [[other.number, cosine] for other, cosine in self.fires_with()],
             "top_logits": [list(pair) for pair in self.top_logits],
             "bottom_logits": [list(pair) for pair in self.bottom_logits],
             "examples": [
@@ -221,6 +234,16 @@ class Index:
         """Every activation, by feature, strongest first: records as `postings.py` has them; `fires` reads them."""
         records = _load(self.folder / POSTINGS)["records"]
         return records.reshape(-1).view(record_type(self.n_tokens))
+
+    @property
+    def map(self) -> FeatureMap | None:
+        """The map, if one has been made."""
+        path = self.folder / MAP
+        if not path.exists():
+            return None
+        found = _load(path)
+        names = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["clusters"]
+        return FeatureMap(found["position"], found["cluster"], tuple(names))
 
     @cached_property
     def labels(self) -> Labels:
@@ -405,23 +428,24 @@ class Index:
             if start <= peak < after:
                 first, last = max(0, start - CONTEXT_TOKENS), min(len(spans), after + CONTEXT_TOKENS)
         pieces, pictures, shown_as = [], [], 0
-        end = int(spans[first][0])
+        end, ends = int(spans[first][0]), spans[first:last, 1].tolist()
+        begins = {start: (number, rows, columns) for number, (start, rows, columns) in enumerate(held)}
         position = first
         while position < last:
             if position <= peak:
                 shown_as = len(pieces)
-            n_tokens = 1
-            for number, (start, rows, columns) in enumerate(held):
-                if start <= position < start + rows * columns:
-                    n_tokens = start + rows * columns - position
-                    patches = tuple(float(activation.get(start + patch, 0.0)) for patch in range(rows * columns))
-                    pictures.append(ExamplePicture(number, len(pieces), rows, columns, patches))
             # Tokens that share a letter (bytes of one) share its span: the letter goes to the first.
-            start, end = end, max(end, int(spans[position][1]))
-            value = max(float(activation.get(position + token, 0.0)) for token in range(n_tokens))
-            pieces.append((text[start:end], value))
-            position += n_tokens
-        return Example(document, peak, float(activation.get(peak, 0.0)), tuple(pieces), shown_as, tuple(pictures))
+            start, end = end, max(end, ends[position - first])
+            if position in begins:
+                number, rows, columns = begins[position]
+                patches = tuple(activation.get(position + patch, 0.0) for patch in range(rows * columns))
+                pictures.append(ExamplePicture(number, len(pieces), rows, columns, patches))
+                pieces.append((text[start:end], max(patches)))
+                position += rows * columns
+            else:
+                pieces.append((text[start:end], activation.get(position, 0.0)))
+                position += 1
+        return Example(document, peak, activation.get(peak, 0.0), tuple(pieces), shown_as, tuple(pictures))
 
     def picture(self, document: int, number: int) -> bytes:
         """A picture of a document as the model saw it, as a WebP file; raises FeatureError where there is none."""
@@ -470,7 +494,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     Format: https://github.com/huggingface/safetensors, 8 bytes of length, a JSON header, and the arrays.
     """
     try:
-        data = np.memmap(path, dtype=np.uint8, mode="r")
+        data = np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)  # the subclass would cost time at every slice
         end = 8 + int.from_bytes(data[:8].tobytes(), "little")
         header = json.loads(data[8:end].tobytes())
         header.pop("__metadata__", None)

@@ -42,11 +42,12 @@ class Together:
         return save({"tokens": tokens, "offsets": offsets, "features": feature[order], "count": count})
 
 
-def fires_with(coactive: dict[str, np.ndarray], number: int) -> np.ndarray:
-    """How alike each feature's tokens are to those of one feature: the cosine of their indicators [feature]."""
+def fires_with(coactive: dict[str, np.ndarray], number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which features fire where one does, and how alike where they fire is: the cosine of their indicators."""
     offsets, features, count = coactive["offsets"], coactive["features"], coactive["count"]
     on = np.searchsorted(offsets, np.flatnonzero(features == number), side="right") - 1
     lengths = offsets[on + 1] - offsets[on]
     places = np.repeat(offsets[on] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
-    shared = np.bincount(features[places], minlength=len(count))
-    return shared / np.sqrt(np.maximum(count * max(int(count[number]), 1), 1))
+    other, shared = np.unique(features[places], return_counts=True)
+    cosine = shared / np.sqrt(count[other] * float(count[number]))
+    return other[other != number], cosine[other != number]

@@ -4,12 +4,11 @@ Four kinds of evidence, each with how much of the feature's activation it accoun
 before them, their place in the text, and the tokens that it makes more likely.
 """
 
-import re
+import math
 from collections import Counter
 from typing import Any
 
-from sonde.features.store import Example
-from sonde.labels.evidence import Evidence, word_at
+from sonde.labels.evidence import Evidence, word_at, words_in
 
 BY = "embedded"
 ENOUGH, MOST_WORDS = 0.7, 4
@@ -18,7 +17,8 @@ WORTH = 0.05
 """share of the activation that a word has to account for"""
 USUAL, TIMES = 0.5, 3.0
 """a word of the context is named where it stands in this share of examples, so many times that of other texts"""
-_WORD = re.compile(r"[^\W\d_]{2,}|\d+", re.UNICODE)
+LEAST = 1e-3
+"""share of other texts that a word is taken to have that none of those drawn holds"""
 
 
 def explain(evidence: Evidence) -> tuple[str, dict[str, Any]]:
@@ -63,20 +63,14 @@ def explain(evidence: Evidence) -> tuple[str, dict[str, Any]]:
 
 
 def _near(evidence: Evidence, words: set[str]) -> list[tuple[str, float, float]]:
-    """(word, share of examples, share of other texts) of words that stand before or after far more than elsewhere."""
-    inside = Counter(word for example in evidence.explained for word in _context(example) - words)
-    elsewhere = Counter(word for example in evidence.quiet for word in _context(example))
-    n, n_else = len(evidence.explained), len(evidence.quiet)
+    """(word, share of examples, share of other texts) of words that stand before or after far more than elsewhere, most telling first."""
+    inside = Counter(word for example in evidence.explained for word in words_in(example) - words)
     found = []
     for word, count in inside.items():
-        share, usual = count / n, (elsewhere[word] + 0.5) / (n_else + 1)
+        share, usual = count / len(evidence.explained), evidence.usual.get(word, 0.0)
         if share > USUAL and count >= 3 and share >= TIMES * usual:
-            found.append((word, share, elsewhere[word] / max(1, n_else)))
-    return sorted(found, key=lambda one: (-one[1], one[2], one[0]))[:3]
-
-
-def _context(example: Example) -> set[str]:
-    return {word.lower() for word in _WORD.findall(example.text)}
+            found.append((word, share, usual))
+    return sorted(found, key=lambda one: (-one[1] * math.log(one[1] / max(one[2], LEAST)), one[0]))[:3]
 
 
 def _visible(word: str) -> str:

@@ -1,6 +1,8 @@
 """What a feature is explained by, and what an explanation is tested on."""
 
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +15,7 @@ N_EXPLAINED, N_TESTED = 10, 10
 POOL = 400
 """contexts drawn from all the text, the same for all features, in which quiet ones are looked for"""
 MARK = "<<", ">>"
+_WORD = re.compile(r"[^\W\d_]{2,}|\d+", re.UNICODE)
 MARKED_ABOVE = 0.3
 """of the strongest activation shown: tokens that are marked"""
 
@@ -30,6 +33,8 @@ class Evidence:
     """near misses: a word at which it fires, where it does not"""
     quiet: tuple[Example, ...]
     """where it does not fire, at random; for tests"""
+    usual: Mapping[str, float]
+    """of contexts drawn from all the text, the share that holds a word"""
 
 
 class Gatherer:
@@ -53,12 +58,22 @@ class Gatherer:
         quiet = [example for example in quiet if example.document not in fires_in]
         near = [moved for example in quiet for moved in [_at_word(example, words)] if moved is not None]
         return Evidence(
-            feature, tuple(mine), tuple(_spread(tested, N_TESTED)), tuple(near[:N_TESTED]), tuple(quiet[:N_TESTED])
+            feature,
+            tuple(mine),
+            tuple(_spread(tested, N_TESTED)),
+            tuple(near[:N_TESTED]),
+            tuple(quiet[:N_TESTED]),
+            self._usual,
         )
 
     def _is_for_tests(self, example: Example) -> bool:
         with np.errstate(over="ignore"):
             return bool(mix(np.uint64(example.document) + np.uint64(self.seed + 1)) & np.uint64(1))
+
+    @cached_property
+    def _usual(self) -> dict[str, float]:
+        counts = Counter(word for example in self._pool for word in words_in(example))
+        return {word: count / len(self._pool) for word, count in counts.items()}
 
     @cached_property
     def _pool(self) -> list[Example]:
@@ -85,6 +100,11 @@ def word_of(example: Example, place: int) -> str:
     while last < len(texts) and texts[last - 1][-1:].isalnum() and texts[last][:1].isalnum():
         last += 1
     return "".join(texts[first:last]).strip().lower()
+
+
+def words_in(example: Example) -> set[str]:
+    """All words and numbers of an example, in lower case."""
+    return {word.lower() for word in _WORD.findall(example.text)}
 
 
 def shown(example: Example, marked: Sequence[int] = ()) -> str:

@@ -67,16 +67,36 @@ def make_app(index: Index, device: str = "auto") -> FastAPI:
         feature = index.feature(number)
         return wire.FeatureView(
             feature=number,
+            labels=[
+                wire.LabelView(label=one.label, by=one.by, at=one.at) for one in reversed(index.labels.history(number))
+            ],
+            scores=_scores(feature),
+            notes=index.labels.notes(number),
             density=feature.density,
             maximum=feature.maximum,
             mean=feature.mean,
             quantiles=feature.quantiles(),
             histogram=feature.histogram(),
             neighbours=_neighbours(feature),
+            fires_with=[_neighbour(other, cosine) for other, cosine in feature.fires_with(8)],
             top_logits=[wire.Logit(token=token, value=value) for token, value in feature.top_logits],
             bottom_logits=[wire.Logit(token=token, value=value) for token, value in feature.bottom_logits],
             examples=[_example_view(example) for example in feature.examples(examples, by)],
         )
+
+    @app.post("/api/features/{number}/label", responses=_problems)
+    def post_label(number: int, said: wire.Saying) -> wire.LabelView:
+        """Give a feature a label; what it was called before is kept."""
+        index.feature(number)
+        label = index.labels.say(number, said.text)
+        return wire.LabelView(label=label.label, by=label.by, at=label.at)
+
+    @app.post("/api/features/{number}/note", responses=_problems)
+    def post_note(number: int, said: wire.Saying) -> list[str]:
+        """Add a note to a feature; returns all of its notes."""
+        index.feature(number)
+        index.labels.note(number, said.text)
+        return index.labels.notes(number)
 
     @app.get(
         "/api/pictures/{document}/{number}",
@@ -102,6 +122,7 @@ def make_app(index: Index, device: str = "auto") -> FastAPI:
                     score=hit.score,
                     maximum=hit.feature.maximum,
                     values=fired.of(hit.feature.number).tolist(),
+                    label=_label(hit.feature),
                     usual=hit.feature.usual_tokens(),
                 )
                 for hit in hits
@@ -209,6 +230,7 @@ def _feature_row(index: Index, number: int) -> wire.FeatureRow:
     examples = feature.examples(1)
     return wire.FeatureRow(
         feature=number,
+        label=_label(feature),
         density=feature.density,
         maximum=feature.maximum,
         mean=feature.mean,
@@ -221,7 +243,32 @@ def _neighbours(feature: Feature) -> list[wire.Neighbour]:
         found = feature.neighbours(8)
     except ArtifactMissingError:  # the dictionary has gone, and the rest of the index is whole
         return []
-    return [wire.Neighbour(feature=other.number, cosine=cosine) for other, cosine in found]
+    return [_neighbour(other, cosine) for other, cosine in found]
+
+
+def _neighbour(other: Feature, cosine: float) -> wire.Neighbour:
+    return wire.Neighbour(feature=other.number, label=_label(other), cosine=cosine)
+
+
+def _label(feature: Feature) -> str | None:
+    said = feature.label
+    return said.label if said is not None else None
+
+
+def _scores(feature: Feature) -> list[wire.ScoreView]:
+    """The newest of each test, of the label that the feature has now or of none."""
+    now = (_label(feature), "")
+    latest = {score.score: score for score in feature.index.labels.scores(feature.number) if score.label in now}
+    return [
+        wire.ScoreView(
+            score=score.score,
+            value=score.value,
+            chance=score.details.get("chance"),
+            control=score.details.get("another feature's label"),
+            by=score.by,
+        )
+        for score in latest.values()
+    ]
 
 
 def _example_view(example: Example) -> wire.ExampleView:

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 MAX_CHARACTERS = 20_000
 """longest message"""
+MAX_LABEL = 1000
 MAX_MESSAGES = 100
 MAX_EDITS = 32
 
@@ -64,6 +65,8 @@ class FeatureRow(Wire):
     """A feature in a list, with its strongest example."""
 
     feature: int
+    label: str | None
+    """what it was last said to be"""
     density: float
     maximum: float
     mean: float
@@ -80,10 +83,36 @@ class Logit(Wire):
     value: float
 
 
+class LabelView(Wire):
+    """What a feature was said to be."""
+
+    label: str
+    by: str
+    """person, embedded, or the judge's provider:model"""
+    at: float
+    """seconds since 1970"""
+
+
+class ScoreView(Wire):
+    """How well a label fits, by one test."""
+
+    score: str
+    value: float | None
+    chance: float | None
+    control: float | None
+    """the same with another feature's label"""
+    by: str
+
+
 class FeatureView(Wire):
     """Everything about one feature."""
 
     feature: int
+    labels: list[LabelView]
+    """the newest first"""
+    scores: list[ScoreView]
+    """of the newest label, and of the feature itself"""
+    notes: list[str]
     density: float
     maximum: float
     mean: float
@@ -92,16 +121,26 @@ class FeatureView(Wire):
     histogram: list[int]
     """activations in each of equal intervals from 0 to the maximum"""
     neighbours: list["Neighbour"]
+    """features whose decoder rows point much the same way"""
+    fires_with: list["Neighbour"]
+    """features that fire on the same tokens"""
     top_logits: list[Logit]
     bottom_logits: list[Logit]
     examples: list[ExampleView]
 
 
 class Neighbour(Wire):
-    """A feature whose decoder row points much the same way."""
+    """A feature that is like another."""
 
     feature: int
+    label: str | None
     cosine: float
+
+
+class Saying(Wire):
+    """What a person says of a feature."""
+
+    text: Annotated[str, Field(min_length=1, max_length=MAX_LABEL)]
 
 
 class AskReading(Wire):
@@ -122,6 +161,7 @@ class HitView(Wire):
     """in the index"""
     values: list[float]
     """its activation on each token"""
+    label: str | None
     usual: list[str]
     """tokens at which it fires most in the index"""
 

@@ -1,0 +1,87 @@
+"""Splitting: which features of a larger dictionary divide one of a smaller, as a tree.
+
+A feature of the larger is a child of the feature of the smaller whose decoder row points the same way most, where the cosine is large
+enough, and where it fires, mostly the other does too (Bricken et al. 2023, "Towards Monosemanticity", feature splitting).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sonde.errors import ArtifactMismatchError
+from sonde.features.store import Feature, Index
+
+COSINE, CONTAINED = 0.4, 0.5
+ROWS_AT_ONCE = 1 << 11
+
+
+@dataclass(frozen=True)
+class Child:
+    """A feature of the larger dictionary under one of the smaller."""
+
+    feature: Feature
+    cosine: float
+    contained: float
+    """share of the tokens on which it fires on which its parent fires too"""
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """The features of a smaller dictionary, each with those of a larger that divide it."""
+
+    children: dict[int, list[Child]]
+    """feature of the smaller -> children, those that fire most first; only where there are any"""
+    n_orphans: int
+    """features of the larger that fire and divide none: new ones"""
+
+    @property
+    def n_split(self) -> int:
+        """Features with two children or more."""
+        return sum(len(found) > 1 for found in self.children.values())
+
+
+def splitting(small: Index, large: Index, *, cosine: float = COSINE, contained: float = CONTAINED) -> Splitting:
+    """Find the children of each feature. Both indexes must be of one site and one text: `sonde index --dictionary SMALL --dictionary LARGE`.
+
+    Raises ArtifactMismatchError where they are not.
+    """
+    for name in ("site", "tokens", "documents"):
+        one, other = small.manifest.facts[name], large.manifest.facts[name]
+        if one != other:
+            raise ArtifactMismatchError(
+                f"{small.folder} and {large.folder} differ in {name} ({one} and {other}); index both dictionaries on one text at once"
+            )
+    alike, parent = _nearest(small.directions, large.directions)
+    share = _contained(small.coactive, large.coactive, parent)
+    fires = large.statistics["count"] > 0
+    kept = (alike >= cosine) & (share >= contained) & fires
+    children: dict[int, list[Child]] = {}
+    for number in np.flatnonzero(kept)[np.argsort(-large.statistics["count"][kept], kind="stable")].tolist():
+        child = Child(large.feature(number), float(alike[number]), float(share[number]))
+        children.setdefault(int(parent[number]), []).append(child)
+    return Splitting(dict(sorted(children.items())), int((fires & ~kept).sum()))
+
+
+def _nearest(small: np.ndarray, large: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine with, and number of, the row of `small` that is most like each row of `large`."""
+    unit = small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-30)
+    parts = []
+    for first in range(0, len(large), ROWS_AT_ONCE):
+        rows = large[first : first + ROWS_AT_ONCE]
+        found = (rows @ unit.T) / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
+        parts.append((found.max(axis=1), found.argmax(axis=1)))
+    cosine, parent = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return cosine, parent
+
+
+def _contained(small: dict[str, np.ndarray], large: dict[str, np.ndarray], parent: np.ndarray) -> np.ndarray:
+    """For each feature of the larger, the share of its sampled tokens on which its parent fires."""
+    n_small = len(small["count"])
+    token = np.repeat(small["tokens"], np.diff(small["offsets"]))
+    fires = np.sort(token * n_small + small["features"])
+    token = np.repeat(large["tokens"], np.diff(large["offsets"]))
+    wanted = token * n_small + parent[large["features"]]
+    place = np.minimum(np.searchsorted(fires, wanted), max(0, len(fires) - 1))
+    both = fires[place] == wanted if len(fires) else np.zeros(len(wanted), dtype=bool)
+    together = np.bincount(large["features"], both, minlength=len(parent))
+    return together / np.maximum(large["count"], 1)
