@@ -162,6 +162,7 @@ def test_a_label_and_a_note_are_given_and_found(page, walk, tmp_path):
         page.goto(f"{own}#/features?q=königsberg")
         expect(page.locator("tbody tr")).to_have_count(1)
         expect(page.locator("tbody .label")).to_have_text("towns")
+        page.goto("about:blank")  # and asks nothing of a server that has ended
     assert [said.label for said in index.labels.history(number)] == ["towns and <b>bridges</b>", "towns"]
 
 
