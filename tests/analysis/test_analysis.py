@@ -12,7 +12,7 @@ from sonde.analysis.concepts import auc_of_each, concepts, separating
 from sonde.analysis.contrast import auc
 from sonde.analysis.neurons import neurons
 from sonde.analysis.splitting import splitting
-from sonde.errors import ArtifactMismatchError, TextError
+from sonde.errors import ArtifactMismatchError, ArtifactMissingError, TextError
 from tests.labels.planted import WORDS, make_index
 
 
@@ -42,13 +42,18 @@ def test_the_feature_of_a_word_tells_texts_that_hold_it(planted):
         concepts(planted, texts, labels[:3])
 
 
-def test_correlations_with_neurons_equal_numpy(walk):
-    reader = sonde.Reader(walk.index, device="cpu")
+def test_correlations_with_neurons_equal_numpy(walk, tmp_path):
+    reader = sonde.Reader(shutil.copytree(walk.index, tmp_path / "i"), device="cpu")
+    assert reader.index.neurons is None
+    with pytest.raises(ArtifactMissingError, match="sonde neurons"):
+        reader.index.where(neuron=(0.3, 1))
     report = neurons(reader, tokens=3000)
+    assert np.array_equal(reader.index.neurons.correlation, report.correlation)
+    like = {feature.number for feature in reader.index.where(neuron=(0.3, 1))}
+    assert like == set(np.flatnonzero(np.abs(report.correlation) >= 0.3).tolist())
     values, fires, n = {}, [], 0
-    sites = sorted(set(report.site))
     everything = ["layers.0.neurons", "layers.1.neurons", "layers.1.residual"]
-    assert set(sites) <= set(everything)
+    assert list(report.sites) == everything
     from sonde.activations.shuffle import mix
 
     documents = reader.index.manifest.facts["documents"]
@@ -72,7 +77,7 @@ def test_correlations_with_neurons_equal_numpy(walk):
         zip(everything, np.cumsum([0, *(torch.cat(values[s]).shape[1] for s in everything[:-1])]), strict=True)
     )
     for feature in np.flatnonzero(np.abs(report.correlation) > 0.1)[:20]:
-        column = offsets[report.site[feature]] + report.neuron[feature]
+        column = offsets[report.sites[report.site[feature]]] + report.neuron[feature]
         assert expected[feature, column] == pytest.approx(report.correlation[feature], abs=2e-3)
     assert 0 <= report.share_unlike <= 1
 

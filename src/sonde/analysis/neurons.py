@@ -3,45 +3,26 @@
 Source: Templeton et al. 2024, "Scaling Monosemanticity", features vs. neurons: 82 % of features had none above 0.3.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
+from safetensors.numpy import save
 from torch import Tensor
 
 from sonde.activations.contexts import Cutter, batches, make_batch
 from sonde.activations.shuffle import mix
 from sonde.dictionaries.reading import split_site
 from sonde.features.reader import Reader
+from sonde.features.store import NEURONS, Neurons
+from sonde.manifests import write_bytes, write_json
 from sonde.progress import Reporter, Silent
 
-LIKE_A_NEURON = 0.3
 TOKENS = 1 << 14
 FEATURES_AT_ONCE = 1 << 11
 
 
-@dataclass(frozen=True)
-class NeuronReport:
-    """For each feature the neuron that is most like it."""
-
-    tokens: int
-    correlation: np.ndarray
-    """[feature] Pearson's, the largest in size; 0 of what does not fire on these tokens"""
-    site: tuple[str, ...]
-    """[feature] where that neuron is; a site of the stream for a dimension of the basis"""
-    neuron: np.ndarray
-    """[feature]"""
-
-    @property
-    def share_unlike(self) -> float:
-        """Share of the features that fire on these tokens of which no neuron's correlation is above 0.3."""
-        fires = self.correlation != 0
-        return float((np.abs(self.correlation[fires]) <= LIKE_A_NEURON).mean()) if fires.any() else 0.0
-
-
 @torch.no_grad()
-def neurons(reader: Reader, *, tokens: int = TOKENS, seed: int = 0, reporter: Reporter | None = None) -> NeuronReport:
-    """Correlate each feature of an index with every neuron up to its site, and every dimension there, on tokens of its own text.
+def neurons(reader: Reader, *, tokens: int = TOKENS, seed: int = 0, reporter: Reporter | None = None) -> Neurons:
+    """Correlate each feature of an index with every neuron up to its site, and every dimension there, on tokens of its own text; kept beside the index.
 
     Args:
         tokens: about how many, from documents chosen by a keyed hash.
@@ -87,7 +68,10 @@ def neurons(reader: Reader, *, tokens: int = TOKENS, seed: int = 0, reporter: Re
             better = most > best[start:end].abs()
             best[start:end][better] = correlation.gather(1, place[:, None])[:, 0][better]
             where[start:end][better], which[start:end][better] = number, place[better]
-    return NeuronReport(n, best.numpy(), tuple(wanted[place] for place in where.tolist()), which.numpy())
+    arrays = {"correlation": best.numpy(), "site": where.numpy(), "neuron": which.numpy()}
+    write_json((index.folder / NEURONS).with_suffix(".json"), {"sites": wanted, "tokens": n})
+    write_bytes(index.folder / NEURONS, save(arrays))
+    return Neurons(**arrays, sites=tuple(wanted), tokens=n)
 
 
 def _standard(values: Tensor) -> Tensor:

@@ -36,8 +36,9 @@ def neurons(
         Print one JSON object.
     """
     quiet_libraries()
-    from sonde.analysis.neurons import LIKE_A_NEURON, neurons
+    from sonde.analysis.neurons import neurons
     from sonde.features.reader import Reader
+    from sonde.features.store import LIKE_A_NEURON
 
     report = neurons(Reader(index, device=device), tokens=tokens, reporter=reporter())
     order = np.argsort(-np.abs(report.correlation), kind="stable")[:n].tolist()
@@ -46,7 +47,7 @@ def neurons(
             {
                 "feature": number,
                 "correlation": float(report.correlation[number]),
-                "site": report.site[number],
+                "site": report.sites[report.site[number]],
                 "neuron": int(report.neuron[number]),
             }
             for number in range(len(report.correlation))
@@ -54,7 +55,9 @@ def neurons(
         print_json({"tokens": report.tokens, "share_unlike": report.share_unlike, "features": rows})
         return
     rows = [["feature", "correlation", "site", "neuron"]]
-    rows += [[str(f), f"{report.correlation[f]:+.2f}", report.site[f], str(report.neuron[f])] for f in order]
+    rows += [
+        [str(f), f"{report.correlation[f]:+.2f}", report.sites[report.site[f]], str(report.neuron[f])] for f in order
+    ]
     print(table(rows, right=(0, 1, 3)))
     print(
         f"{report.share_unlike:.0%} of the features that fire on {report.tokens:,} tokens have no neuron with a correlation above {LIKE_A_NEURON}"

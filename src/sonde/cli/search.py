@@ -1,22 +1,31 @@
 """sonde search"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from sonde.cli.common import print_json, table
+from sonde.errors import UsageError
+
+STATISTICS = ("density", "maximum", "mean", "same_word", "neuron")
 
 
 def search(
     index: Annotated[Path, Parameter()],
-    words: Annotated[str, Parameter()],
+    words: Annotated[str, Parameter()] = "",
     /,
     *,
+    like: int | None = None,
+    density: str | None = None,
+    maximum: str | None = None,
+    mean: str | None = None,
+    same_word: str | None = None,
+    neuron: str | None = None,
     n: int = 20,
     json: bool = False,
 ) -> None:
-    """Find features by words in their labels and notes, words at which they fire, or words around them.
+    """Find features by words in their labels and notes, words at which they fire, or words around them; or by what they are.
 
     Example: sonde search index "golden gate"
 
@@ -26,6 +35,18 @@ def search(
         A folder written by sonde index.
     words: str
         Words that label, notes or examples must hold.
+    like: int
+        A feature whose neighbours by decoder cosine are wanted.
+    density: str
+        Range of the share of tokens on which it fires, such as 1e-4:1e-2; 0:0 for dead features.
+    maximum: str
+        Range of the largest activation.
+    mean: str
+        Range of the mean activation where it fires.
+    same_word: str
+        Range of the share of the strongest examples that fire at one word; 1:1 for features of one word.
+    neuron: str
+        Range of the correlation with the neuron that is most like it, such as 0.3:1, after sonde neurons.
     n: int
         Features to show.
     json: bool
@@ -33,20 +54,50 @@ def search(
     """
     from sonde.features.store import load_index
 
-    found = load_index(index).search(words, n)
+    found = load_index(index)
+    ranges: dict[str, Any] = {
+        "density": density,
+        "maximum": maximum,
+        "mean": mean,
+        "same_word": same_word,
+        "neuron": neuron,
+    }
+    ranges = {name: _range(name, given) for name, given in ranges.items() if given is not None}
+    if sum(map(bool, (words, like is not None, ranges))) != 1:
+        raise UsageError(
+            "say what to search by, and one thing only: words, --like, or ranges such as --density 1e-4:1e-2"
+        )
+    if words:
+        hits = found.search(words, n)
+    elif like is not None:
+        hits = [
+            (feature, f"cosine {cosine:.2f}  {_said(feature)}") for feature, cosine in found.feature(like).neighbours(n)
+        ]
+    else:
+        hits = [(feature, _said(feature)) for feature in found.where(**ranges)[:n]]
     if json:
-        print_json(
-            {
-                "words": words,
-                "features": [
-                    {"feature": f.number, "density": f.density, "maximum": f.maximum, "snippet": s} for f, s in found
-                ],
-            }
+        rows = [{"feature": f.number, "density": f.density, "maximum": f.maximum, "snippet": said} for f, said in hits]
+        print_json({"words": words, "like": like} | ranges | {"features": rows})
+        return
+    if not hits:
+        print(
+            f"no feature of {index} has label, notes or examples with {words!r}"
+            if words
+            else f"no feature of {index} is like that"
         )
         return
-    if not found:
-        print(f"no feature of {index} has examples with {words!r}")
-        return
-    rows = [["feature", "density", "maximum", "example"]]
-    rows += [[str(f.number), f"{f.density:.3%}", f"{f.maximum:.2f}", " ".join(snippet.split())] for f, snippet in found]
+    rows = [["feature", "density", "maximum", "label or example"]]
+    rows += [[str(f.number), f"{f.density:.3%}", f"{f.maximum:.2f}", " ".join(said.split())] for f, said in hits]
     print(table(rows, right=(0, 1, 2)))
+
+
+def _said(feature: Any) -> str:
+    return feature.label.label if feature.label is not None else ", ".join(feature.usual_tokens())
+
+
+def _range(name: str, given: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in given.split(":"))
+    except ValueError as error:
+        raise UsageError(f"--{name.replace('_', '-')} is {given!r}, but must be a range such as 0.3:1") from error
+    return low, high

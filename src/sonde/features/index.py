@@ -343,7 +343,6 @@ def _finish(
     statistics, files = _merge(out, n_tasks, starts, dictionary.n_features, settings, memory)
     has_logits = _add_logits(statistics, reader, dictionary, settings.top_logits)
     n_tokens, n_activations = int(starts[-1]), int(statistics["count"].sum())
-    files[FEATURES] = write_bytes(out / FEATURES, save(statistics))
     facts = {
         "n_features": dictionary.n_features,
         "tokens": n_tokens,
@@ -355,7 +354,10 @@ def _finish(
         "model": {"name": reader.name, "id": reader.identity},
         "logits": has_logits,
     }
-    write_search(Index(out, Manifest(FORMAT, 0, {}, {}, facts, {})))  # what has been written can be read already
+    write_bytes(out / FEATURES, save(statistics))
+    # What has been written can be read already, and there is one more number of each feature to be had from it.
+    statistics["same_word"] = write_search(Index(out, Manifest(FORMAT, 0, {}, {}, facts, {})))
+    files[FEATURES] = write_bytes(out / FEATURES, save(statistics))
     making.draft.finish([DATABASE], facts, files)
 
 

@@ -3,7 +3,7 @@
 manifest.json         what it is; see docs/formats.md
 postings.safetensors  every activation, by feature, strongest first; see postings.py
 features.safetensors  where each feature's postings and each document's tokens begin; count, density, maximum, mean [feature];
-                      top and bottom logits, where the model has a head
+                      same_word; top and bottom logits, where the model has a head
 coactive.safetensors  all that fires on some tokens; see together.py
 index.sqlite          documents with the spans of their tokens, their pictures, and the text search over features
 """
@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from sonde.errors import ArtifactDamagedError, FeatureError
+from sonde.errors import ArtifactDamagedError, ArtifactMissingError, FeatureError
 from sonde.features.labels import Label, Labels
 from sonde.features.postings import record_type, tokens_of
 from sonde.features.table import FeatureTable
@@ -29,12 +29,15 @@ from sonde.manifests import Manifest, find_parent, read_manifest
 
 FORMAT = "index"
 POSTINGS, FEATURES, DATABASE = "postings.safetensors", "features.safetensors", "index.sqlite"
-COACTIVE, MAP = "coactive.safetensors", "map.safetensors"
+COACTIVE, MAP, NEURONS = "coactive.safetensors", "map.safetensors", "neurons.safetensors"
+LIKE_A_NEURON = 0.3
+"""source: Templeton et al. 2024, "Scaling Monosemanticity", features vs. neurons: 82 % had no neuron above it"""
 CONTEXT_TOKENS = 24
 """tokens shown before and after the strongest one"""
 QUANTILES = (0.25, 0.5, 0.75, 0.9, 0.99)
 _LOOKED_AT = 256
 """postings whose documents are looked up at once"""
+Range = tuple[float, float]
 By = Literal["top", "random", "interval"]
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U32": "<u4", "U8": "|u1"}
 _WORD = re.compile(r"\w+", re.UNICODE)
@@ -60,6 +63,27 @@ class FeatureMap(NamedTuple):
     """[feature] number of its cluster, or -1"""
     names: tuple[str, ...]
     """of the clusters"""
+
+
+class Neurons(NamedTuple):
+    """For each feature the neuron that is most like it; `sonde neurons` finds it."""
+
+    correlation: np.ndarray
+    """[feature] Pearson's, the largest in size; 0 of what does not fire on the tokens looked at"""
+    site: np.ndarray
+    """[feature] which of `sites` the neuron is at"""
+    neuron: np.ndarray
+    """[feature] its number there"""
+    sites: tuple[str, ...]
+    """sites of MLPs' neurons, and of the stream, whose dimensions count too"""
+    tokens: int
+    """how many were looked at"""
+
+    @property
+    def share_unlike(self) -> float:
+        """Share of the features that fire on these tokens of which no neuron's correlation is above 0.3."""
+        fires = self.correlation != 0
+        return float((np.abs(self.correlation[fires]) <= LIKE_A_NEURON).mean()) if fires.any() else 0.0
 
 
 @dataclass(frozen=True)
@@ -245,6 +269,15 @@ class Index:
         names = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["clusters"]
         return FeatureMap(found["position"], found["cluster"], tuple(names))
 
+    @property
+    def neurons(self) -> Neurons | None:
+        """How like neurons features are, if that has been found out."""
+        path = self.folder / NEURONS
+        if not path.exists():
+            return None
+        found, told = _load(path), json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return Neurons(found["correlation"], found["site"], found["neuron"], tuple(told["sites"]), told["tokens"])
+
     @cached_property
     def labels(self) -> Labels:
         """Labels, scores and notes; `sonde label` writes them, and people do."""
@@ -257,7 +290,7 @@ class Index:
 
     @cached_property
     def statistics(self) -> dict[str, np.ndarray]:
-        """count, density, maximum and mean [feature], and the direct logits."""
+        """count, density, maximum, mean and same_word (see `where`) [feature], and the direct logits."""
         return _load(self.folder / FEATURES)
 
     def feature(self, number: int) -> Feature:
@@ -340,15 +373,32 @@ class Index:
     def where(
         self,
         *,
-        density: tuple[float, float] | None = None,
-        maximum: tuple[float, float] | None = None,
-        mean: tuple[float, float] | None = None,
+        density: Range | None = None,
+        maximum: Range | None = None,
+        mean: Range | None = None,
+        same_word: Range | None = None,
+        neuron: Range | None = None,
     ) -> list[Feature]:
-        """Features whose statistics lie in these ranges, bounds included: `where(density=(0, 0))` are the dead ones."""
+        """Features whose statistics lie in these ranges, bounds included: `where(density=(0, 0))` are the dead ones.
+
+        Args:
+            same_word: share of the twenty strongest examples that fire at the most common word; 1 of a feature of one word.
+            neuron: the correlation, by size, with the neuron that is most like it.
+
+        Raises ArtifactMissingError where `neuron` is asked for, and `sonde neurons` has not been run.
+        """
         kept = np.ones(self.n_features, dtype=bool)
-        for name, bounds in (("density", density), ("maximum", maximum), ("mean", mean)):
+        given = {"density": density, "maximum": maximum, "mean": mean, "same_word": same_word}
+        for name, bounds in given.items():
             if bounds is not None:
                 kept &= (self.statistics[name] >= bounds[0]) & (self.statistics[name] <= bounds[1])
+        if neuron is not None:
+            if self.neurons is None:
+                raise ArtifactMissingError(
+                    f"{self.folder} has no correlations with neurons yet; sonde neurons {self.folder} makes them"
+                )
+            size = np.abs(self.neurons.correlation)
+            kept &= (size >= neuron[0]) & (size <= neuron[1])
         return [self.feature(int(number)) for number in np.flatnonzero(kept)]
 
     @cached_property
@@ -359,14 +409,19 @@ class Index:
         [name] = [name for name in manifest.files if name.endswith(".safetensors")]
         return _load(folder / name)["W_dec"]
 
+    @cached_property
+    def _lengths(self) -> np.ndarray:
+        return np.linalg.norm(self.directions, axis=1)
+
     def nearest(self, direction: np.ndarray, n: int = 20) -> list[tuple[Feature, float]]:
         """Features whose decoder rows point along a direction [d_out], with the cosine; the most alike first."""
         wanted = np.asarray(direction, dtype=np.float32)
         if wanted.shape != self.directions.shape[1:]:
             raise FeatureError(f"the direction has shape {wanted.shape}, but features have {self.directions.shape[1:]}")
-        lengths = np.linalg.norm(self.directions, axis=1) * np.linalg.norm(wanted)
+        lengths = self._lengths * np.linalg.norm(wanted)
         cosine = self.directions @ wanted / np.maximum(lengths, 1e-30)
-        order = np.argsort(-cosine, kind="stable")[:n]
+        some = np.argpartition(-cosine, min(n, len(cosine) - 1))[: n + 1]
+        order = some[np.lexsort((some, -cosine[some]))][:n]
         return [(self.feature(int(number)), float(cosine[number])) for number in order]
 
     def logits(self, number: int, which: str) -> list[tuple[str, float]]:
