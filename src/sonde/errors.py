@@ -22,6 +22,7 @@
     |   |-- OutputOccupiedError    an output folder that holds something else
     |   `-- OutputBusyError        an output folder that another run is writing
     |-- StorageError            a disk that is full, a folder that cannot be written, an object store that refuses
+    |-- BusyError               a server with more requests than it can hold
     `-- ServeError              a port that is taken or not allowed
 
 A message is one line that names the thing, the value seen and the fix. `docs/errors.md` has a section for
@@ -122,6 +123,10 @@ class StorageError(SondeError):
 
 class ServeError(SondeError):
     """The server cannot listen where it was told to."""
+
+
+class BusyError(SondeError):
+    """The server has more requests than it can hold, or is shutting down."""
 
 
 def nearest(name: str, options: Iterable[str]) -> str:

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
-from sonde.dictionaries.dictionary import Dictionary
+from sonde.dictionaries.dictionary import Dictionary, Elementwise
 from sonde.errors import EditError, nearest
 from sonde.features.reader import dictionary_of
 from sonde.features.store import Index
@@ -152,37 +153,75 @@ class FeatureEdit(ABC):
         step = self.change(wide)[..., None] * self.dictionary.W_dec[self.feature]
         return x + step.to(x).reshape(x.shape)
 
-    @abstractmethod
     def change(self, x: Tensor) -> Tensor:
         """How far x [..., width] moves along the direction [...], in raw activation."""
+        return self.shift(self.dictionary.activation(x, self.feature))
+
+    @abstractmethod
+    def shift(self, activation: Tensor) -> Tensor:
+        """How far a stream moves on which the feature has this activation [...]."""
 
 
 class Clamp(FeatureEdit):
     """Set the feature to a value, wherever it stood."""
 
-    def change(self, x: Tensor) -> Tensor:
-        return self.amount - self.dictionary.activation(x, self.feature)
+    def shift(self, activation: Tensor) -> Tensor:
+        return self.amount - activation
 
 
 class Add(FeatureEdit):
     """Add to the feature, wherever it stood."""
 
     def change(self, x: Tensor) -> Tensor:
-        return x.new_full(x.shape[:-1], self.amount)
+        return x.new_full(x.shape[:-1], self.amount)  # whatever the activation, so it is not asked for
+
+    def shift(self, activation: Tensor) -> Tensor:
+        return activation.new_full(activation.shape, self.amount)
 
 
 class Scale(FeatureEdit):
     """Multiply the feature by a factor where it fires."""
 
-    def change(self, x: Tensor) -> Tensor:
-        return (self.value - 1) * self.dictionary.activation(x, self.feature)
+    def shift(self, activation: Tensor) -> Tensor:
+        return (self.value - 1) * activation
 
 
 class Ablate(FeatureEdit):
     """Take the feature away where it fires."""
 
-    def change(self, x: Tensor) -> Tensor:
-        return -self.dictionary.activation(x, self.feature)
+    def shift(self, activation: Tensor) -> Tensor:
+        return -activation
+
+
+class RowEdits:
+    """Edits through one dictionary, each of one row of a batch, found and applied together.
+
+    Args:
+        edits: (row, edit); whatever `where` and `rows` they have, they act on all tokens of their row.
+    """
+
+    def __init__(self, edits: Sequence[tuple[int, FeatureEdit]]) -> None:
+        first = edits[0][1]
+        self.dictionary, self.site, self.edits = first.dictionary, first.site, [edit for _, edit in edits]
+        device = self.dictionary.W_dec.device
+        self.row_of = torch.tensor([row for row, _ in edits], device=device)
+        self.features = torch.tensor([edit.feature for edit in self.edits], device=device)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Move x [batch, position, ...] along the features' directions, each row by its own edits."""
+        dictionary = self.dictionary
+        wide = (x.flatten(2) if x.ndim == 4 else x).to(dictionary.W_dec)
+        if isinstance(dictionary, Elementwise):  # one encoder row each is enough
+            pre = torch.einsum("epw,ew->pe", wide[self.row_of], dictionary.W_enc[self.features])
+            activation = dictionary.act(pre + dictionary.b_enc[self.features], self.features).T
+        else:  # each row is encoded once, whatever the number of its edits
+            own, place = self.row_of.unique(return_inverse=True)
+            activation = dictionary.encode(wide[own])[place, :, self.features]
+        shift = torch.stack([edit.shift(one) for edit, one in zip(self.edits, activation, strict=True)])
+        step = torch.zeros_like(wide).index_add_(
+            0, self.row_of, shift[..., None] * dictionary.W_dec[self.features][:, None]
+        )
+        return x + step.to(x).reshape(x.shape)
 
 
 OPS: dict[str, type[FeatureEdit]] = {"clamp": Clamp, "add": Add, "scale": Scale, "ablate": Ablate}

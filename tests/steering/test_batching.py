@@ -1,0 +1,190 @@
+"""Answers that share a batch are those that each request would get alone, whatever edits the others have, and whenever they come and go."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+
+import sonde
+from sonde.dictionaries.load import load_dictionary
+from sonde.errors import BusyError, FeatureError, UsageError
+from sonde.models.load import load_model
+from sonde.models.model import Tokens
+from sonde.steering.batching import Batcher, Piece, Sampling
+from sonde.steering.edits import RowEdits, parse_edit
+from tests.tiny import FAMILIES, texts, write_model
+
+EDITS = (
+    (),
+    ("feature:3=9",),
+    ("feature:5+=4@answer",),
+    ("feature:7=6@prompt", "feature:8*=3"),
+    ("feature:1=12", "feature:2=0", "feature:3+=2@answer"),
+)
+
+
+@pytest.fixture(scope="module")
+def model(walk):
+    return load_model(walk.model, device="cpu")
+
+
+@pytest.fixture
+def batcher(model):
+    batcher = Batcher(model)
+    yield batcher
+    batcher.close()
+
+
+def alone(model, prompt, edits, n):
+    """What `generate` gives under the same edits."""
+    tokens = model.tokenize(prompt, side="left")
+    with model.edited(*edits):
+        return model.generate_ids(tokens, n)[0, tokens.ids.shape[1] :].tolist()
+
+
+def tokens_of(pieces):
+    return [piece.token for piece in pieces if piece.token is not None]
+
+
+@pytest.mark.parametrize("kind", ["topk", "l1"])
+def test_thirty_two_requests_with_other_edits_come_and_go(walk, model, kind):
+    dictionary = load_dictionary(getattr(walk, kind), "cpu")
+    batcher = Batcher(model, most_rows=16)
+    prompts = texts(32)
+    jobs = []
+    for number, prompt in enumerate(prompts):
+        edits = [parse_edit(text, dictionary) for text in EDITS[number % len(EDITS)]]
+        jobs.append((" ".join(prompt.split()[: 3 + number % 7]), edits, 4 + 5 * (number % 6)))
+    found: dict[int, list[Piece]] = {number: [] for number in range(len(jobs))}
+    ended = threading.Semaphore(0)
+
+    def listen(number):
+        def emit(piece):
+            found[number].append(piece)
+            if number == 11 and len(found[number]) == 3:
+                requests[number].cancel()
+                ended.release()
+            if piece.finish or piece.error:
+                ended.release()
+
+        return emit
+
+    requests = {}
+    for number, (prompt, edits, n) in enumerate(jobs):
+        n = 200 if number == 11 else n
+        requests[number] = batcher.submit(model.tokenize(prompt), edits, Sampling(max_tokens=n), listen(number))
+    for _ in jobs:
+        assert ended.acquire(timeout=60)
+    batcher.close()
+    for number, (prompt, edits, n) in enumerate(jobs):
+        expected = alone(model, prompt, edits, min(n, model.context_length - len(model.tokenize(prompt).ids[0])))
+        got = tokens_of(found[number])
+        if number == 11:  # cancelled on its way
+            assert len(got) < 30 and got[:3] == expected[:3]
+            continue
+        ends = [place for place, token in enumerate(expected) if token in (2,)]
+        assert got == (expected[: ends[0]] if ends else expected), number
+        assert found[number][-1].finish in ("length", "stop") and found[number][-1].error is None
+
+
+def test_rows_are_edited_as_alone(walk):
+    torch.manual_seed(0)
+    for folder in (walk.topk, walk.l1):
+        dictionary = load_dictionary(folder, "cpu")
+        x = 3 * torch.randn(4, 2, 32)
+        edits = [(0, "feature:3=9"), (2, "feature:3+=2"), (2, "feature:4*=5"), (3, "feature:9=0")]
+        bound = [(row, parse_edit(text, dictionary)) for row, text in edits]
+        expected = x.clone()
+        for row, edit in bound:
+            expected[row] += edit(x)[row] - x[row]
+        torch.testing.assert_close(RowEdits(bound)(x), expected)
+        assert torch.equal(RowEdits(bound)(x)[1], x[1])
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in ("bert", "llava", "gemma3")])
+def test_families_answer_as_alone(family, tmp_path):
+    model = load_model(write_model(tmp_path / "model", family), device="cpu")
+    batcher = Batcher(model)
+    prompts = ["the red bridge", "a", "the man sees the house and goes to town"]
+    found: list[list[Piece]] = [[] for _ in prompts]
+    ended = threading.Semaphore(0)
+    for number, prompt in enumerate(prompts):
+
+        def emit(piece, number=number):
+            found[number].append(piece)
+            if piece.finish or piece.error:
+                ended.release()
+
+        batcher.submit(model.tokenize(prompt), [], Sampling(max_tokens=12), emit)
+    for _ in prompts:
+        assert ended.acquire(timeout=60)
+    batcher.close()
+    for pieces, prompt in zip(found, prompts, strict=True):
+        assert pieces[-1].error is None, pieces[-1].error
+        expected = alone(model, prompt, [], 12)
+        got = tokens_of(pieces)
+        assert got == expected[: len(got)] and (len(got) == 12 or pieces[-1].finish == "stop")
+
+
+def test_sampling_is_each_requests_own(model, batcher):
+    prompt = model.tokenize("the red bridge")
+    seeded = Sampling(max_tokens=12, temperature=1.0, seed=7, top_logprobs=3)
+    first = batcher.answer(prompt, [], seeded)
+    others = [batcher.submit(prompt, [], Sampling(max_tokens=40, temperature=1.5), lambda _: None) for _ in range(5)]
+    assert tokens_of(batcher.answer(prompt, [], seeded)) == tokens_of(first)
+    for other in others:
+        other.cancel()
+    assert len({tuple(tokens_of(batcher.answer(prompt, [], replace(seeded, seed=s)))) for s in range(4)}) > 1
+    narrow = batcher.answer(prompt, [], replace(seeded, top_p=1e-9))
+    assert tokens_of(narrow) == tokens_of(batcher.answer(prompt, [], Sampling(max_tokens=12)))
+    logprobs = model.logits(prompt)[0, -1].float().log_softmax(dim=-1)
+    assert first[0].logprob == pytest.approx(float(logprobs[first[0].token]), abs=1e-4)
+    assert [token for token, _ in first[0].top] == logprobs.topk(3).indices.tolist()
+
+
+def test_stops_white_space_and_letters_of_several_bytes(model, batcher):
+    prompt = model.tokenize("the red bridge")
+    whole = "".join(piece.text for piece in batcher.answer(prompt, [], Sampling(max_tokens=30)))
+    stop = whole[5:8]
+    pieces = batcher.answer(prompt, [], Sampling(max_tokens=30, stop=(stop, "never")))
+    assert "".join(piece.text for piece in pieces) == whole[: whole.index(stop)] and pieces[-1].finish == "stop"
+    stripped = "".join(p.text for p in batcher.answer(prompt, [], Sampling(max_tokens=30, strip=True)))
+    assert stripped == whole.strip()
+    assert whole == model.need_tokenizer().decode(tokens_of(batcher.answer(prompt, [], Sampling(max_tokens=30))))
+
+
+def test_a_failing_request_ends_alone_and_the_queue_is_bounded(walk, model):
+    class Broken:
+        site, where, feature = "layers.1.residual", "all", 0
+
+        def __call__(self, x):
+            raise RuntimeError("broken edit")
+
+    batcher = Batcher(model, most_rows=2, most_waiting=3)
+    good = Sampling(max_tokens=5)
+    with pytest.raises(RuntimeError, match="broken edit"):
+        batcher.answer(model.tokenize("a"), [Broken()], good)
+    assert len(tokens_of(batcher.answer(model.tokenize("a"), [], good))) == 5
+    gate = threading.Event()
+    holder = threading.Thread(target=lambda: batcher.run(gate.wait))
+    holder.start()
+    while batcher._calls:
+        pass
+    waiting = [batcher.submit(model.tokenize("a"), [], good, lambda _: None) for _ in range(3)]
+    with pytest.raises(BusyError, match="3 requests wait"):
+        batcher.submit(model.tokenize("a"), [], good, lambda _: None)
+    gate.set()
+    holder.join()
+    assert len(waiting) == 3
+    with pytest.raises(UsageError, match="context holds"):
+        batcher.submit(_long(model), [], good, lambda _: None)
+    assert batcher.run(lambda: 3) == 3
+    with pytest.raises(FeatureError):
+        batcher.run(lambda: sonde.load_index(walk.index).feature(999))
+    batcher.close()
+
+
+def _long(model):
+    ids = torch.ones(1, model.context_length, dtype=torch.int64)
+    return Tokens(ids, torch.ones_like(ids))
