@@ -35,6 +35,8 @@ VERBS = {  # verb: (function, what it does)
     "splitting": ("sonde.cli.splitting:splitting", "Show how a larger dictionary divides a smaller one's features."),
     "map": ("sonde.cli.map:feature_map", "Lay features out in a plane, in clusters with names."),
     "chat": ("sonde.cli.chat:chat", "Talk to the model while features are turned."),
+    "serve": ("sonde.cli.serve:serve", "Serve a model whose features can be turned to any client of OpenAI's API."),
+    "preset": ("sonde.cli.preset:preset", "Keep edits under a name."),
     "open": ("sonde.cli.open:open_index", "Open an index in the browser."),
     "show": ("sonde.cli.show:show", "Show what an artifact holds."),
     "world": ("sonde.cli.world:app", "Write text of the built-in world, or ask its model."),

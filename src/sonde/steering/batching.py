@@ -79,6 +79,13 @@ class Request:
     """called on the model's thread with each piece; the last has `finish` or `error`"""
     cancelled: threading.Event = field(default_factory=threading.Event)
 
+    def tell(self, piece: Piece) -> None:
+        """Hand a piece to whoever asked; one who cannot take it has gone."""
+        try:
+            self.emit(piece)
+        except Exception:
+            self.cancel()
+
     def cancel(self) -> None:
         """Nobody listens any more: the answer ends before its next token."""
         self.cancelled.set()
@@ -111,13 +118,13 @@ class _Row:
             "top": tuple(zip(top.indices.tolist(), top.values.tolist(), strict=True)),
         }
         if self.token in self.ends:
-            self.request.emit(Piece(self._flush(), finish="stop"))
+            self.request.tell(Piece(self._flush(), finish="stop"))
             return False
         text, stopped = self._text(self._stream.step(self.tokenizer.backend_tokenizer, self.token) or "")
         finish = "stop" if stopped else "length" if self.n_answer >= sampling.max_tokens else None
         if finish == "length":
             text += self._flush()
-        self.request.emit(Piece(text, finish=finish, **told))
+        self.request.tell(Piece(text, finish=finish, **told))
         return finish is None
 
     def _choose(self, logprobs: Tensor) -> int:
@@ -278,7 +285,7 @@ class Batcher:
                 if self._closed:
                     left = [*self._waiting, *(row.request for group in self._groups for row in group.rows)]
                     for request in left:
-                        request.emit(Piece("", error=BusyError("the server is shutting down; ask again later")))
+                        request.tell(Piece("", error=BusyError("the server is shutting down; ask again later")))
                     return
                 calls = [self._calls.popleft() for _ in range(len(self._calls))]
                 n_rows = sum(len(group.rows) for group in self._groups)
@@ -311,7 +318,7 @@ class Batcher:
             goes_on = row.take(found.logits[0, -1])
             group = _Group(row, found.past_key_values, tokens.mask.bool())
         except Exception as error:
-            request.emit(Piece("", error=error))
+            request.tell(Piece("", error=error))
             return
         if goes_on:
             other = next((one for one in self._groups if one.may_join), None) if group.may_join else None
@@ -350,7 +357,7 @@ class Batcher:
         except Exception as error:  # what these rows did must not end others
             _log.exception("a step of %d answers failed", len(group.rows))
             for row in group.rows:
-                row.request.emit(Piece("", error=error))
+                row.request.tell(Piece("", error=error))
             self._groups.remove(group)
             return
         group.cache = found.past_key_values
@@ -361,7 +368,7 @@ class Batcher:
                 if row.take(logits):
                     going.append(place)
             except Exception as error:
-                row.request.emit(Piece("", error=error))
+                row.request.tell(Piece("", error=error))
         group.keep(going)
         if not group.rows:
             self._groups.remove(group)

@@ -4,6 +4,7 @@ It listens on this machine only, answers only to its own name (so that no other 
 browser), reads nothing outside the index and the built page, and loads the model at the first question.
 """
 
+import hmac
 import re
 import threading
 from collections.abc import Awaitable, Callable
@@ -19,12 +20,15 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 
 import sonde
-from sonde.errors import ArtifactMissingError, FeatureError, ModelError, SondeError
+from sonde.errors import ArtifactMissingError, BusyError, EditError, FeatureError, ModelError, SondeError
 from sonde.features.store import By, Example, Feature, Index
 from sonde.manifests import find_parent
-from sonde.steering.edits import EditSpec, spec_from_json
+from sonde.models.model import Model
+from sonde.steering.batching import Batcher, Sampling
+from sonde.steering.edits import EditSpec, make_edits, spec_from_json
 from sonde.steering.session import Session
 from sonde.web import wire
+from sonde.web.openai import ModelUnknown, add_protocol, error_body
 
 SECURITY_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
 OWN_NAMES = ("127.0.0.1", "localhost", "[::1]", "testserver")
@@ -33,11 +37,17 @@ Sort = Literal["number", "density", "maximum"]
 _problems: dict[int | str, dict] = {status: {"model": wire.Problem} for status in (400, 404, 413, 422)}
 
 
-def make_app(index: Index, device: str = "auto") -> FastAPI:
-    """Make the server of an index."""
+def make_app(index: Index, device: str = "auto", *, name: str = "", token: str = "") -> FastAPI:
+    """Make the server of an index.
+
+    Args:
+        name: a further name or address that it answers to, besides this machine's own.
+        token: what every request must bring as `Authorization: Bearer TOKEN`, if anything.
+    """
     app = FastAPI(title="sonde", version=sonde.__version__, docs_url=None, redoc_url=None)
     session = LazySession(index, device)
-    _guard(app)
+    _guard(app, (*OWN_NAMES, name) if name else OWN_NAMES, token)
+    add_protocol(app, index, session.loaded)
 
     @app.get("/api/index")
     def get_index() -> wire.IndexInfo:
@@ -113,7 +123,8 @@ def make_app(index: Index, device: str = "auto") -> FastAPI:
     @app.post("/api/read", responses=_problems)
     def post_read(ask: wire.AskReading) -> wire.ReadingView:
         """The features that fire most on a text, and where on it."""
-        fired, hits = session.get().read(ask.text, unlike=ask.unlike, on=ask.on, n=ask.n)
+        reader, batcher = session.get(), session.batcher()
+        fired, hits = batcher.run(lambda: reader.read(ask.text, unlike=ask.unlike, on=ask.on, n=ask.n))
         return wire.ReadingView(
             pieces=list(fired.pieces),
             features=[
@@ -134,7 +145,11 @@ def make_app(index: Index, device: str = "auto") -> FastAPI:
         """The model's answer to a conversation, under edits."""
         specs: list[EditSpec] = [spec_from_json(edit.model_dump()) for edit in ask.edits]
         messages = [message.model_dump() for message in ask.messages]
-        return wire.Answer(answer=session.get().answer(messages, specs, ask.max_new_tokens))
+        model, batcher = session.loaded()
+        model.need_head("chat")
+        asked = Sampling(max_tokens=ask.max_new_tokens, strip=True)
+        pieces = batcher.answer(model.chat(messages), make_edits(specs, index), asked)
+        return wire.Answer(answer="".join(piece.text for piece in pieces))
 
     static = Path(str(resources.files("sonde").joinpath("web/static")))
     if (static / "index.html").exists():
@@ -154,6 +169,7 @@ class LazySession:
     def __init__(self, index: Index, device: str) -> None:
         self._index, self._device = index, device
         self._session: Session | None = None
+        self._batcher: Batcher | None = None
         self._lock = threading.Lock()
 
     def get(self) -> Session:
@@ -161,6 +177,17 @@ class LazySession:
             if self._session is None:
                 self._session = Session(self._index, device=self._device)
             return self._session
+
+    def batcher(self) -> Batcher:
+        """What alone runs the model, so that nothing else runs at the same time."""
+        session = self.get()
+        with self._lock:
+            if self._batcher is None:
+                self._batcher = Batcher(session.model)
+            return self._batcher
+
+    def loaded(self) -> tuple[Model, Batcher]:
+        return self.get().model, self.batcher()
 
     def why_not(self) -> str | None:
         """Why there can be no conversation, or None where there can."""
@@ -170,25 +197,50 @@ class LazySession:
             return str(error)
 
 
-def _guard(app: FastAPI) -> None:
+def _guard(app: FastAPI, names: tuple[str, ...], token: str) -> None:
     """Errors as one line of JSON; headers that keep the page to itself; bounds on what is accepted."""
 
     @app.exception_handler(SondeError)
-    def on_error(_: Request, error: SondeError) -> JSONResponse:
-        status = 404 if isinstance(error, FeatureError) else 422 if isinstance(error, ModelError) else 400
-        return JSONResponse({"error": str(error)}, status)
+    def on_error(request: Request, error: SondeError) -> JSONResponse:
+        if isinstance(error, BusyError):
+            kind, status, headers = "rate_limit_error", 429, {"Retry-After": "1"}
+        else:
+            kind, headers = "invalid_request_error", None
+            status = (
+                404 if isinstance(error, FeatureError | ModelUnknown) else 422 if isinstance(error, ModelError) else 400
+            )
+        if request.url.path.startswith("/v1/"):
+            status = 400 if status == 422 or isinstance(error, FeatureError) else status
+            param = (
+                "edits"
+                if isinstance(error, FeatureError | EditError)
+                else "model"
+                if isinstance(error, ModelUnknown)
+                else None
+            )
+            code = "model_not_found" if isinstance(error, ModelUnknown) else None
+            return JSONResponse(error_body(str(error), kind, param, code), status, headers)
+        return JSONResponse({"error": str(error)}, status, headers)
 
     @app.exception_handler(RequestValidationError)
-    def on_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
-        return JSONResponse({"error": f"{place or 'request'}: {first['msg']}"}, 422)
+        message = f"{place or 'request'}: {first['msg']}"
+        if request.url.path.startswith("/v1/"):
+            return JSONResponse(error_body(message, param=place or None), 400)
+        return JSONResponse({"error": message}, 422)
 
     @app.middleware("http")
     async def bounds(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
         host = re.sub(r":\d+$", "", request.headers.get("host", ""))
-        if host not in OWN_NAMES:
+        if host not in names:
             return JSONResponse({"error": f"this server answers to {OWN_NAMES[0]} only, not to {host!r}"}, 400)
+        brought = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if token and not hmac.compare_digest(brought.encode(), token.encode()):
+            return JSONResponse(
+                error_body("a token is wanted: Authorization: Bearer TOKEN", "authentication_error"), 401
+            )
         length = request.headers.get("content-length", "0")
         if not length.isdigit() or int(length) > MAX_BODY_BYTES:
             return JSONResponse({"error": f"a request may have {MAX_BODY_BYTES:,} bytes at most"}, 413)

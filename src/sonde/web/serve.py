@@ -13,21 +13,23 @@ from sonde.features.store import load_index
 ADDRESS = "127.0.0.1"
 
 
-def listen(port: int) -> socket.socket:
-    """Take a port on the loopback address; 0 takes any. Raises ServeError where it is taken or not allowed."""
+def listen(port: int, host: str = ADDRESS) -> socket.socket:
+    """Take a port on an address, by default the loopback one; port 0 takes any. Raises ServeError where it is taken or not allowed."""
     if not 0 <= port < 2**16:
         raise ServeError(f"port {port} does not exist; take one from 1024 to 65535, or 0 for any that is free")
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((ADDRESS, port))
+        listener.bind((host, port))
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
             raise ServeError(
                 f"port {port} is in use; take another with --port, or --port 0 for any that is free"
             ) from error
-        raise ServeError(f"cannot listen on port {port}: {error.strerror}; take one above 1023 with --port") from error
+        raise ServeError(
+            f"cannot listen on {host}, port {port}: {error.strerror}; take a port above 1023, and an address of this machine"
+        ) from error
     return listener
 
 
@@ -39,26 +41,36 @@ def serve(
     device: str = "auto",
     browser: bool = True,
     place: str = "",
+    host: str = ADDRESS,
+    name: str = "",
+    token: str = "",
 ) -> None:
-    """Serve an index until Ctrl-C.
+    """Serve an index until Ctrl-C: the page, its API, and OpenAI's protocol under /v1.
 
     Args:
         listener: a socket from `listen`, where the port was taken earlier.
         place: where in the page to begin, such as "#/feature/311".
+        host: the address to listen on; another than this machine's own wants a token.
+        name: by which name or address other machines reach this one.
+        token: what every request must bring as `Authorization: Bearer TOKEN`.
 
     Raises:
-        ServeError: the port is taken.
+        ServeError: the port is taken, or there is no token where one is needed.
         ArtifactError: no such index, or one that cannot be read.
     """
+    if host not in (ADDRESS, "localhost") and not (token and name):
+        raise ServeError(
+            f"on {host} other machines can reach the server; set a token in SONDE_TOKEN, and say by which name they reach it with --name"
+        )
     loaded = load_index(index)
-    taken = listener or listen(port)
+    taken = listener or listen(port, host)
 
     import uvicorn
 
     from sonde.web.app import make_app
 
-    address = f"http://{ADDRESS}:{taken.getsockname()[1]}/{place}"
-    server = uvicorn.Server(uvicorn.Config(make_app(loaded, device), log_level="warning"))
+    address = f"http://{name or ADDRESS}:{taken.getsockname()[1]}/{place}"
+    server = uvicorn.Server(uvicorn.Config(make_app(loaded, device, name=name, token=token), log_level="warning"))
     print(f"open at {address}   (Ctrl-C ends it)", file=sys.stderr, flush=True)  # noqa: T201
     if browser:
         threading.Timer(0.5, webbrowser.open, [address]).start()

@@ -28,6 +28,7 @@ from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.progress import Reporter, Silent
 from sonde.steering.edits import EditSpec, make_edits
+from sonde.steering.presets import save_preset
 from sonde.training.train import train
 from sonde.world import facts
 from sonde.world.asking import ask_many
@@ -103,6 +104,7 @@ def demo(out: str | Path = "sonde-demo", *, device: str = "auto", reporter: Repo
         }
         best = max(summary["answers"]["doses"], key=lambda row: row["mentions"] - row["stutters"])
         summary["edits"] = [str(spec) for spec in specs[best["dose"]]]
+        save_preset(folder / "index", "golden-gate", specs[best["dose"]])
         write_json(folder / "summary.json", summary)
         draft.finish(["corpus.jsonl", "summary.json"], summary)
     return summary
