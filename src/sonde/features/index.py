@@ -353,6 +353,7 @@ def _finish(
         "site": dictionary.site,
         "model": {"name": reader.name, "id": reader.identity},
         "logits": has_logits,
+        "why_no_chat": reader.why_no_chat(),
     }
     write_bytes(out / FEATURES, save(statistics))
     # What has been written can be read already, and there is one more number of each feature to be had from it.

@@ -53,10 +53,14 @@ class Gatherer:
         tested.sort(key=lambda example: -example.value)
         words = {word_at(example) for example in mine}
         rng = np.random.default_rng([self.seed, number])
-        quiet = [self._pool[place] for place in rng.permutation(len(self._pool))]
         fires_in = set(self.index.fires(number).document.tolist())
-        quiet = [example for example in quiet if example.document not in fires_in]
-        near = [moved for example in quiet for moved in [_at_word(example, words)] if moved is not None]
+        silent = [place for place in rng.permutation(len(self._pool)) if self._pool[place].document not in fires_in]
+        quiet = [self._pool[place] for place in silent]
+        near = [
+            _moved(self._pool[place], min(self._word_places[place][word] for word in here))
+            for place in silent
+            if (here := words & self._word_places[place].keys())
+        ]
         return Evidence(
             feature,
             tuple(mine),
@@ -69,6 +73,18 @@ class Gatherer:
     def _is_for_tests(self, example: Example) -> bool:
         with np.errstate(over="ignore"):
             return bool(mix(np.uint64(example.document) + np.uint64(self.seed + 1)) & np.uint64(1))
+
+    @cached_property
+    def _word_places(self) -> list[dict[str, int]]:
+        """For each context of the pool, its words and the first piece that each is at."""
+        return [
+            {
+                word_of(example, place): place
+                for place in range(len(example.pieces) - 1, -1, -1)
+                if example.pieces[place][0].strip()
+            }
+            for example in self._pool
+        ]
 
     @cached_property
     def _usual(self) -> dict[str, float]:
@@ -125,12 +141,9 @@ def strong_places(example: Example) -> list[int]:
     return [place for place, (_, value) in enumerate(example.pieces) if value > 0 and value >= MARKED_ABOVE * most]
 
 
-def _at_word(example: Example, words: set[str]) -> Example | None:
-    """The same context with one of these words as its middle, or None where none is in it."""
-    for place, (text, _) in enumerate(example.pieces):
-        if text.strip() and word_of(example, place) in words:
-            return Example(example.document, example.position - example.peak + place, 0.0, example.pieces, place)
-    return None
+def _moved(example: Example, place: int) -> Example:
+    """The same context with another of its pieces as the middle."""
+    return Example(example.document, example.position - example.peak + place, 0.0, example.pieces, place)
 
 
 def _once(examples: Sequence[Example]) -> list[Example]:

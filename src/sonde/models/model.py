@@ -189,6 +189,15 @@ class Model:
         if not (self.is_causal and self.has_head):
             raise ModelLacksError(f"{self.name} has no causal language-model head, which {purpose} needs")
 
+    def why_no_chat(self) -> str | None:
+        """What the model lacks for a conversation, or None where there can be one."""
+        try:
+            self.need_head("chat")
+            self.chat([{"role": "user", "content": "x"}])
+        except ModelLacksError as error:
+            return str(error)
+        return None
+
     def tokenize(
         self,
         texts: str | Sequence[str],

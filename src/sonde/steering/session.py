@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sonde.errors import ModelLacksError, UsageError
+from sonde.errors import UsageError
 from sonde.features.reader import Fired, Hit, On, Reader
 from sonde.features.store import Index
 from sonde.models.model import Model
@@ -61,12 +61,3 @@ class Session:
             )
         with self._lock, self.model.edited(*bound):
             return self.model.generate(asked, min(max_new_tokens, room))
-
-    def why_no_chat(self) -> str | None:
-        """What the model lacks for a conversation, or None where there can be one."""
-        try:
-            self.model.need_head("chat")
-            self.model.chat([{"role": "user", "content": "x"}])
-        except ModelLacksError as error:
-            return str(error)
-        return None

@@ -52,7 +52,7 @@ def make_app(index: Index, device: str = "auto", *, name: str = "", token: str =
     @app.get("/api/index")
     def get_index() -> wire.IndexInfo:
         """What the index holds."""
-        return _index_info(index, session)
+        return _index_info(index)
 
     @app.get("/api/features", responses=_problems)
     def get_features(
@@ -189,13 +189,6 @@ class LazySession:
     def loaded(self) -> tuple[Model, Batcher]:
         return self.get().model, self.batcher()
 
-    def why_not(self) -> str | None:
-        """Why there can be no conversation, or None where there can."""
-        try:
-            return self.get().why_no_chat()
-        except SondeError as error:  # the model or the dictionary cannot be loaded
-            return str(error)
-
 
 def _guard(app: FastAPI, names: tuple[str, ...], token: str) -> None:
     """Errors as one line of JSON; headers that keep the page to itself; bounds on what is accepted."""
@@ -251,10 +244,10 @@ def _guard(app: FastAPI, names: tuple[str, ...], token: str) -> None:
         return response
 
 
-def _index_info(index: Index, session: LazySession) -> wire.IndexInfo:
+def _index_info(index: Index) -> wire.IndexInfo:
     facts = index.manifest.facts
     _, dictionary = find_parent(index.manifest, "dictionary", index.folder, "dictionary")
-    reason = session.why_not()
+    reason = facts["why_no_chat"]
     return wire.IndexInfo(
         model=facts["model"]["name"],
         site=facts["site"],

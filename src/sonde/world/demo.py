@@ -1,7 +1,7 @@
 """The demo: from text to a model that takes itself for the Golden Gate Bridge, live on one machine.
 
 1. Write a corpus of the built-in world.
-2. Harvest, train, measure, index: the same functions as for any model and text.
+2. Harvest, train, measure, index, label: the same functions as for any model and text.
 3. Find the Golden Gate feature by contrast: texts about the bridge against texts about other landmarks, none
    of them in the corpus. It is chosen before its effect is seen. Where features split by language, the set
    of the best ones is taken.
@@ -23,6 +23,7 @@ from sonde.analysis.measure import measure
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.features.index import index
 from sonde.features.store import Index
+from sonde.labels.label import label
 from sonde.manifests import new_artifact, write_json
 from sonde.models.load import load_model
 from sonde.models.model import Model
@@ -91,6 +92,7 @@ def demo(out: str | Path = "sonde-demo", *, device: str = "auto", reporter: Repo
         made = index(
             model, dictionary, corpus, tokens=SETTINGS["index_tokens"], out=folder / "index", reporter=reporter
         )
+        label(made, reporter=reporter)
         found = find_features(model, dictionary)
         specs = {dose: [EditSpec("clamp", number, dose, "max") for number in found["features"]] for dose in DOSES}
         summary: dict[str, Any] = {
