@@ -8,7 +8,8 @@ export type FeatureRow = Wire["FeatureRow"];
 export type FeatureView = Wire["FeatureView"];
 export type ExampleView = Wire["ExampleView"];
 export type PictureView = Wire["PictureView"];
-export type Message = Wire["Message"];
+export type Preset = Wire["Preset"];
+export type Message = { role: "system" | "user" | "assistant"; content: string };
 export type Edit = Wire["EditView"];
 export type ReadingView = Wire["ReadingView"];
 export type On = Wire["AskReading"]["on"] & string;
@@ -19,7 +20,8 @@ class Problem extends Error {}
 
 function readProblem(text: string): string | undefined {
   try {
-    return (JSON.parse(text) as Wire["Problem"]).error;
+    const { error } = JSON.parse(text) as { error?: string | { message: string } };
+    return typeof error === "string" ? error : error?.message;
   } catch {
     return undefined;
   }
@@ -62,6 +64,29 @@ export const addNote = (number: number, text: string) => post<string[]>(`api/fea
 
 export const pictureAddress = (document: number, number: number) => `api/pictures/${document}/${number}`;
 
-export async function ask(messages: Message[], edits: Edit[], max_new_tokens = 60): Promise<string> {
-  return (await post<{ answer: string }>("api/answer", { messages, edits, max_new_tokens })).answer;
+export const getPresets = () => call<Preset[]>("api/presets");
+export const savePreset = (name: string, edits: string[]) => post<Preset[]>("api/presets", { name, edits });
+
+// A conversation's answer, as it is written: `tell` gets all that has been said so far. Greedy, so that the same question has the same answer.
+export async function ask(messages: Message[], edits: Edit[], tell: (answer: string) => void, max_tokens = 60): Promise<void> {
+  const body = JSON.stringify({ messages, edits, max_tokens, temperature: 0, stream: true });
+  const response = await fetch("v1/chat/completions", { method: "POST", headers: { "Content-Type": "application/json" }, body }).catch(() => null);
+  if (!response?.body) throw new Error("The server does not answer. Is sonde still running?");
+  if (!response.ok) throw new Error(readProblem(await response.text()) ?? `The server answered ${response.status}.`);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let [answer, rest] = ["", ""];
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const events = (rest + value).split("\n\n");
+    rest = events.pop() ?? "";
+    for (const event of events) {
+      const data = event.replace(/^data: /, "");
+      if (data === "[DONE]") return;
+      const problem = readProblem(data);
+      if (problem) throw new Error(problem);
+      for (const choice of (JSON.parse(data) as { choices: { delta: { content?: string } }[] }).choices) answer += choice.delta.content ?? "";
+      tell(answer);
+    }
+  }
 }

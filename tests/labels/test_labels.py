@@ -87,6 +87,17 @@ def test_who_guesses_scores_near_chance_on_every_score(index):
     assert 1 < report.scores["rubric"]["mean"] < 2.2
 
 
+def test_random_directions_are_explained_and_score_near_chance(index):
+    with server(Oracle()) as (url, asked):
+        given = {"judge": "openai:oracle", "base_url": url, "score": ("detection", "fuzzing"), "no_controls": True}
+        report = sonde.label(index, random_directions=3, **given)
+        n_asked = len(asked)
+        assert sonde.label(index, random_directions=3, **given).scores == report.scores and len(asked) == n_asked
+    for name in ("detection", "fuzzing"):
+        assert report.scores[name]["mean"] == 1 and report.scores[name]["random directions"] < 0.8
+    assert len(index.labels.all()) == len(WORDS)
+
+
 def test_the_embedding_score_needs_no_judge(index, tmp_path):
     from transformers import BertConfig, BertModel
 

@@ -20,8 +20,16 @@ def client(walk):
     return TestClient(make_app(load_index(walk.index), "cpu"), raise_server_exceptions=False)
 
 
+CHAT = "/v1/chat/completions"
+
+
 def ask(content="who?", edits=(), **more):
-    return {"messages": [{"role": "user", "content": content}], "edits": list(edits), "max_new_tokens": 8} | more
+    messages = [{"role": "user", "content": content}]
+    return {"messages": messages, "edits": list(edits), "max_tokens": 8, "temperature": 0} | more
+
+
+def answered(response):
+    return response.json()["choices"][0]["message"]["content"]
 
 
 def test_the_index_and_its_features(client, walk):
@@ -85,12 +93,28 @@ def test_a_text_is_read(client, walk):
 
 def test_answers_with_and_without_edits(client, walk):
     number = int(load_index(walk.index).statistics["maximum"].argmax())
-    plain = client.post("/api/answer", json=ask()).json()["answer"]
-    edited = client.post(
-        "/api/answer", json=ask(edits=[{"op": "clamp", "feature": number, "value": 30, "unit": "max"}])
-    ).json()["answer"]
+    plain = answered(client.post(CHAT, json=ask()))
+    edit = {"op": "clamp", "feature": number, "value": 30, "unit": "max"}
+    edited = answered(client.post(CHAT, json=ask(edits=[edit])))
     assert plain != edited
-    assert client.post("/api/answer", json=ask()).json()["answer"] == plain
+    assert answered(client.post(CHAT, json=ask())) == plain
+
+
+def test_presets_are_kept_by_the_page_too(walk, tmp_path):
+    client = TestClient(make_app(load_index(shutil.copytree(walk.index, tmp_path / "i")), "cpu"))
+    assert client.get("/api/presets").json() == []
+    made = client.post("/api/presets", json={"name": "turned", "edits": ["feature:3=2max", "feature:4=0"]})
+    assert (
+        made.json()
+        == [{"name": "turned", "edits": ["feature:3=2max", "feature:4=0"]}]
+        == client.get("/api/presets").json()
+    )
+    for bad, message in (
+        ({"name": "No Name", "edits": ["feature:3=1"]}, "cannot be named"),
+        ({"name": "x", "edits": ["nonsense"]}, "cannot read"),
+    ):
+        refused = client.post("/api/presets", json=bad)
+        assert refused.status_code == 400 and message in refused.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -105,15 +129,15 @@ def test_answers_with_and_without_edits(client, walk):
         ("post", "/api/read", {"text": "a", "on": "first"}, 422, "on"),
         ("post", "/api/read", {"text": "x" * 100_000}, 422, "text"),
         ("get", "/api/features/3?by=best", None, 422, "by"),
-        ("post", "/api/answer", {}, 422, "messages"),
-        ("post", "/api/answer", ask("x" * 100_000), 422, "content"),
-        ("post", "/api/answer", ask("x" * 2_000_000), 413, "bytes at most"),
-        ("post", "/api/answer", ask("x" * 5000), 400, "context holds 64; say less"),
-        ("post", "/api/answer", ask(edits=[{"op": "clamp", "feature": 64, "value": 1}]), 404, "features 0 to 63"),
-        ("post", "/api/answer", ask(edits=[{"op": "clamp", "feature": 1}, {"op": "ablate", "feature": 1}]), 400, "set twice"),
-        ("post", "/api/answer", ask(edits=[{"op": "explode", "feature": 1}]), 422, "op"),
-        ("post", "/api/answer", ask(unknown=1), 422, "unknown"),
-        ("post", "/api/answer", ask(max_new_tokens=10**9), 422, "max_new_tokens"),
+        ("post", CHAT, {}, 400, "messages"),
+        ("post", CHAT, ask("x" * 100_000), 400, "content"),
+        ("post", CHAT, ask("x" * 2_000_000), 413, "bytes at most"),
+        ("post", CHAT, ask("x" * 5000), 400, "context holds 64; say less"),
+        ("post", CHAT, ask(edits=[{"op": "clamp", "feature": 64, "value": 1}]), 400, "features 0 to 63"),
+        ("post", CHAT, ask(edits=[{"op": "clamp", "feature": 1}, {"op": "ablate", "feature": 1}]), 400, "set twice"),
+        ("post", CHAT, ask(edits=[{"op": "explode", "feature": 1}]), 400, "op"),
+        ("post", CHAT, ask(unknown=1), 400, "unknown"),
+        ("post", CHAT, ask(max_tokens=10**9), 400, "max_tokens"),
         ("get", "/api/nothing", None, 404, ""),
     ],
 )  # fmt: skip
@@ -121,7 +145,9 @@ def test_wrong_requests_are_one_clear_line(client, method, path, body, status, m
     response = client.request(method, path, json=body)
     assert response.status_code == status, response.text
     if message:
-        assert message in response.json()["error"] and "\n" not in response.json()["error"]
+        error = response.json()["error"]
+        said = error["message"] if isinstance(error, dict) else error
+        assert message in said and "\n" not in said
 
 
 def test_a_model_that_cannot_chat_says_why(walk, tmp_path):
@@ -135,7 +161,7 @@ def test_a_model_that_cannot_chat_says_why(walk, tmp_path):
     client = TestClient(make_app(index, "cpu"))
     info = client.get("/api/index").json()
     assert not info["can_chat"] and "no causal language-model head" in info["why_no_chat"]
-    assert client.post("/api/answer", json=ask()).status_code == 422
+    assert client.post(CHAT, json=ask()).status_code == 400
 
 
 def test_the_server_keeps_to_itself(client):

@@ -178,12 +178,26 @@ def test_a_chat_with_and_without_a_feature(page, address, walk):
     page.keyboard.press("Enter")
     answers = page.locator(".answer")
     expect(answers).to_have_count(2)
-    for answer in answers.all():
-        expect(answer).not_to_have_text(re.compile(r"^\.\.\."))
+    expect(page.get_by_role("button", name="Ask")).to_be_visible()  # it is "..." until both answers are whole
     plain, edited = page.locator(".answer").all_inner_texts()
     assert plain != edited and f"{number} at 5 × max" in edited
     page.reload()
     expect(page.get_by_role("slider")).to_have_value("5")
+
+
+def test_a_preset_is_kept_and_turned(page, walk, tmp_path):
+    index = load_index(shutil.copytree(walk.index, tmp_path / "presets"))
+    with served(index.folder) as own:
+        page.goto(own + "#/chat?edit=feature%3A3%3D2max&edit=feature%3A5%3D1max")
+        page.get_by_placeholder("name of a preset").fill("My Preset!")
+        page.get_by_role("button", name="Keep these").click()
+        page.get_by_role("button", name="my-preset").wait_for()
+        page.goto(own + "#/chat")
+        page.reload()
+        page.get_by_text("No feature is turned yet").wait_for()
+        page.get_by_role("button", name="my-preset").click()
+        expect(page.get_by_role("slider")).to_have_count(2)
+        page.goto("about:blank")
 
 
 def test_features_are_turned_by_number_and_back(page, address):

@@ -63,9 +63,9 @@ def label(
             f"{report.asked:,} questions, {report.answered_before:,} of them answered before, {report.failed:,} failed; {cost}"
         )
     if report.scores:
-        rows = [["score", "mean", "chance", "another's label", "features", "failed"]]
+        rows = [["score", "mean", "chance", "another's label", "random directions", "features", "failed"]]
         for name, score in report.scores.items():
-            numbers = [score["mean"], score["chance"], score["another feature's label"]]
+            numbers = [score["mean"], score["chance"], score["another feature's label"], score["random directions"]]
             rows.append(
                 [
                     name,
@@ -74,4 +74,4 @@ def label(
                     str(score["failed"]),
                 ]
             )
-        print(table(rows, right=(1, 2, 3, 4, 5)))
+        print(table(rows, right=(1, 2, 3, 4, 5, 6)))

@@ -1,12 +1,14 @@
 """Label: say of each feature what it is, and test what was said.
 
 1. Explain each feature from some of its contexts, with the embedded explainer or a judge.
-2. Test each label on other contexts, and another feature's label on the same ones as a control.
+2. Test each label on other contexts, and another feature's label on the same ones as a control; and random directions,
+   explained and tested in the same way.
 
 All that is known is written at once, so a run that is stopped, or whose budget ends, goes on where it was.
 """
 
 import concurrent.futures
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,6 +23,7 @@ from sonde.features.store import Index, load_index
 from sonde.labels import embedded
 from sonde.labels.evidence import Evidence, Gatherer, shown, strong_places
 from sonde.labels.judges import LETTERS_PER_TOKEN, MOST_ANSWER_TOKENS, Budget, BudgetSpent, Judge, read_prices
+from sonde.labels.random_directions import random_directions
 from sonde.labels.scores import TESTS, Asked, Embed, Found
 from sonde.labels.settings import LabelSettings
 from sonde.progress import Reporter, Silent
@@ -40,7 +43,7 @@ class LabelReport:
     labelled: int = 0
     """features that got a label in this run"""
     scores: dict[str, dict[str, float | int | None]] = field(default_factory=dict)
-    """score -> mean, chance, mean with another feature's label, features, questions that failed"""
+    """score -> mean, chance, mean with another feature's label, mean of random directions, features, questions that failed"""
     asked: int = 0
     """questions, repeated ones and those answered before included"""
     answered_before: int = 0
@@ -94,6 +97,7 @@ class _Run:
             self.judge = make(settings.judge, index.folder / CACHE, self.budget, settings.base_url)
         self.embed = _embedder(settings.embedder) if settings.embedder and not dry_run else None
         self.report = LabelReport(len(self.features))
+        self.random_values: dict[str, dict[int, float | None]] = {}
 
     def __call__(self) -> LabelReport:
         try:
@@ -106,6 +110,7 @@ class _Run:
             tested = [number for number in self.features if number in self.labels]
             if self.scores:
                 self._each("test", self._test, tested)
+                self._test_random_directions()
         except BudgetSpent:
             self.report.out_of_budget = True
             self.reporter.say("the budget is spent; what was done is kept, and the same command with more goes on")
@@ -180,6 +185,27 @@ class _Run:
             if not self.dry_run:
                 self.index.labels.add_score(Score(number, told, name, by, found.value, details))
 
+    def _test_random_directions(self) -> None:
+        """Explain and test directions that stand for nothing; what they score stands beside what features do."""
+        n, judge = self.settings.random_directions, self.judge
+        if not n or judge is None:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            others = random_directions(self.index, n, self.settings.seed, Path(folder))
+            gatherer = Gatherer(others, self.settings.seed)
+
+            def test(number: int) -> None:
+                evidence = gatherer.of(number)
+                said = _ask_for_label(judge, evidence) if evidence.explained else None
+                other = gatherer.of((number + 1) % n)
+                for name in self.scores:
+                    if said is not None:
+                        rng = np.random.default_rng([self.settings.seed, number])
+                        value = TESTS[name].run(Asked(judge, said, evidence, other, self.embed, rng)).value
+                        self.random_values.setdefault(name, {})[number] = value
+
+            self._each("random directions", test, list(range(n)))
+
     def _found(self, name: str, number: int, text: str, other: Evidence | None) -> Found:
         rng = np.random.default_rng([self.settings.seed, number])
         return TESTS[name].run(Asked(self.judge, text, self._evidence(number), other, self.embed, rng))
@@ -199,6 +225,7 @@ class _Run:
                 "mean": _mean(score.value for score in own),
                 "chance": TESTS[name].chance,
                 "another feature's label": _mean(score.details.get("another feature's label") for score in own),
+                "random directions": _mean(value for _, value in sorted(self.random_values.get(name, {}).items())),
                 "features": sum(score.value is not None for score in own),
                 "failed": sum(score.details.get("failed", 0) for score in own),
             }

@@ -27,6 +27,8 @@ class LabelSettings:
     """keep labels that there are, whoever gave them, and test those"""
     no_controls: bool = False
     """leave out the test of another feature's label on the same contexts, which should score as chance does; halves what tests cost"""
+    random_directions: int = 0
+    """also explain and test so many random directions, which stand for nothing; loads the model"""
     embedder: str | None = None
     """an encoder's folder or name, for the embedding score"""
     budget_usd: float | None = None
@@ -44,6 +46,7 @@ class LabelSettings:
         for score in self.score:
             check(score in SCORES, "score", score, f"one of {', '.join(SCORES)}")
         check(self.n is None or self.n > 0, "n", self.n, "above 0")
+        check(self.random_directions >= 0, "random_directions", self.random_directions, "at least 0")
         check(self.at_once > 0, "at_once", self.at_once, "above 0")
         check(self.budget_usd is None or self.budget_usd > 0, "budget_usd", self.budget_usd, "above 0")
         check(self.budget_tokens is None or self.budget_tokens > 0, "budget_tokens", self.budget_tokens, "above 0")

@@ -24,8 +24,9 @@ from sonde.errors import ArtifactMissingError, BusyError, EditError, FeatureErro
 from sonde.features.store import By, Example, Feature, Index
 from sonde.manifests import find_parent
 from sonde.models.model import Model
-from sonde.steering.batching import Batcher, Sampling
-from sonde.steering.edits import EditSpec, make_edits, spec_from_json
+from sonde.steering.batching import Batcher
+from sonde.steering.edits import make_edits, parse_spec
+from sonde.steering.presets import load_presets, save_preset
 from sonde.steering.session import Session
 from sonde.web import wire
 from sonde.web.openai import ModelUnknown, add_protocol, error_body
@@ -140,16 +141,20 @@ def make_app(index: Index, device: str = "auto", *, name: str = "", token: str =
             ],
         )
 
-    @app.post("/api/answer", responses=_problems)
-    def post_answer(ask: wire.Ask) -> wire.Answer:
-        """The model's answer to a conversation, under edits."""
-        specs: list[EditSpec] = [spec_from_json(edit.model_dump()) for edit in ask.edits]
-        messages = [message.model_dump() for message in ask.messages]
-        model, batcher = session.loaded()
-        model.need_head("chat")
-        asked = Sampling(max_tokens=ask.max_new_tokens, strip=True)
-        pieces = batcher.answer(model.chat(messages), make_edits(specs, index), asked)
-        return wire.Answer(answer="".join(piece.text for piece in pieces))
+    @app.get("/api/presets")
+    def get_presets() -> list[wire.Preset]:
+        """Edits that are kept under a name."""
+        return [
+            wire.Preset(name=name, edits=list(map(str, edits))) for name, edits in load_presets(index.folder).items()
+        ]
+
+    @app.post("/api/presets", responses=_problems)
+    def post_preset(given: wire.Preset) -> list[wire.Preset]:
+        """Keep edits under a name; returns all presets."""
+        specs = [parse_spec(edit) for edit in given.edits]
+        make_edits(specs, index)
+        save_preset(index.folder, given.name, specs)
+        return get_presets()
 
     static = Path(str(resources.files("sonde").joinpath("web/static")))
     if (static / "index.html").exists():

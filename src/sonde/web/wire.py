@@ -172,11 +172,6 @@ class ReadingView(Wire):
     features: list[HitView]
 
 
-class Message(Wire):
-    role: Literal["system", "user", "assistant"]
-    content: Annotated[str, Field(max_length=MAX_CHARACTERS)]
-
-
 class EditView(Wire):
     """An edit, as it is written to JSON everywhere."""
 
@@ -187,16 +182,12 @@ class EditView(Wire):
     where: Literal["all", "prompt", "answer"] = "all"
 
 
-class Ask(Wire):
-    """A conversation that ends with a question."""
+class Preset(Wire):
+    """Edits under a name."""
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
-    edits: Annotated[list[EditView], Field(max_length=MAX_EDITS)] = []
-    max_new_tokens: Annotated[int, Field(ge=1, le=500)] = 60
-
-
-class Answer(Wire):
-    answer: str
+    name: Annotated[str, Field(min_length=1, max_length=40)]
+    edits: Annotated[list[Annotated[str, Field(max_length=100)]], Field(min_length=1, max_length=MAX_EDITS)]
+    """as they are written on the command line"""
 
 
 class Problem(Wire):
