@@ -8,7 +8,7 @@ import torch
 
 import sonde
 from sonde.analysis.completeness import completeness
-from sonde.analysis.concepts import auc_of_each, concepts, separating
+from sonde.analysis.concepts import auc_of_each, concepts, separating, word_concepts
 from sonde.analysis.contrast import auc
 from sonde.analysis.neurons import neurons
 from sonde.analysis.splitting import splitting
@@ -40,6 +40,17 @@ def test_the_feature_of_a_word_tells_texts_that_hold_it(planted):
         concepts(planted, texts[:10], labels[:10])
     with pytest.raises(TextError, match="60 texts, but 3 labels"):
         concepts(planted, texts, labels[:3])
+
+
+def test_tags_of_words_are_told_by_their_own_feature(planted):
+    sentences = [["the", "red" if n % 2 else "blue", "river", "sees", "a", "city"] for n in range(40)]
+    tags = [["other", "colour", "water", "other", "other", "town"] for _ in range(40)]
+    told = {one.label: one for one in word_concepts(planted, sentences, tags)}
+    assert told["water"].feature.number == 2 and told["water"].feature_auc == 1.0 and told["water"].n_texts == 40
+    assert told["town"].feature.number == 1 and told["town"].feature_auc == 1.0
+    assert 0.6 < told["colour"].feature_auc < 0.9 and told["colour"].features_auc == 1.0  # it takes two features
+    with pytest.raises(TextError, match="sentence 0 has 6 words, but 1 tags"):
+        word_concepts(planted, sentences[:1], [["other"]])
 
 
 def test_correlations_with_neurons_equal_numpy(walk, tmp_path):

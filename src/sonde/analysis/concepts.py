@@ -31,6 +31,7 @@ class Told:
 
     label: str
     n_texts: int
+    """texts, or words, that have it"""
     feature: Feature
     """the best single one"""
     feature_auc: float
@@ -43,24 +44,6 @@ class Told:
     """of a logistic regression on all features' activations"""
 
 
-@torch.no_grad()
-def means(reader: Reader, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean activation of each feature [text, feature], and mean vector [text, d_in]; of an empty text zeros."""
-    reading, cutter = Reading(reader.dictionary, reader.model), Cutter(reader.model)
-    features = np.zeros((len(texts), reader.dictionary.n_features), dtype=np.float32)
-    vectors = np.zeros((len(texts), reader.dictionary.d_in))
-    lengths = np.zeros(len(texts))
-    for group in groups(cutter.tokenize(texts), cutter):
-        batch = make_batch(reader.model, group)
-        x, _ = reading(batch.tokens, batch.text_mask)
-        row, feature, value = (column.cpu().numpy() for column in reader.dictionary.active(x))
-        np.add.at(features, (batch.document[row], feature), value)
-        np.add.at(vectors, batch.document, x.cpu().numpy())
-        np.add.at(lengths, batch.document, 1)
-    lengths = np.maximum(lengths, 1)[:, None]
-    return features / lengths.astype(np.float32), vectors / lengths
-
-
 def concepts(reader: Reader, texts: Sequence[str], labels: Sequence[str]) -> list[Told]:
     """For each label that enough texts have: how well the best feature, neuron and linear probe tell those texts from the others.
 
@@ -68,13 +51,75 @@ def concepts(reader: Reader, texts: Sequence[str], labels: Sequence[str]) -> lis
     """
     if len(texts) != len(labels):
         raise TextError(f"there are {len(texts):,} texts, but {len(labels):,} labels; give one for each")
+    return _told(reader, *means(reader, texts), labels)
+
+
+def word_concepts(reader: Reader, sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]) -> list[Told]:
+    """The same for words with tags, such as parts of speech: a word is the mean of its tokens, in its sentence.
+
+    Raises TextError where a sentence has not one tag for each word, or no tag has enough words.
+    """
+    texts, spans = [], []
+    for number, (words, own) in enumerate(zip(sentences, tags, strict=True)):
+        if len(words) != len(own):
+            raise TextError(f"sentence {number} has {len(words)} words, but {len(own)} tags; give one for each")
+        ends = np.cumsum([len(word) + 1 for word in words])
+        texts.append(" ".join(words))
+        spans.append(ends - 1)
+    return _told(reader, *means(reader, texts, spans), [tag for own in tags for tag in own])
+
+
+@torch.no_grad()
+def means(
+    reader: Reader, texts: Sequence[str], ends: Sequence[np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean activation of each feature [text, feature], and mean vector [text, d_in]; of an empty text zeros.
+
+    Args:
+        ends: of each text, where its words end; then there is a row for each word in the place of each text.
+    """
+    reading, cutter = Reading(reader.dictionary, reader.model), Cutter(reader.model)
+    documents = list(cutter.tokenize(texts))
+    # Which row each token belongs to: its text's, or that of the word in which it ends.
+    if ends is None:
+        n, owner = len(texts), [np.full(len(document.ids), document.number) for document in documents]
+    else:
+        first = np.cumsum([0, *map(len, ends)])
+        n, owner = int(first[-1]), []
+        for document, start, own in zip(documents, first[:-1], ends, strict=True):
+            last = np.array([span[1] for span in document.spans], dtype=np.int64)
+            owner.append(start + np.minimum(np.searchsorted(own, last), len(own) - 1))
+    features = np.zeros((n, reader.dictionary.n_features), dtype=np.float32)
+    vectors, lengths = np.zeros((n, reader.dictionary.d_in)), np.zeros(n)
+    for group in groups(iter(documents), cutter):
+        batch = make_batch(reader.model, group)
+        x, _ = reading(batch.tokens, batch.text_mask)
+        row, feature, value = (column.cpu().numpy() for column in reader.dictionary.active(x))
+        place = np.array([owner[d][p] for d, p in zip(batch.document, batch.position, strict=True)], dtype=np.int64)
+        np.add.at(features, (place[row], feature), value)
+        np.add.at(vectors, place, x.cpu().numpy())
+        np.add.at(lengths, place, 1)
+    lengths = np.maximum(lengths, 1)[:, None]
+    return features / lengths.astype(np.float32), vectors / lengths
+
+
+def separating(
+    reader: Reader, with_it: Sequence[str], without: Sequence[str], n: int = 20
+) -> list[tuple[Feature, float]]:
+    """Features that tell some texts from others best, with the area under the ROC curve of each alone."""
+    features, _ = means(reader, [*with_it, *without])
+    found = auc_of_each(features, np.arange(len(features)) < len(with_it))
+    order = np.argsort(-found, kind="stable")[:n]
+    return [(reader.index.feature(int(number)), float(found[number])) for number in order]
+
+
+def _told(reader: Reader, features: np.ndarray, vectors: np.ndarray, labels: Sequence[str]) -> list[Told]:
     said = np.asarray(labels)
     names = [name for name in dict.fromkeys(labels) if FEWEST <= (said == name).sum() <= len(said) - FEWEST]
     if not names:
         raise TextError(f"no label has {FEWEST} texts with it and {FEWEST} without; give more texts, or fewer labels")
-    features, vectors = means(reader, texts)
     with np.errstate(over="ignore"):
-        chosen = mix(np.arange(len(texts), dtype=np.uint64)) & np.uint64(1) == 0
+        chosen = mix(np.arange(len(said), dtype=np.uint64)) & np.uint64(1) == 0
     found = []
     for name in names:
         has = said == name
@@ -94,16 +139,6 @@ def concepts(reader: Reader, texts: Sequence[str], labels: Sequence[str]) -> lis
             )
         )
     return found
-
-
-def separating(
-    reader: Reader, with_it: Sequence[str], without: Sequence[str], n: int = 20
-) -> list[tuple[Feature, float]]:
-    """Features that tell some texts from others best, with the area under the ROC curve of each alone."""
-    features, _ = means(reader, [*with_it, *without])
-    found = auc_of_each(features, np.arange(len(features)) < len(with_it))
-    order = np.argsort(-found, kind="stable")[:n]
-    return [(reader.index.feature(int(number)), float(found[number])) for number in order]
 
 
 def auc_of_each(values: np.ndarray, has: np.ndarray) -> np.ndarray:
