@@ -14,6 +14,7 @@ import resource
 import statistics
 import tempfile
 import threading
+import types
 from pathlib import Path
 
 from rounds import write, write_gpt2
@@ -32,7 +33,7 @@ def make_dictionary(kind: str):
         dictionary.W_enc.normal_(std=WIDTH**-0.5)
         dictionary.W_dec.copy_(torch.nn.functional.normalize(torch.randn(FEATURES, WIDTH), dim=1))
         dictionary.max_activation.fill_(1.0)
-    dictionary.facts = {"reads": {SITE: WIDTH}, "writes": {SITE: WIDTH}}
+    dictionary.manifest = types.SimpleNamespace(facts={"site": SITE, "reads": {SITE: WIDTH}, "writes": {SITE: WIDTH}})
     return dictionary
 
 
