@@ -1,6 +1,8 @@
 """The index equals brute force, shows text as it is, and finds features by words."""
 
+import random
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from sonde.errors import ArtifactDamagedError, ArtifactMismatchError, FeatureErr
 from sonde.features.postings import Fires, pack, tokens_of
 from sonde.features.store import load_index
 from sonde.models.load import load_model
+from tests import kill
 from tests.tiny import texts, write_model
 
 SITE = "layers.1.residual"
@@ -270,3 +273,32 @@ def test_a_killed_index_goes_on_where_it_was(walk, tmp_path, small_tasks, monkey
     same(tmp_path / "i", whole.folder)
     sonde.index(None, walk.topk, walk.corpus, out=tmp_path / "again", device="cpu")
     assert 0 < n_left < len(read) - n_left
+
+
+def index_slowly(dictionary, corpus, out):
+    """Make an index in tasks of 2,000 tokens, with a moment to be killed at before each is written."""
+    from sonde.features import index as module
+
+    module.TASK_TOKENS, write = 2000, module.write_task
+
+    def slow(*given):
+        time.sleep(0.03)
+        return write(*given)
+
+    module.write_task = slow
+    sonde.index(None, dictionary, corpus, out=out, device="cpu")
+
+
+@pytest.mark.parametrize("n_points", [3, pytest.param(20, marks=pytest.mark.soak)])
+def test_sigkill_at_any_task_changes_no_bit(walk, tmp_path, n_points):
+    assert not kill.run(index_slowly, walk.topk, walk.corpus, tmp_path / "whole")
+    generator, killed = random.Random(0), 0
+    for number in range(4 * n_points):
+        out = tmp_path / f"killed-{number}"
+        moment = kill.Moment(lambda out=out: len(list(out.glob("segments/*.json"))), 8, generator)
+        killed += kill.run(index_slowly, walk.topk, walk.corpus, out, until=moment)
+        assert not kill.run(index_slowly, walk.topk, walk.corpus, out)
+        same(out, tmp_path / "whole")
+        if killed >= n_points:
+            break
+    assert killed >= n_points
