@@ -163,6 +163,17 @@ def test_any_memory_and_any_number_of_workers_give_one_index(walk, tmp_path, sma
     assert not (tmp_path / "one" / module.SEGMENTS).exists()
 
 
+def test_empty_documents_at_the_end_are_no_task(walk, tmp_path, monkeypatch):
+    from sonde.features import index as module
+
+    monkeypatch.setattr(module, "TASK_TOKENS", 1)
+    made = sonde.index(None, walk.topk, ["a few words", "", "more", "", ""], out=tmp_path / "i", device="cpu")
+    assert (
+        made.manifest.facts["documents"] == 5
+        and made.fires(int(made.statistics["density"].argmax())).document.max() <= 2
+    )
+
+
 def test_several_dictionaries_in_one_pass(walk, tmp_path, small_tasks):
     made = sonde.index(None, [walk.topk, walk.l1], walk.corpus, out=tmp_path / "both", device="cpu")
     assert [index.folder for index in made] == [tmp_path / "both" / "topk", tmp_path / "both" / "l1"]

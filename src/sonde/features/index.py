@@ -237,7 +237,7 @@ def _tasks(tokenized: Iterable[Tokenized], documents: Documents, cutter: Cutter)
         if documents.starts[-1] - documents.starts[first] >= TASK_TOKENS:
             yield task()
             number, first, waiting = number + 1, first + len(waiting), []
-    if waiting:
+    if documents.starts[-1] > documents.starts[first]:  # what is left may be empty documents
         yield task()
 
 
