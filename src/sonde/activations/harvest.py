@@ -7,7 +7,6 @@
 4. Sum the statistics in task order and write the manifest.
 """
 
-import concurrent.futures
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +23,7 @@ from sonde.activations.corpus import Corpus, Document, is_held_out
 from sonde.activations.rows import Layout
 from sonde.activations.settings import Executor, HarvestSettings
 from sonde.activations.store import FORMAT, Activations
-from sonde.activations.workers import cluster, in_order, on_cluster, processes
+from sonde.activations.workers import cluster, here, in_order, on_cluster, processes, recipe
 from sonde.activations.writing import finish, read_totals, segment_name, write_rows
 from sonde.devices import ensure_memory
 from sonde.errors import ActivationError, StorageError, TextError, UsageError
@@ -177,15 +176,14 @@ def _run_tasks(
 ) -> Iterator[dict[str, Any]]:
     """Yield the statistics of each task, in their order."""
     if executor == "local":
-        yield from _run_here(model, tasks, settings, layout, progress)
+        yield from here(
+            tasks, lambda task, submit: _run_task(model, task, settings, layout, progress, submit), settings.threads
+        )
         return
-    folder = Path(model.name).expanduser()
-    name = str(folder.resolve()) if folder.exists() else model.name
     settings = replace(settings, out=settings.out.resolve())  # workers may run in another folder
 
     def arguments(threads: int) -> tuple:
-        dtype = str(model.dtype).removeprefix("torch.")
-        return name, str(model.device), dtype, threads, settings, layout
+        return *recipe(model), threads, settings, layout
 
     with contextlib.ExitStack() as stack:
         if executor == "ray":
@@ -208,25 +206,6 @@ def _run_tasks(
                 )
             progress.advance(totals["tokens"])
             yield totals
-
-
-def _run_here(
-    model: Model, tasks: Iterable[_Task], settings: HarvestSettings, layout: Layout, progress: Progress
-) -> Iterator[dict[str, Any]]:
-    """Run the tasks in this process; one is written while the next one runs."""
-    cores = torch.get_num_threads()
-    torch.set_num_threads(settings.threads or cores)
-    try:
-        with concurrent.futures.ThreadPoolExecutor(1, "sonde-write") as writer:
-            waiting = None
-            for task in tasks:
-                before, waiting = waiting, _run_task(model, task, settings, layout, progress, writer.submit)
-                if before is not None:
-                    yield before.result()
-            if waiting is not None:
-                yield waiting.result()
-    finally:
-        torch.set_num_threads(cores)
 
 
 class _Worker:

@@ -15,9 +15,13 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import torch
+
 from sonde.errors import CapacityError, UsageError
+from sonde.models.model import Model
 
 Task = TypeVar("Task")
 
@@ -46,6 +50,37 @@ def in_order(tasks: Iterable[Task], submit: Callable[[Task], Pending], workers: 
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
+
+
+def here(
+    tasks: Iterable[Task], run: Callable[[Task, Callable[..., Pending]], Pending], threads: int | None
+) -> Iterator[Any]:
+    """Yield the result of each task, all run in this process; one is written while the next one runs.
+
+    Args:
+        run: does a task up to writing it, which it hands to its second argument as `submit(do, *given)`.
+        threads: of torch, meanwhile; as many as there are by default.
+    """
+    cores = torch.get_num_threads()
+    torch.set_num_threads(threads or cores)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(1, "sonde-write") as writer:
+            waiting = None
+            for task in tasks:
+                before, waiting = waiting, run(task, writer.submit)
+                if before is not None:
+                    yield before.result()
+            if waiting is not None:
+                yield waiting.result()
+    finally:
+        torch.set_num_threads(cores)
+
+
+def recipe(model: Model) -> tuple[str, str, str]:
+    """Name, device and dtype from which a worker, which may run in another folder, loads the same model."""
+    folder = Path(model.name).expanduser()
+    name = str(folder.resolve()) if folder.exists() else model.name
+    return name, str(model.device), str(model.dtype).removeprefix("torch.")
 
 
 # ---------------------------------------------------------------- processes of this machine

@@ -7,7 +7,6 @@
 4. From the decoder: the direct logits. From the strongest examples: what search by words looks in.
 """
 
-import concurrent.futures
 import contextlib
 import json
 import shutil
@@ -24,7 +23,7 @@ from safetensors.numpy import load_file, save
 from sonde.activations.contexts import BATCH_TOKENS, Context, Cutter, Tokenized, batches, make_batch
 from sonde.activations.corpus import Corpus, Document
 from sonde.activations.dealing import safetensors_header
-from sonde.activations.workers import in_order, processes
+from sonde.activations.workers import here, in_order, processes, recipe
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import load_dictionary
 from sonde.dictionaries.reading import Reading, read_each, split_site
@@ -245,39 +244,23 @@ def _run_tasks(
     tasks: Iterable[_Task], makings: list[_Making], settings: IndexSettings, workers: int | None, progress: Progress
 ) -> Iterator[int]:
     """Have every task run; yield the tokens of each, in their order."""
-    kept = Kept(settings.sample, settings.sample or 0, settings.seed)
+    kept = _kept(settings)
     if not workers or workers == 1:
-        cores = torch.get_num_threads()
-        torch.set_num_threads(settings.threads or cores)
-        try:
-            indexer = _Indexer(
-                [making.reading for making in makings], [making.draft.folder for making in makings], kept
-            )
-            with concurrent.futures.ThreadPoolExecutor(1, "sonde-write") as writer:
-                waiting = None
-                for task in tasks:
-                    before, waiting = waiting, indexer.run(task, writer.submit, progress)
-                    if before is not None:
-                        yield before.result()
-                if waiting is not None:
-                    yield waiting.result()
-        finally:
-            torch.set_num_threads(cores)
+        indexer = _Indexer([making.reading for making in makings], [making.draft.folder for making in makings], kept)
+        yield from here(tasks, lambda task, submit: indexer.run(task, submit, progress), settings.threads)
         return
-    reader = makings[0].reading.models[0]
     threads = settings.threads or max(1, torch.get_num_threads() // workers)
-    path = Path(reader.name).expanduser()
-    model = (
-        str(path.resolve()) if path.exists() else reader.name,
-        str(reader.device),
-        str(reader.dtype).removeprefix("torch."),
-    )
+    model = recipe(makings[0].reading.models[0])
     folders = [making.reading.dictionary.folder for making in makings]
     outs = [making.draft.folder.resolve() for making in makings]
     with processes(_load_indexer, (*model, threads, folders, outs, kept), workers) as submit:
         for n_tokens in in_order(tasks, submit, workers):
             progress.advance(n_tokens)
             yield n_tokens
+
+
+def _kept(settings: IndexSettings) -> Kept:
+    return Kept(settings.sample, settings.sample or 0, settings.seed)
 
 
 def _load_indexer(
@@ -367,7 +350,7 @@ def _merge(
 ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
     """Write the postings, and what fires together; returns what is known of each feature, and the files."""
     n_tokens = int(starts[-1])
-    kept = Kept(settings.sample, settings.sample or 0, settings.seed)
+    kept = _kept(settings)
     count, total = np.zeros(n, dtype=np.int64), np.zeros(n)
     for number in range(n_tasks if settings.sample is not None else 0):
         counted = load_file(_segment(out, number, ".counts"))

@@ -79,7 +79,9 @@ class _Run:
     def __init__(self, index: Index, settings: LabelSettings, dry_run: bool, reporter: Reporter) -> None:
         self.index, self.settings, self.dry_run, self.reporter = index, settings, dry_run, reporter
         self.features = _chosen_features(index, settings)
-        self.gatherer = Gatherer(index, settings.seed)
+        self.another = dict(zip(self.features, [*self.features[1:], self.features[0]], strict=True))
+        """feature -> the one whose label is its control"""
+        self._evidence = lru_cache(maxsize=64)(Gatherer(index, settings.seed).of)
         self.by = settings.judge or embedded.BY
         self.scores = settings.score or (DEFAULT_SCORES if settings.judge else ())
         price = None
@@ -102,9 +104,8 @@ class _Run:
     def __call__(self) -> LabelReport:
         try:
             self._each("label", self._explain, self.features)
-            self.labels = {
-                number: label for number, label in self.index.labels.all().items() if number in set(self.features)
-            }
+            known = self.index.labels.all()
+            self.labels = {number: known[number] for number in self.features if number in known}
             if self.dry_run:
                 self.labels = {number: None for number in self.features}  # type: ignore[misc]
             tested = [number for number in self.features if number in self.labels]
@@ -167,8 +168,7 @@ class _Run:
         label = self.labels[number]
         text = "a description of a feature in a few words" if label is None else label.label
         known = {(score.score, score.label, score.by) for score in self.index.labels.scores(number)}
-        place = self.features.index(number)
-        another = self.features[(place + 1) % len(self.features)]
+        another = self.another[number]
         for name in self.scores:
             test = TESTS[name]
             by = self.by if test.needs_judge else f"embedding:{self.settings.embedder}"
@@ -210,9 +210,6 @@ class _Run:
         rng = np.random.default_rng([self.settings.seed, number])
         return TESTS[name].run(Asked(self.judge, text, self._evidence(number), other, self.embed, rng))
 
-    def _evidence(self, number: int) -> Evidence:
-        return _cached_evidence(self.gatherer, number)
-
     def _sum_up(self) -> None:
         latest: dict[tuple[int, str], Score] = {}
         of_these = set(self.features)
@@ -229,11 +226,6 @@ class _Run:
                 "features": sum(score.value is not None for score in own),
                 "failed": sum(score.details.get("failed", 0) for score in own),
             }
-
-
-@lru_cache(maxsize=64)
-def _cached_evidence(gatherer: Gatherer, number: int) -> Evidence:
-    return gatherer.of(number)
 
 
 def _chosen_features(index: Index, settings: LabelSettings) -> list[int]:

@@ -8,6 +8,7 @@ import asyncio
 import json
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -97,11 +98,16 @@ def add_protocol(app: FastAPI, index: Index, loaded: Callable[[], tuple[Model, B
     name = Path(index.manifest.facts["model"]["name"]).name if index.manifest.facts else "model"
     began = int(time.time())
 
-    def edits_of(asked: _Asked) -> list[FeatureEdit]:
+    def prepared(asked: _Asked, purpose: str) -> tuple[Model, Batcher, list[FeatureEdit]]:
+        """The model, what answers with it, and the request's edits; raises what is wrong with the request."""
+        _refuse_unsupported(asked)
+        model, batcher = loaded()
         given = [
             parse_spec(edit) if isinstance(edit, str) else spec_from_json(edit.model_dump()) for edit in asked.edits
         ]
-        return make_edits([*_preset(index, name, asked.model), *given], index)
+        edits = make_edits([*_preset(index, name, asked.model), *given], index)
+        model.need_head(purpose)
+        return model, batcher, edits
 
     @app.get("/v1/models")
     def list_models() -> dict[str, Any]:
@@ -115,10 +121,7 @@ def add_protocol(app: FastAPI, index: Index, loaded: Callable[[], tuple[Model, B
     @app.post("/v1/chat/completions")
     async def chat(asked: ChatRequest, request: Request) -> Any:
         """An answer to a conversation, under edits."""
-        _refuse_unsupported(asked)
-        model, batcher = await asyncio.to_thread(loaded)
-        edits = await asyncio.to_thread(edits_of, asked)
-        model.need_head("chat")
+        model, batcher, edits = await asyncio.to_thread(prepared, asked, "chat")
         tokens = await asyncio.to_thread(model.chat, [_message(message) for message in asked.messages])
         most = asked.max_completion_tokens or asked.max_tokens or MOST_TOKENS
         sampling = asked.sampling(most, (asked.top_logprobs or 0) if asked.logprobs else 0, strip=True)
@@ -128,10 +131,7 @@ def add_protocol(app: FastAPI, index: Index, loaded: Callable[[], tuple[Model, B
     @app.post("/v1/completions")
     async def complete(asked: CompletionRequest, request: Request) -> Any:
         """What follows a text, under edits."""
-        _refuse_unsupported(asked)
-        model, batcher = await asyncio.to_thread(loaded)
-        edits = await asyncio.to_thread(edits_of, asked)
-        model.need_head("completions")
+        model, batcher, edits = await asyncio.to_thread(prepared, asked, "completions")
         tokens = await asyncio.to_thread(model.tokenize, asked.prompt)
         sampling = asked.sampling(asked.max_tokens or 16, asked.logprobs or 0, strip=False)
         shape = _Completion(model, asked.model or name, asked.logprobs is not None)
@@ -172,7 +172,7 @@ def _message(message: ChatMessage) -> dict[str, str]:
     return {"role": role, "content": "\n".join(part.text for part in parts)}
 
 
-class _Shape:
+class _Shape(ABC):
     """How one kind of answer is put into the protocol's words."""
 
     prefix = stream_object = whole_object = ""
@@ -181,13 +181,16 @@ class _Shape:
         self.tokenizer, self.logprobs = model.need_tokenizer(), logprobs
         self.head = {"id": f"{self.prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": name}
 
+    @abstractmethod
     def choice(self, number: int, pieces: list[Piece]) -> dict[str, Any]:
-        raise NotImplementedError
+        """A whole answer."""
 
+    @abstractmethod
     def part(self, number: int, piece: Piece) -> dict[str, Any]:
-        raise NotImplementedError
+        """A piece of a streamed one."""
 
     def opening(self, number: int) -> dict[str, Any] | None:
+        """What a stream begins with, if anything."""
         return None
 
     def token(self, token: int) -> str:
