@@ -6,16 +6,16 @@ PAGE := src/sonde/web/static/index.html
 PAGE_SOURCES := $(shell find frontend -type f -not -path '*/node_modules/*' 2>/dev/null)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test soak check page docs bench clean
+.PHONY: demo test soak check logic page docs bench clean
 
 demo: $(PAGE) $(VENV)/ready  ## find features of the built-in model, turn one up, open the page
 	$(BIN)/sonde demo
 
-test: $(PAGE) $(VENV)/ready-dev check  ## the quick suite, under 15 minutes on two cores
+test: $(PAGE) $(VENV)/ready-dev check logic  ## the quick suite, under 15 minutes on two cores
 	@sh tools/chromium.sh
 	$(BIN)/python -m pytest -m "not soak"
 
-soak: $(PAGE) $(VENV)/ready-soak check  ## the full suite
+soak: $(PAGE) $(VENV)/ready-soak check logic  ## the full suite
 	@sh tools/chromium.sh
 	$(BIN)/python -m pytest
 
@@ -24,6 +24,10 @@ check: $(VENV)/ready-dev  ## style, types, the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
 	$(BIN)/lint-imports
+
+logic: $(PAGE)  ## the tests of the page's own logic
+	@sh tools/node.sh $(BIN) constraints/ci.txt
+	cd frontend && export PATH="$(CURDIR)/$(BIN):$$PATH" && { [ -d node_modules/vitest ] || npm ci --no-audit --no-fund --loglevel=error; } && npm test --silent
 
 page: $(PAGE)  ## build the page from frontend/
 

@@ -4,6 +4,7 @@ import { defineConfig } from "vite";
 export default defineConfig({
   plugins: [svelte()],
   base: "./",
-  build: { outDir: "../src/sonde/web/static", emptyOutDir: true },
+  // One classic script: an exported page is opened from a folder, where browsers run no modules.
+  build: { outDir: "../src/sonde/web/static", emptyOutDir: true, modulePreload: false, rollupOptions: { output: { format: "iife" } } },
   server: { proxy: { "/api": "http://127.0.0.1:8321" } },
 });

@@ -1,5 +1,7 @@
-// Calls to the server, with the types that it publishes.
-import type { components } from "./wire";
+// Calls to the server, with the types that it publishes. An exported page has no server: it answers from its own files.
+import { frozen } from "./frozen";
+import { STATISTICS, type Search } from "./route";
+import type { components, operations } from "./wire";
 
 type Wire = components["schemas"];
 export type IndexInfo = Wire["IndexInfo"];
@@ -13,8 +15,13 @@ export type Message = { role: "system" | "user" | "assistant"; content: string }
 export type Edit = Wire["EditView"];
 export type ReadingView = Wire["ReadingView"];
 export type On = Wire["AskReading"]["on"] & string;
+export type StartView = Wire["StartView"];
+export type MapView = Wire["MapView"];
+export type DoseView = Wire["DoseView"];
+export type HitView = Wire["HitView"];
+export type ActivationsView = Wire["ActivationsView"];
+export type AskFeatures = NonNullable<operations["get_features_api_features_get"]["parameters"]["query"]>;
 export type By = "top" | "interval" | "random";
-export type Sort = "number" | "density" | "maximum";
 
 class Problem extends Error {}
 
@@ -41,14 +48,46 @@ async function call<T>(path: string, init?: RequestInit): Promise<T> {
   }
 }
 
-export const getIndex = () => call<IndexInfo>("api/index");
+export const getIndex = () => (frozen ? frozen.getIndex() : call<IndexInfo>("api/index"));
+export const getStart = () => (frozen ? frozen.getStart() : call<StartView>("api/start"));
 
-export function getFeatures(query: string, sort: Sort, offset: number, limit: number, signal?: AbortSignal) {
-  const parameters = new URLSearchParams({ query, sort, offset: String(offset), limit: String(limit) });
+function asked({ query, by, sort, descending, bounds }: Search): URLSearchParams {
+  const parameters = new URLSearchParams({ query, by, sort, descending: String(descending) });
+  for (const name of STATISTICS) {
+    const [low, high] = bounds[name] ?? [null, null];
+    if (low !== null) parameters.set(`${name}_min`, String(low));
+    if (high !== null) parameters.set(`${name}_max`, String(high));
+  }
+  return parameters;
+}
+
+export function getFeatures(search: Search, offset: number, limit: number, signal?: AbortSignal): Promise<FeatureList> {
+  if (frozen) return frozen.getFeatures(search, offset, limit);
+  const parameters = asked(search);
+  parameters.set("offset", String(offset));
+  parameters.set("limit", String(limit));
   return call<FeatureList>(`api/features?${parameters}`, { signal: signal ?? null });
 }
 
-export const getFeature = (number: number, by: By = "top") => call<FeatureView>(`api/features/${number}?by=${by}`);
+export const getNumbers = (search: Search, signal?: AbortSignal): Promise<number[]> =>
+  frozen ? frozen.getNumbers(search) : call<number[]>(`api/numbers?${asked(search)}`, { signal: signal ?? null });
+
+export const getFeature = (number: number, by: By = "top"): Promise<FeatureView> =>
+  frozen ? frozen.getFeature(number) : call<FeatureView>(`api/features/${number}?by=${by}`);
+
+export const getActivations = (number: number, text: string) => post<ActivationsView>(`api/features/${number}/activations`, { text });
+
+export type Points = { x: Float32Array; y: Float32Array; cluster: Int32Array; density: Float32Array };
+
+export async function getMap(): Promise<{ map: MapView; points: Points }> {
+  const map = await (frozen ? frozen.getMap() : call<MapView>("api/map"));
+  const bytes = await (frozen ? frozen.getPoints() : fetch("api/map/points").then((response) => response.arrayBuffer()));
+  const n = map.n_features;
+  const column = (place: number) => new Float32Array(bytes, 4 * n * place, n);
+  return { map, points: { x: column(0), y: column(1), cluster: new Int32Array(bytes, 8 * n, n), density: column(3) } };
+}
+
+export const getDoses = (question: string, edits: Edit[], doses: number[]) => post<DoseView[]>("api/dose", { question, edits, doses });
 
 export function readText(text: string, unlike: string, on: On, signal: AbortSignal): Promise<ReadingView> {
   const headers = { "Content-Type": "application/json" };
@@ -62,7 +101,8 @@ function post<T>(path: string, body: object): Promise<T> {
 export const sayLabel = (number: number, text: string) => post<Wire["LabelView"]>(`api/features/${number}/label`, { text });
 export const addNote = (number: number, text: string) => post<string[]>(`api/features/${number}/note`, { text });
 
-export const pictureAddress = (document: number, number: number) => `api/pictures/${document}/${number}`;
+export const pictureAddress = (document: number, number: number) =>
+  frozen ? `data/picture-${document}-${number}.webp` : `api/pictures/${document}/${number}`;
 
 export const getPresets = () => call<Preset[]>("api/presets");
 export const savePreset = (name: string, edits: string[]) => post<Preset[]>("api/presets", { name, edits });

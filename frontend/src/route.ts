@@ -1,34 +1,37 @@
 // Where in the page one is: kept in the address, so that it can be shared and survives a reload.
-import type { Edit, On, Sort } from "./api";
+import type { AskFeatures, Edit, On } from "./api";
+
+export type Search = Required<Pick<AskFeatures, "query" | "by" | "sort" | "descending">> & { bounds: Bounds };
+export const STATISTICS = ["density", "maximum", "mean", "same_word", "neuron"] as const;
+export type Statistic = (typeof STATISTICS)[number];
+export type Bounds = Partial<Record<Statistic, [number | null, number | null]>>;
 
 export type Route =
-  | { view: "features"; query: string; sort: Sort }
+  | { view: "start" }
+  | { view: "features"; search: Search }
   | { view: "feature"; number: number }
+  | { view: "map"; search: Search }
   | { view: "read"; text: string; unlike: string; on: On }
   | { view: "chat"; edits: Edit[] }
   | { view: "unknown"; address: string };
 
+export const NOTHING: Search = { query: "", by: "words", sort: "best", descending: false, bounds: {} };
+const SORTS = ["best", "number", ...STATISTICS] as const;
+
+function oneOf<T extends string>(value: string | null, options: readonly T[]): T {
+  return options.find((option) => option === value) ?? options[0]!;
+}
+
 export function parseRoute(hash: string): Route {
   const [path = "", search = ""] = hash.replace(/^#\/?/, "").split("?");
   const parameters = new URLSearchParams(search.replace(/\+(?==)/g, "%2B"));
-  if (path === "" || path === "features") {
-    const sort = parameters.get("sort");
-    return {
-      view: "features",
-      query: parameters.get("q") ?? "",
-      sort: sort === "density" || sort === "maximum" ? sort : "number",
-    };
-  }
+  if (path === "") return { view: "start" };
+  if (path === "features" || path === "map") return { view: path, search: parseSearch(parameters) };
   const feature = /^feature\/(\d+)$/.exec(path);
   if (feature) return { view: "feature", number: Number(feature[1]) };
   if (path === "read") {
-    const on = parameters.get("on");
-    return {
-      view: "read",
-      text: parameters.get("text") ?? "",
-      unlike: parameters.get("unlike") ?? "",
-      on: on === "last" || on === "mean" ? on : "max",
-    };
+    const on = oneOf(parameters.get("on"), ["max", "last", "mean"] as const);
+    return { view: "read", text: parameters.get("text") ?? "", unlike: parameters.get("unlike") ?? "", on };
   }
   if (path === "chat") {
     const edits = parameters.getAll("edit").map(parseEdit);
@@ -37,12 +40,40 @@ export function parseRoute(hash: string): Route {
   return { view: "unknown", address: hash };
 }
 
-export function featuresAddress(query: string, sort: Sort): string {
+function parseSearch(parameters: URLSearchParams): Search {
+  const bounds: Bounds = {};
+  for (const name of STATISTICS) {
+    const range = parseRange(parameters.get(name) ?? "");
+    if (range) bounds[name] = range;
+  }
+  return {
+    query: parameters.get("q") ?? "",
+    by: oneOf(parameters.get("by"), ["words", "text", "like"] as const),
+    sort: oneOf(parameters.get("sort"), SORTS),
+    descending: parameters.get("descending") === "true",
+    bounds,
+  };
+}
+
+// A range as it is written on the command line: 0.001..0.01, ..0.01 or 0.5..
+export function parseRange(text: string): [number | null, number | null] | null {
+  const [low = "", high, more] = text.split("..");
+  if (high === undefined || more !== undefined || text === "..") return null;
+  const [from, to] = [low, high].map((bound) => (bound.trim() === "" ? null : Number(bound))) as [number | null, number | null];
+  return Number.isNaN(from) || Number.isNaN(to) ? null : [from, to];
+}
+
+export const formatRange = ([low, high]: [number | null, number | null]) => `${low ?? ""}..${high ?? ""}`;
+
+export function searchAddress(view: "features" | "map", { query, by, sort, descending, bounds }: Search): string {
   const parameters = new URLSearchParams();
   if (query) parameters.set("q", query);
-  if (sort !== "number") parameters.set("sort", sort);
+  if (query && by !== "words") parameters.set("by", by);
+  if (sort !== "best") parameters.set("sort", sort);
+  if (descending) parameters.set("descending", "true");
+  for (const [name, range] of Object.entries(bounds)) parameters.set(name, formatRange(range));
   const search = parameters.toString();
-  return `#/${search ? `features?${search}` : ""}`;
+  return `#/${view}${search ? `?${search}` : ""}`;
 }
 
 export function readAddress(text: string, unlike: string, on: On): string {
@@ -64,7 +95,7 @@ export function formatEdit(edit: Edit): string {
   const sign = { clamp: "=", ablate: "=", add: "+=", scale: "*=" }[edit.op];
   const unit = edit.unit === "max" ? "max" : "";
   const where = edit.where === "all" ? "" : `@${edit.where}`;
-  return `feature:${edit.feature}${sign}${edit.value}${unit}${where}`;
+  return `feature:${edit.feature}${sign}${edit.op === "ablate" ? 0 : edit.value}${unit}${where}`;
 }
 
 export function parseEdit(text: string): Edit | null {

@@ -8,11 +8,11 @@ import torch
 
 import sonde
 from sonde.dictionaries.load import load_dictionary
-from sonde.errors import BusyError, FeatureError, UsageError
+from sonde.errors import BusyError, EditError, FeatureError, UsageError
 from sonde.models.load import load_model
 from sonde.models.model import Tokens
 from sonde.steering.batching import Batcher, Piece, Sampling
-from sonde.steering.edits import RowEdits, parse_edit
+from sonde.steering.edits import EditSpec, RowEdits, make_edits, parse_edit
 from tests.tiny import FAMILIES, texts, write_model
 
 EDITS = (
@@ -188,3 +188,18 @@ def test_a_failing_request_ends_alone_and_the_queue_is_bounded(walk, model):
 def _long(model):
     ids = torch.ones(1, model.context_length, dtype=torch.int64)
     return Tokens(ids, torch.ones_like(ids))
+
+
+def test_an_edit_that_breaks_the_numbers_is_refused_and_others_go_on(walk):
+    reader = sonde.Reader(walk.index, device="cpu")
+    batcher = Batcher(reader.model)
+    try:
+        asked = reader.model.chat([{"role": "user", "content": "who?"}])
+        wild = make_edits([EditSpec("clamp", 3, 1e300)], reader.index)
+        plain = batcher.answer(asked, [], Sampling(6))
+        for sampling in (Sampling(6), Sampling(6, temperature=1.0, seed=1)):
+            with pytest.raises(EditError, match="finite"):
+                batcher.answer_all([(asked, wild, sampling), (asked, [], sampling)])
+        assert [piece.token for piece in batcher.answer(asked, [], Sampling(6))] == [piece.token for piece in plain]
+    finally:
+        batcher.close()

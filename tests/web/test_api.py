@@ -3,13 +3,16 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from safetensors.numpy import save_file
 
 import sonde
 from sonde.features.labels import Score
 from sonde.features.store import load_index
-from sonde.web.app import SECURITY_POLICY, make_app
+from sonde.web.app import make_app
+from sonde.web.guard import SECURITY_POLICY
 from sonde.web.schema import openapi
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +40,7 @@ def test_the_index_and_its_features(client, walk):
     assert info["n_features"] == 64 and info["can_chat"] and info["site"] == "layers.1.residual"
     page = client.get("/api/features", params={"offset": 60, "limit": 50}).json()
     assert page["total"] == 64 and [row["feature"] for row in page["features"]] == [60, 61, 62, 63]
-    dense = client.get("/api/features", params={"sort": "density"}).json()["features"]
+    dense = client.get("/api/features", params={"sort": "density", "descending": True}).json()["features"]
     assert [row["density"] for row in dense] == sorted((row["density"] for row in dense), reverse=True)
     found = client.get("/api/features", params={"query": "bridge"}).json()
     assert found["total"] and all(
@@ -55,6 +58,162 @@ def test_a_feature_with_its_examples(client, walk):
     example = view["examples"][0]
     assert "".join(piece["text"] for piece in example["pieces"]) == index.examples(number, 1)[0].text
     assert len(view["top_logits"]) == 10
+
+
+def test_the_start_tells_how_good_the_dictionary_is(client, walk):
+    index = load_index(walk.index)
+    start = client.get("/api/start").json()
+    figures = {figure["name"]: figure["value"] for figure in start["figures"]}
+    assert figures["Dead features"] == index.manifest.facts["dead"] and 0 < figures["Variance explained"] < 1
+    assert sum(bin["count"] for bin in start["densities"]) == int((index.statistics["count"] > 0).sum())
+    for bin in start["densities"]:
+        density = index.statistics["density"]
+        assert bin["count"] == ((density >= bin["low"] * (1 - 1e-9)) & (density < bin["high"] * (1 - 1e-9))).sum()
+    assert [point["step"] for point in start["curve"]] == sorted({point["step"] for point in start["curve"]})
+    assert 1 <= len(start["featured"]) <= 6
+
+
+def test_a_measurement_is_shown_where_there_is_one(walk, tmp_path):
+    shutil.copytree(walk.topk, tmp_path / "topk")
+    index = sonde.index(None, tmp_path / "topk", walk.corpus, tokens=2000, out=tmp_path / "index", device="cpu")
+    client = TestClient(make_app(index, "cpu"))
+    assert all(figure["name"] != "Loss recovered" for figure in client.get("/api/start").json()["figures"])
+    sonde.measure(tmp_path / "topk", device="cpu")
+    shown = {figure["name"]: figure for figure in client.get("/api/start").json()["figures"]}
+    assert "never saw" in shown["Variance explained"]["says"] and shown["Loss recovered"]["value"] <= 1
+
+
+@pytest.mark.parametrize("name", ["density", "maximum", "mean", "same_word"])
+def test_features_are_bounded_and_ordered_by_their_statistics(client, walk, name):
+    statistics = load_index(walk.index).statistics[name]
+    low, high = (float(bound) for bound in sorted(statistics)[10:50:39])
+    asked = {f"{name}_min": low, f"{name}_max": high, "sort": name, "descending": True, "limit": 200}
+    found = client.get("/api/features", params=asked).json()
+    values = [row[name] for row in found["features"]]
+    assert found["total"] == len(values) == ((statistics >= low) & (statistics <= high)).sum()
+    assert values == sorted(values, reverse=True)
+    del asked["limit"]
+    assert client.get("/api/numbers", params=asked).json() == [row["feature"] for row in found["features"]]
+
+
+def test_features_are_found_by_number_by_text_and_by_likeness(client, walk):
+    index = load_index(walk.index)
+    ask = lambda **asked: [row["feature"] for row in client.get("/api/features", params=asked).json()["features"]]  # noqa: E731
+    assert ask(query="7")[0] == 7
+    text = "Anna goes to town"
+    hits = sonde.Reader(index, device="cpu").search(text, n=50)
+    assert ask(query=text, by="text") == [hit.feature.number for hit in hits]
+    assert ask(query="7", by="like")[1:] == [other.number for other, _ in index.feature(7).neighbours(49)]
+    for query, status in (("64", 404), ("seven", 404)):
+        assert client.get("/api/features", params={"query": query, "by": "like"}).status_code == status
+
+
+def test_neurons_are_told_where_they_are_known(walk, tmp_path):
+    from sonde.analysis.neurons import neurons
+
+    index = load_index(shutil.copytree(walk.index, tmp_path / "i"))
+    client = TestClient(make_app(index, "cpu"), raise_server_exceptions=False)
+    refused = client.get("/api/features", params={"neuron_max": 0.3})
+    assert refused.status_code == 400 and "sonde neurons" in refused.json()["error"]
+    found = neurons(sonde.Reader(index, device="cpu"))
+    number = int(abs(found.correlation).argmax())
+    assert client.get("/api/index").json()["has_neurons"]
+    shown = client.get(f"/api/features/{number}").json()["neuron"]
+    assert shown["neuron"] == found.neuron[number] and shown["correlation"] == pytest.approx(found.correlation[number])
+    few = client.get("/api/features", params={"neuron_min": abs(found.correlation[number]) - 1e-6}).json()
+    assert few["features"][0]["feature"] == number
+
+
+def test_a_feature_on_a_text(client, walk):
+    text = "Anna goes to town and sees the bridge."
+    fired = sonde.Reader(walk.index, device="cpu").read(text)
+    number = int(fired.feature[fired.value.argmax()])
+    found = client.post(f"/api/features/{number}/activations", json={"text": text}).json()
+    assert found["pieces"] == list(fired.pieces) and found["values"] == pytest.approx(fired.of(number).tolist())
+    assert client.post("/api/features/64/activations", json={"text": text}).status_code == 404
+    assert client.post("/api/features/6/activations", json={"text": " "}).status_code in (200, 400)
+
+
+def test_two_texts_are_held_against_each_other(client, walk):
+    one, other = "Anna goes to town.", "the red bridge"
+    found = client.post("/api/read", json={"text": one, "unlike": other}).json()
+    turned = client.post("/api/read", json={"text": other, "unlike": one}).json()
+    assert "".join(found["other_pieces"]) == other
+    assert found["other_features"] == turned["features"] and turned["other_features"] == found["features"]
+    for hit in found["features"]:
+        assert hit["score"] == pytest.approx(max(hit["values"]) - max(hit["other_values"]), abs=1e-4)
+    maxima = load_index(walk.index).statistics["maximum"]
+    fired = sonde.Reader(walk.index, device="cpu").read(one)
+    for place, hits in enumerate(found["strongest"]):
+        own = fired.position == place
+        most = (fired.value[own] / maxima[fired.feature[own]]).max(initial=0)
+        assert (hits[0]["value"] if hits else 0) == pytest.approx(most, rel=1e-3)
+        assert [hit["value"] for hit in hits] == sorted((hit["value"] for hit in hits), reverse=True)
+
+
+def test_a_map_is_served_where_there_is_one(client, walk, tmp_path):
+    assert client.get("/api/map").status_code == client.get("/api/map/points").status_code == 400
+    assert "sonde map" in client.get("/api/map").json()["error"]
+    index = load_index(shutil.copytree(walk.index, tmp_path / "i"))
+    place_by_hand(index)
+    client = TestClient(make_app(index, "cpu"))
+    assert [(c["name"], c["count"]) for c in client.get("/api/map").json()["clusters"]] == [("even", 32), ("odd", 32)]
+    columns = np.frombuffer(client.get("/api/map/points").content, dtype="<f4").reshape(4, 64)
+    np.testing.assert_array_equal(columns[0], np.arange(64))
+    np.testing.assert_array_equal(columns[2].view("<i4"), np.arange(64) % 2)
+    np.testing.assert_allclose(columns[3], index.statistics["density"], rtol=1e-6)
+
+
+def place_by_hand(index):
+    """A map without umap: features in a row, in two clusters."""
+    position = np.stack([np.arange(64), np.arange(64) % 7], axis=1).astype(np.float32)
+    save_file({"position": position, "cluster": np.arange(64, dtype=np.int32) % 2}, index.folder / "map.safetensors")
+    (index.folder / "map.json").write_text('{"clusters": ["even", "odd"], "seed": 0, "with": 0}')
+
+
+def test_doses_are_asked_for(client, walk):
+    number = int(load_index(walk.index).statistics["maximum"].argmax())
+    edit = {"op": "clamp", "feature": number, "value": 3, "unit": "max"}
+    found = client.post(
+        "/api/dose", json={"question": "who?", "edits": [edit], "doses": [0.5, 10], "max_tokens": 8}
+    ).json()
+    assert [one["dose"] for one in found] == [None, 0.5, 10]
+    assert found[0]["answer"] == answered(client.post(CHAT, json=ask()))
+    assert found[2]["answer"] == answered(client.post(CHAT, json=ask(edits=[edit | {"value": 30}])))
+    for wrong in ({"doses": []}, {"doses": [-1]}, {"edits": []}, {"question": ""}, {"max_tokens": 10**6}):
+        body = {"question": "who?", "edits": [edit], "doses": [1]} | wrong
+        assert client.post("/api/dose", json=body).status_code == 422
+
+
+@pytest.fixture(scope="module")
+def sizes(walk, tmp_path_factory):
+    """Two dictionaries indexed on the same text, one twice as large."""
+    root = tmp_path_factory.mktemp("sizes")
+    sonde.train(walk.acts, n_features=24, k=4, tokens=20_000, out=root / "small", device="cpu")
+    sonde.train(walk.acts, n_features=96, k=4, tokens=20_000, out=root / "large", device="cpu")
+    sonde.index(None, [root / "small", root / "large"], walk.corpus, out=root / "both", device="cpu")
+    return root / "both"
+
+
+def test_dictionaries_of_several_sizes_lead_to_each_other(sizes):
+    from sonde.analysis.splitting import splitting
+
+    small, large = load_index(sizes / "small"), load_index(sizes / "large")
+    client = TestClient(make_app(small, "cpu"), raise_server_exceptions=False)
+    info = client.get("/api/index").json()
+    assert [(size["name"], size["here"]) for size in info["sizes"]] == [("small", True), ("large", False)]
+    beside = client.get("/at/large/api/index").json()
+    assert beside["n_features"] == 96 and [size["here"] for size in beside["sizes"]] == [False, True]
+    tree = splitting(small, large)
+    assert tree.children
+    parent, children = next(iter(tree.children.items()))
+    shown = client.get(f"/api/features/{parent}").json()["kin"]
+    assert [(one["relation"], one["feature"]) for one in shown] == [("child", c.feature.number) for c in children][:12]
+    back = client.get(f"/at/large/api/features/{shown[0]['feature']}").json()["kin"]
+    assert [(one["relation"], one["size"], one["feature"]) for one in back] == [("parent", "small", parent)]
+    assert client.get("/at/large/api/features/96").status_code == 404
+    assert client.get("/at/nothing/api/index").status_code == 404
+    assert client.get("/at/large/api/index", headers={"Host": "evil.example"}).status_code == 400
 
 
 def test_labels_and_notes(walk, tmp_path):
@@ -121,7 +280,7 @@ def test_presets_are_kept_by_the_page_too(walk, tmp_path):
     ("method", "path", "body", "status", "message"),
     [
         ("get", "/api/features/64", None, 404, "features 0 to 63"),
-        ("get", "/api/features/-1", None, 404, "there is no feature -1"),
+        ("get", "/api/features/-1", None, 422, "greater than or equal to 0"),
         ("get", "/api/features/x", None, 422, "number"),
         ("get", "/api/features?limit=100000", None, 422, "limit"),
         ("get", "/api/features?sort=colour", None, 422, "sort"),

@@ -65,7 +65,7 @@ def feature_map(
             init="random" if len(rows) < 64 else "spectral",
         ).fit_transform(rows)
         progress.advance(len(rows))
-    cluster = HDBSCAN(min_cluster_size=SMALLEST_CLUSTER, copy=True).fit_predict(layout)
+    cluster = HDBSCAN(min_cluster_size=SMALLEST_CLUSTER, cluster_selection_method="leaf", copy=True).fit_predict(layout)
     names = _names(found, fires, cluster)
     maps, first = [], 0
     for index, numbers in zip(found, fires, strict=True):

@@ -11,6 +11,7 @@ Loss recovered by zero (mean) ablation = (L_ablated - L_reconstructed) / (L_abla
 replacements act on the same tokens: those of the text, not special ones.
 """
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,14 @@ from sonde.activations.corpus import IN_MEMORY, Corpus, Document, is_held_out
 from sonde.dictionaries.dictionary import DENSITY_EDGES, Dictionary
 from sonde.dictionaries.load import load_dictionary
 from sonde.dictionaries.reading import Reading
-from sonde.errors import TextError
+from sonde.errors import StorageError, TextError
+from sonde.manifests import write_json
 from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.progress import Reporter, Silent
 
+MEASUREMENT = "measurement.json"
+"""the last measurement on held-out documents, beside the dictionary"""
 LOGIT_NUMBERS = 1 << 26
 """predictions that are held at once: those of the plain model and those of an edited one are compared"""
 _NO_TEXT: dict[str, Any] = {
@@ -167,7 +171,11 @@ def measure(
         raise TextError(
             f"{corpus.name} has no held-out documents to measure on ({read['held_out']:.0%} were kept from training); give other text with --text"
         )
-    return sums.result()
+    found = sums.result()
+    if text is None:
+        with contextlib.suppress(StorageError):  # it was asked for, not that it be kept; the folder may be read alone
+            write_json(loaded.folder / MEASUREMENT, found.to_json())
+    return found
 
 
 class _Sums:

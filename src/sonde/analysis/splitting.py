@@ -5,14 +5,17 @@ enough, and where it fires, mostly the other does too (Bricken et al. 2023, "Tow
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from sonde.errors import ArtifactMismatchError
-from sonde.features.store import Feature, Index
+from sonde.errors import ArtifactError, ArtifactMismatchError
+from sonde.features.store import Feature, Index, load_index
 
 COSINE, CONTAINED = 0.4, 0.5
 ROWS_AT_ONCE = 1 << 11
+SAME = ("site", "tokens", "documents")
+"""what indexes must have in common for their features to be compared"""
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,24 @@ class Child:
 class Splitting:
     """The features of a smaller dictionary, each with those of a larger that divide it."""
 
+    small: Index
+    large: Index
     children: dict[int, list[Child]]
     """feature of the smaller -> children, those that fire most first; only where there are any"""
     n_orphans: int
     """features of the larger that fire and divide none: new ones"""
+
+    def parent(self, number: int) -> Child | None:
+        """The feature of the smaller dictionary that one of the larger divides, as a child seen from below."""
+        return self._parents.get(number)
+
+    @cached_property
+    def _parents(self) -> dict[int, Child]:
+        return {
+            child.feature.number: Child(self.small.feature(parent), child.cosine, child.contained)
+            for parent, children in self.children.items()
+            for child in children
+        }
 
     @property
     def n_split(self) -> int:
@@ -45,7 +62,7 @@ def splitting(small: Index, large: Index, *, cosine: float = COSINE, contained: 
 
     Raises ArtifactMismatchError where they are not.
     """
-    for name in ("site", "tokens", "documents"):
+    for name in SAME:
         one, other = small.manifest.facts[name], large.manifest.facts[name]
         if one != other:
             raise ArtifactMismatchError(
@@ -59,7 +76,22 @@ def splitting(small: Index, large: Index, *, cosine: float = COSINE, contained: 
     for number in np.flatnonzero(kept)[np.argsort(-large.statistics["count"][kept], kind="stable")].tolist():
         child = Child(large.feature(number), float(alike[number]), float(share[number]))
         children.setdefault(int(parent[number]), []).append(child)
-    return Splitting(dict(sorted(children.items())), int((fires & ~kept).sum()))
+    return Splitting(small, large, dict(sorted(children.items())), int((fires & ~kept).sum()))
+
+
+def siblings(index: Index) -> list[Index]:
+    """Indexes of other dictionaries that were made with this one, in the folder around it; the smallest first."""
+    found = []
+    for folder in sorted(index.folder.resolve().parent.iterdir()):
+        if folder != index.folder.resolve() and (folder / "manifest.json").exists():
+            try:
+                other = load_index(folder)
+                same = all(other.manifest.facts[name] == index.manifest.facts[name] for name in (*SAME, "model"))
+            except (ArtifactError, KeyError):  # something else, or unfinished
+                continue
+            if same:
+                found.append(other)
+    return sorted(found, key=lambda other: other.n_features)
 
 
 def _nearest(small: np.ndarray, large: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -35,6 +35,7 @@ VERBS = {  # verb: (function, what it does)
     "splitting": ("sonde.cli.splitting:splitting", "Show how a larger dictionary divides a smaller one's features."),
     "map": ("sonde.cli.map:feature_map", "Lay features out in a plane, in clusters with names."),
     "chat": ("sonde.cli.chat:chat", "Talk to the model while features are turned."),
+    "dose": ("sonde.cli.dose:dose", "Show what a model answers as features are turned further."),
     "serve": ("sonde.cli.serve:serve", "Serve a model whose features can be turned to any client of OpenAI's API."),
     "preset": ("sonde.cli.preset:preset", "Keep edits under a name."),
     "open": ("sonde.cli.open:open_index", "Open an index in the browser."),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sonde.cli.common import quiet_libraries
+from sonde.cli.common import quiet_libraries, reporter
 
 
 def open_index(
@@ -15,10 +15,12 @@ def open_index(
     port: int = 8321,
     device: str = "auto",
     browser: Annotated[bool, Parameter(negative="--no-browser")] = True,
+    export: Path | None = None,
+    examples: int = 10,
 ) -> None:
-    """Open an index in the browser, on this machine only.
+    """Open an index in the browser, on this machine only, or export its page as a folder of files.
 
-    Example: sonde open index
+    Examples: sonde open index; sonde open index --export paper-page
 
     Parameters
     ----------
@@ -30,8 +32,17 @@ def open_index(
         auto, cpu, cuda, cuda:N or mps.
     browser: bool
         Open the page in the browser; --no-browser only prints its address.
+    export: Path
+        Write the page to this folder instead, as files that any browser opens with no server, without the views that need the model.
+    examples: int
+        Examples of each feature in an export.
     """
     quiet_libraries()
+    if export is not None:
+        from sonde.web.export import export as write
+
+        print(write(index, export, examples=examples, reporter=reporter()))
+        return
     from sonde.web.serve import serve
 
     serve(index, port=port, device=device, browser=browser)

@@ -11,7 +11,7 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,17 @@ class Labels:
         query = "SELECT feature, label, by, evidence, at FROM labels WHERE id IN (SELECT MAX(id) FROM labels GROUP BY feature)"
         return {row[0]: _label(row) for row in self._read(query)}
 
+    @property
+    def n_labelled(self) -> int:
+        """Features that have a label."""
+        counted = self._read("SELECT COUNT(DISTINCT feature) FROM labels")
+        return counted[0][0] if counted else 0
+
+    def of(self, features: Sequence[int]) -> dict[int, Label]:
+        """What was said last of those of these features that have a label, in one look."""
+        query = "SELECT feature, label, by, evidence, at FROM labels WHERE id IN (SELECT MAX(id) FROM labels WHERE feature IN (SELECT value FROM json_each(?)) GROUP BY feature)"
+        return {row[0]: _label(row) for row in self._read(query, json.dumps([int(feature) for feature in features]))}
+
     def history(self, feature: int) -> list[Label]:
         """All that was said of a feature, the newest last."""
         query = "SELECT feature, label, by, evidence, at FROM labels WHERE feature = ? ORDER BY id"
@@ -165,7 +176,8 @@ class Labels:
             rows = self._read(f"{matching} ORDER BY bm25(words, 4.0, 1.0), rowid LIMIT ?", query, n)
         else:  # to rank all labels that hold a very common word would take long, and would tell nobody anything
             rows = self._read(f"{matching} LIMIT ?", query, n)
-        return [self[feature] or Label(feature, "", "") for (feature,) in rows]
+        said = self.of([feature for (feature,) in rows])
+        return [said.get(feature) or Label(feature, "", "") for (feature,) in rows]
 
     def export(self, path: str | Path) -> int:
         """Write all labels, scores and notes as JSON lines; returns how many."""

@@ -12,7 +12,7 @@ import json
 import re
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -387,19 +387,27 @@ class Index:
 
         Raises ArtifactMissingError where `neuron` is asked for, and `sonde neurons` has not been run.
         """
+        given = {"density": density, "maximum": maximum, "mean": mean, "same_word": same_word, "neuron": neuron}
+        ranges = {name: bounds for name, bounds in given.items() if bounds is not None}
+        return [self.feature(int(number)) for number in self.numbers_where(ranges)]
+
+    def numbers_where(self, ranges: Mapping[str, Range]) -> np.ndarray:
+        """The numbers alone of the features that `where` finds, rising; name of a statistic -> its range."""
         kept = np.ones(self.n_features, dtype=bool)
-        given = {"density": density, "maximum": maximum, "mean": mean, "same_word": same_word}
-        for name, bounds in given.items():
-            if bounds is not None:
-                kept &= (self.statistics[name] >= bounds[0]) & (self.statistics[name] <= bounds[1])
-        if neuron is not None:
-            if self.neurons is None:
-                raise ArtifactMissingError(
-                    f"{self.folder} has no correlations with neurons yet; sonde neurons {self.folder} makes them"
-                )
-            size = np.abs(self.neurons.correlation)
-            kept &= (size >= neuron[0]) & (size <= neuron[1])
-        return [self.feature(int(number)) for number in np.flatnonzero(kept)]
+        for name, (low, high) in ranges.items():
+            values = self.statistic(name)
+            kept &= (values >= np.float64(low)) & (values <= np.float64(high))  # which may be beyond float32
+        return np.flatnonzero(kept)
+
+    def statistic(self, name: str) -> np.ndarray:
+        """density, maximum, mean, same_word or neuron [feature], as `where` takes them."""
+        if name != "neuron":
+            return self.statistics[name]
+        if self.neurons is None:
+            raise ArtifactMissingError(
+                f"{self.folder} has no correlations with neurons yet; sonde neurons {self.folder} makes them"
+            )
+        return np.abs(self.neurons.correlation)
 
     @cached_property
     def directions(self) -> np.ndarray:

@@ -80,6 +80,13 @@ def load_model(
     return wrap_model(network, tokenizer, str(name), _identity(source, config), reader)
 
 
+def load_config(name: str | Path, revision: str | None = None) -> Any:
+    """A model's configuration as transformers has it, without its weights; raises what `load_model` does."""
+    source, local = _locate(str(name), revision)
+    keywords: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False, "revision": revision}
+    return _attempt(name, transformers.AutoConfig.from_pretrained, source, **keywords)
+
+
 def wrap_model(
     network: torch.nn.Module,
     tokenizer: Any = None,

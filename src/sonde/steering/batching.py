@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from sonde.errors import BusyError, UsageError
+from sonde.errors import BusyError, EditError, UsageError
 from sonde.models.model import Model, Tokens
 from sonde.steering.edits import FeatureEdit, RowEdits
 
@@ -109,6 +109,8 @@ class _Row:
         """Choose the next token from logits [vocabulary], and tell of it; returns whether the answer goes on."""
         sampling = self.request.sampling
         logprobs = logits.float().log_softmax(dim=-1).cpu()
+        if logprobs.isnan().any():
+            raise EditError("the model's predictions are no longer finite numbers; turn features less far")
         self.token = self._choose(logprobs)
         self.n_answer += 1
         top = logprobs.topk(min(sampling.top_logprobs, len(logprobs)))
@@ -178,7 +180,7 @@ class _Group:
 
     @property
     def may_join(self) -> bool:
-        return isinstance(self.cache, DynamicCache) and all(type(layer) is DynamicLayer for layer in self.cache.layers)
+        return _can_be_padded(self.cache)
 
     def join(self, other: "_Group") -> None:
         """Put another group's caches beneath; the shorter are padded on the left."""
@@ -248,18 +250,34 @@ class Batcher:
 
     def answer(self, tokens: Tokens, edits: Sequence[FeatureEdit], sampling: Sampling) -> list[Piece]:
         """Ask, and wait for the whole answer; raises what `submit` does, and what went wrong on the way."""
-        found: list[Piece] = []
-        ended = threading.Event()
+        return self.answer_all([(tokens, edits, sampling)])[0]
 
-        def emit(piece: Piece) -> None:
-            found.append(piece)
-            if piece.finish or piece.error:
-                ended.set()
+    def answer_all(self, asked: Sequence[tuple[Tokens, Sequence[FeatureEdit], Sampling]]) -> list[list[Piece]]:
+        """Ask several things at once, and wait for all of the answers; raises what `submit` does, and what went wrong on the way."""
+        found: list[list[Piece]] = [[] for _ in asked]
+        ended = threading.Semaphore(0)
 
-        self.submit(tokens, edits, sampling, emit)
-        ended.wait()
-        if found[-1].error is not None:
-            raise found[-1].error
+        def listen(pieces: list[Piece]) -> Callable[[Piece], None]:
+            def emit(piece: Piece) -> None:
+                pieces.append(piece)
+                if piece.finish or piece.error:
+                    ended.release()
+
+            return emit
+
+        requests: list[Request] = []
+        try:
+            for one, pieces in zip(asked, found, strict=True):
+                requests.append(self.submit(*one, listen(pieces)))
+        except BaseException:
+            for request in requests:
+                request.cancel()
+            raise
+        for _ in requests:
+            ended.acquire()
+        for pieces in found:
+            if pieces[-1].error is not None:
+                raise pieces[-1].error
         return found
 
     def run(self, do: Callable[[], Result]) -> Result:
@@ -372,6 +390,15 @@ class Batcher:
         group.keep(going)
         if not group.rows:
             self._groups.remove(group)
+
+
+def shares_batches(config: Any) -> bool:
+    """Whether answers of a model of this configuration get their tokens together; if not, they take turns."""
+    return _can_be_padded(DynamicCache(config=config.get_text_config()))
+
+
+def _can_be_padded(cache: Any) -> bool:
+    return isinstance(cache, DynamicCache) and all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
 def _by_site(edits: list[tuple[int, FeatureEdit]]) -> list[RowEdits]:

@@ -1,109 +1,144 @@
-"""The server of one index: features, their examples, and answers under edits.
+"""The server of an index: features, their examples, texts read, and answers under edits.
 
 It listens on this machine only, answers only to its own name (so that no other site can reach it through a
-browser), reads nothing outside the index and the built page, and loads the model at the first question.
+browser), reads nothing outside the index and the built page, and loads the model at the first question. Dictionaries of other sizes that were indexed
+on the same text are served beside it, under /at/NAME/.
 """
 
-import hmac
-import re
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import FastAPI, Query, Response
 from fastapi import Path as PathParameter
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 
 import sonde
-from sonde.errors import ArtifactMissingError, BusyError, EditError, FeatureError, ModelError, SondeError
-from sonde.features.store import By, Example, Feature, Index
-from sonde.manifests import find_parent
+from sonde.features.reader import Fired, Hit, Reader
+from sonde.features.store import By, Index
+from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.steering.batching import Batcher
-from sonde.steering.edits import make_edits, parse_spec
+from sonde.steering.dose import dose_response
+from sonde.steering.edits import make_edits, parse_spec, spec_from_json
 from sonde.steering.presets import load_presets, save_preset
-from sonde.steering.session import Session
-from sonde.web import wire
-from sonde.web.openai import ModelUnknown, add_protocol, error_body
+from sonde.web import views, wire
+from sonde.web.guard import keep_to_itself, say_errors
+from sonde.web.openai import add_protocol
 
-SECURITY_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
-OWN_NAMES = ("127.0.0.1", "localhost", "[::1]", "testserver")
-MAX_BODY_BYTES = 1 << 20
-Sort = Literal["number", "density", "maximum"]
-_problems: dict[int | str, dict] = {status: {"model": wire.Problem} for status in (400, 404, 413, 422)}
+STRONGEST = 3
+"""features named at each token of a text that is read"""
+MOST_NUMBERS = 100_000
+TEXTS_KEPT = 16
+_problems: dict[int | str, dict] = {status: {"model": wire.Problem} for status in (400, 404, 413, 422, 429)}
+Number = Annotated[int, PathParameter(ge=0, le=2**31)]
 
 
 def make_app(index: Index, device: str = "auto", *, name: str = "", token: str = "") -> FastAPI:
-    """Make the server of an index.
+    """Make the server of an index, and of its siblings.
 
     Args:
         name: a further name or address that it answers to, besides this machine's own.
         token: what every request must bring as `Authorization: Bearer TOKEN`, if anything.
     """
+    model = LazyModel(index, device)
+    app = make_api(index, model)
+    keep_to_itself(app, name, token)
+    for one in reversed(views.family(index)):
+        beside = make_api(one, model)
+        app.mount(f"/at/{one.folder.resolve().name}", beside)
+        _add_page(beside)
+    _add_page(app)
+    return app
+
+
+class LazyModel:
+    """Loads the model when it is first needed; looking at features needs none."""
+
+    def __init__(self, index: Index, device: str) -> None:
+        self._index, self._device = index, device
+        self._found: tuple[Model, Batcher] | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self) -> tuple[Model, Batcher]:
+        """The model, and what alone runs it, so that nothing else runs at the same time."""
+        with self._lock:
+            if self._found is None:
+                model = load_model(self._index.manifest.facts["model"]["name"], device=self._device)
+                self._found = model, Batcher(model)
+            return self._found
+
+
+def make_api(index: Index, loaded: Callable[[], tuple[Model, Batcher]]) -> FastAPI:
+    """What the server of one index answers; `loaded` gives the model, and what alone runs it."""
     app = FastAPI(title="sonde", version=sonde.__version__, docs_url=None, redoc_url=None)
-    session = LazySession(index, device)
-    _guard(app, (*OWN_NAMES, name) if name else OWN_NAMES, token)
-    add_protocol(app, index, session.loaded)
+    say_errors(app)
+    add_protocol(app, index, loaded)
+
+    @lru_cache(maxsize=1)
+    def reader() -> Reader:
+        model, batcher = loaded()
+        return batcher.run(lambda: Reader(index, model))
+
+    @lru_cache(maxsize=TEXTS_KEPT)
+    def read(text: str) -> Fired:
+        own = reader()
+        return loaded()[1].run(lambda: own.read(text))
+
+    def found(asked: wire.AskFeatures) -> np.ndarray:
+        by_text = asked.by == "text" and asked.query.strip()
+        fires_on = read(asked.query).summed_up("max", index.n_features) if by_text else None
+        return views.found_features(index, asked, fires_on)
 
     @app.get("/api/index")
     def get_index() -> wire.IndexInfo:
         """What the index holds."""
-        return _index_info(index)
+        return views.index_info(index)
+
+    @app.get("/api/start")
+    def get_start() -> wire.StartView:
+        """How good the dictionary is, how it was trained, and a few features."""
+        return views.start_view(index)
 
     @app.get("/api/features", responses=_problems)
-    def get_features(
-        query: Annotated[str, Query(max_length=500)] = "",
-        sort: Sort = "number",
-        offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
-        limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    ) -> wire.FeatureList:
-        """Features in an order, or those whose examples hold all words of a query, best first."""
-        if query.strip():
-            numbers = [feature.number for feature, _ in index.search(query, 1000)]
-        else:
-            numbers = _sorted_features(index, sort)
-        rows = [_feature_row(index, int(number)) for number in numbers[offset : offset + limit]]
+    def get_features(asked: Annotated[wire.AskPage, Query()]) -> wire.FeatureList:
+        """Features in an order: all, those within bounds, and those that a query finds, best first."""
+        numbers = found(asked)
+        rows = views.feature_rows(index, numbers[asked.offset : asked.offset + asked.limit])
         return wire.FeatureList(total=len(numbers), features=rows)
+
+    @app.get("/api/numbers", responses=_problems)
+    def get_numbers(asked: Annotated[wire.AskFeatures, Query()]) -> list[int]:
+        """The numbers alone of the features that are found, 100,000 at most."""
+        return found(asked)[:MOST_NUMBERS].tolist()
 
     @app.get("/api/features/{number}", responses=_problems)
     def get_feature(
-        number: int, examples: Annotated[int, Query(ge=1, le=100)] = 20, by: By = "top"
+        number: Number, examples: Annotated[int, Query(ge=1, le=100)] = 20, by: By = "top"
     ) -> wire.FeatureView:
         """One feature with its examples: the strongest, some at random, or from equal intervals of activation."""
-        feature = index.feature(number)
-        return wire.FeatureView(
-            feature=number,
-            labels=[
-                wire.LabelView(label=one.label, by=one.by, at=one.at) for one in reversed(index.labels.history(number))
-            ],
-            scores=_scores(feature),
-            notes=index.labels.notes(number),
-            density=feature.density,
-            maximum=feature.maximum,
-            mean=feature.mean,
-            quantiles=feature.quantiles(),
-            histogram=feature.histogram(),
-            neighbours=_neighbours(feature),
-            fires_with=[_neighbour(other, cosine) for other, cosine in feature.fires_with(8)],
-            top_logits=[wire.Logit(token=token, value=value) for token, value in feature.top_logits],
-            bottom_logits=[wire.Logit(token=token, value=value) for token, value in feature.bottom_logits],
-            examples=[_example_view(example) for example in feature.examples(examples, by)],
-        )
+        return views.feature_view(index, number, examples, by)
+
+    @app.post("/api/features/{number}/activations", responses=_problems)
+    def post_activations(number: Number, asked: wire.AskActivations) -> wire.ActivationsView:
+        """One feature on a text."""
+        index.feature(number)
+        fired = read(asked.text)
+        return wire.ActivationsView(pieces=list(fired.pieces), values=fired.of(number).tolist())
 
     @app.post("/api/features/{number}/label", responses=_problems)
-    def post_label(number: int, said: wire.Saying) -> wire.LabelView:
+    def post_label(number: Number, said: wire.Saying) -> wire.LabelView:
         """Give a feature a label; what it was called before is kept."""
         index.feature(number)
         label = index.labels.say(number, said.text)
         return wire.LabelView(label=label.label, by=label.by, at=label.at)
 
     @app.post("/api/features/{number}/note", responses=_problems)
-    def post_note(number: int, said: wire.Saying) -> list[str]:
+    def post_note(number: Number, said: wire.Saying) -> list[str]:
         """Add a note to a feature; returns all of its notes."""
         index.feature(number)
         index.labels.note(number, said.text)
@@ -114,32 +149,61 @@ def make_app(index: Index, device: str = "auto", *, name: str = "", token: str =
         responses=_problems | {200: {"content": {"image/webp": {}}}},
         response_class=Response,
     )
-    def get_picture(
-        document: Annotated[int, PathParameter(ge=0, le=2**62)], number: Annotated[int, PathParameter(ge=0, le=2**31)]
-    ) -> Response:
+    def get_picture(document: Annotated[int, PathParameter(ge=0, le=2**62)], number: Number) -> Response:
         """A picture of the text, as the model saw it."""
         image = index.picture(document, number)
         return Response(image, media_type="image/webp", headers={"Cache-Control": "private, max-age=3600"})
 
+    @app.get("/api/map", responses=_problems)
+    def get_map() -> wire.MapView:
+        """The clusters of the map."""
+        return views.map_view(index)
+
+    @app.get(
+        "/api/map/points",
+        responses=_problems | {200: {"content": {"application/octet-stream": {}}}},
+        response_class=Response,
+    )
+    def get_map_points() -> Response:
+        """x, y (float32), cluster (int32) and density (float32) of all features, one column after the other."""
+        views.map_view(index)
+        return Response(views.map_points(index), media_type="application/octet-stream")
+
     @app.post("/api/read", responses=_problems)
-    def post_read(ask: wire.AskReading) -> wire.ReadingView:
-        """The features that fire most on a text, and where on it."""
-        reader, batcher = session.get(), session.batcher()
-        fired, hits = batcher.run(lambda: reader.read(ask.text, unlike=ask.unlike, on=ask.on, n=ask.n))
+    def post_read(asked: wire.AskReading) -> wire.ReadingView:
+        """The features that fire most on a text, and where on it; and on another text, if there is one."""
+        fired = read(asked.text)
+        other = read(asked.unlike) if asked.unlike.strip() else None
+        own = reader()
+
+        def hits(here: Fired, there: Fired | None) -> list[wire.HitView]:
+            ranked = own.search(here, unlike=there or (), on=asked.on, n=asked.n)
+            return [_hit_view(hit, here, there) for hit in ranked]
+
+        strongest = _strongest(index, fired)
+        labels = index.labels.of([hit.feature for hits in strongest for hit in hits])
         return wire.ReadingView(
             pieces=list(fired.pieces),
-            features=[
-                wire.HitView(
-                    feature=hit.feature.number,
-                    score=hit.score,
-                    maximum=hit.feature.maximum,
-                    values=fired.of(hit.feature.number).tolist(),
-                    label=_label(hit.feature),
-                    usual=hit.feature.usual_tokens(),
-                )
-                for hit in hits
-            ],
+            strongest=strongest,
+            names={number: label.label for number, label in labels.items()},
+            features=hits(fired, other),
+            other_pieces=list(other.pieces) if other else [],
+            other_features=hits(other, fired) if other else [],
         )
+
+    @app.post("/api/dose", responses=_problems)
+    def post_dose(asked: wire.AskDose) -> list[wire.DoseView]:
+        """Answers to a question as features are turned further, and where they break."""
+        model, batcher = loaded()
+        edits = [spec_from_json(edit.model_dump()) for edit in asked.edits]
+        make_edits(edits, index)
+        model.need_head("answers")
+        prompt = model.chat([{"role": "user", "content": asked.question}])
+        responses = dose_response(reader(), batcher, edits, prompt, doses=asked.doses, max_tokens=asked.max_tokens)
+        return [
+            wire.DoseView(dose=one.dose, answer=one.answer, concept=one.concept, perplexity=one.perplexity)
+            for one in responses
+        ]
 
     @app.get("/api/presets")
     def get_presets() -> list[wire.Preset]:
@@ -156,6 +220,10 @@ def make_app(index: Index, device: str = "auto", *, name: str = "", token: str =
         save_preset(index.folder, given.name, specs)
         return get_presets()
 
+    return app
+
+
+def _add_page(app: FastAPI) -> None:
     static = Path(str(resources.files("sonde").joinpath("web/static")))
     if (static / "index.html").exists():
         app.mount("/", StaticFiles(directory=static, html=True))
@@ -165,171 +233,27 @@ def make_app(index: Index, device: str = "auto", *, name: str = "", token: str =
         def no_page() -> Response:
             return Response("The page is not built. Run `make page`, then start again.\n", media_type="text/plain")
 
-    return app
 
-
-class LazySession:
-    """Loads the model when it is first needed; looking at features needs none."""
-
-    def __init__(self, index: Index, device: str) -> None:
-        self._index, self._device = index, device
-        self._session: Session | None = None
-        self._batcher: Batcher | None = None
-        self._lock = threading.Lock()
-
-    def get(self) -> Session:
-        with self._lock:
-            if self._session is None:
-                self._session = Session(self._index, device=self._device)
-            return self._session
-
-    def batcher(self) -> Batcher:
-        """What alone runs the model, so that nothing else runs at the same time."""
-        session = self.get()
-        with self._lock:
-            if self._batcher is None:
-                self._batcher = Batcher(session.model)
-            return self._batcher
-
-    def loaded(self) -> tuple[Model, Batcher]:
-        return self.get().model, self.batcher()
-
-
-def _guard(app: FastAPI, names: tuple[str, ...], token: str) -> None:
-    """Errors as one line of JSON; headers that keep the page to itself; bounds on what is accepted."""
-
-    @app.exception_handler(SondeError)
-    def on_error(request: Request, error: SondeError) -> JSONResponse:
-        if isinstance(error, BusyError):
-            kind, status, headers = "rate_limit_error", 429, {"Retry-After": "1"}
-        else:
-            kind, headers = "invalid_request_error", None
-            status = (
-                404 if isinstance(error, FeatureError | ModelUnknown) else 422 if isinstance(error, ModelError) else 400
-            )
-        if request.url.path.startswith("/v1/"):
-            status = 400 if status == 422 or isinstance(error, FeatureError) else status
-            param = (
-                "edits"
-                if isinstance(error, FeatureError | EditError)
-                else "model"
-                if isinstance(error, ModelUnknown)
-                else None
-            )
-            code = "model_not_found" if isinstance(error, ModelUnknown) else None
-            return JSONResponse(error_body(str(error), kind, param, code), status, headers)
-        return JSONResponse({"error": str(error)}, status, headers)
-
-    @app.exception_handler(RequestValidationError)
-    def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
-        message = f"{place or 'request'}: {first['msg']}"
-        if request.url.path.startswith("/v1/"):
-            return JSONResponse(error_body(message, param=place or None), 400)
-        return JSONResponse({"error": message}, 422)
-
-    @app.middleware("http")
-    async def bounds(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        host = re.sub(r":\d+$", "", request.headers.get("host", ""))
-        if host not in names:
-            return JSONResponse({"error": f"this server answers to {OWN_NAMES[0]} only, not to {host!r}"}, 400)
-        brought = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if token and not hmac.compare_digest(brought.encode(), token.encode()):
-            return JSONResponse(
-                error_body("a token is wanted: Authorization: Bearer TOKEN", "authentication_error"), 401
-            )
-        length = request.headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > MAX_BODY_BYTES:
-            return JSONResponse({"error": f"a request may have {MAX_BODY_BYTES:,} bytes at most"}, 413)
-        response = await go_on(request)
-        response.headers["Content-Security-Policy"] = SECURITY_POLICY
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        return response
-
-
-def _index_info(index: Index) -> wire.IndexInfo:
-    facts = index.manifest.facts
-    _, dictionary = find_parent(index.manifest, "dictionary", index.folder, "dictionary")
-    reason = facts["why_no_chat"]
-    return wire.IndexInfo(
-        model=facts["model"]["name"],
-        site=facts["site"],
-        kind=dictionary.facts["kind"],
-        n_features=index.n_features,
-        tokens=facts["tokens"],
-        documents=facts["documents"],
-        l0=facts["l0"],
-        dead=facts["dead"],
-        fvu=dictionary.facts["training_rows"]["fvu"],
-        text=Path(index.manifest.settings["text"]).name,
-        can_chat=reason is None,
-        why_no_chat=reason,
+def _hit_view(hit: Hit, here: Fired, there: Fired | None) -> wire.HitView:
+    return wire.HitView(
+        feature=hit.feature.number,
+        score=hit.score,
+        maximum=hit.feature.maximum,
+        values=here.of(hit.feature.number).tolist(),
+        other_values=there.of(hit.feature.number).tolist() if there else [],
+        label=views.label_of(hit.feature),
+        usual=hit.feature.usual_tokens(),
     )
 
 
-def _sorted_features(index: Index, sort: Sort) -> np.ndarray:
-    if sort == "number":
-        return np.arange(index.n_features)
-    return np.argsort(-index.statistics[sort], kind="stable")
-
-
-def _feature_row(index: Index, number: int) -> wire.FeatureRow:
-    feature = index.feature(number)
-    examples = feature.examples(1)
-    return wire.FeatureRow(
-        feature=number,
-        label=_label(feature),
-        density=feature.density,
-        maximum=feature.maximum,
-        mean=feature.mean,
-        example=_example_view(examples[0]) if examples else None,
-    )
-
-
-def _neighbours(feature: Feature) -> list[wire.Neighbour]:
-    try:
-        found = feature.neighbours(8)
-    except ArtifactMissingError:  # the dictionary has gone, and the rest of the index is whole
-        return []
-    return [_neighbour(other, cosine) for other, cosine in found]
-
-
-def _neighbour(other: Feature, cosine: float) -> wire.Neighbour:
-    return wire.Neighbour(feature=other.number, label=_label(other), cosine=cosine)
-
-
-def _label(feature: Feature) -> str | None:
-    said = feature.label
-    return said.label if said is not None else None
-
-
-def _scores(feature: Feature) -> list[wire.ScoreView]:
-    """The newest of each test, of the label that the feature has now or of none."""
-    now = (_label(feature), "")
-    latest = {score.score: score for score in feature.index.labels.scores(feature.number) if score.label in now}
-    return [
-        wire.ScoreView(
-            score=score.score,
-            value=score.value,
-            chance=score.details.get("chance"),
-            control=score.details.get("another feature's label"),
-            by=score.by,
-        )
-        for score in latest.values()
-    ]
-
-
-def _example_view(example: Example) -> wire.ExampleView:
-    return wire.ExampleView(
-        document=example.document,
-        position=example.position,
-        value=example.value,
-        peak=example.peak,
-        pieces=[wire.Piece(text=text, value=value) for text, value in example.pieces],
-        pictures=[
-            wire.PictureView(number=p.number, piece=p.piece, rows=p.rows, columns=p.columns, values=list(p.values))
-            for p in example.pictures
-        ],
-    )
+def _strongest(index: Index, fired: Fired) -> list[list[wire.TokenHit]]:
+    """Of each token, the features that fire most on it, in units of their maxima."""
+    maxima = np.maximum(index.statistics["maximum"][fired.feature], 1e-30)
+    relative = np.where(index.statistics["maximum"][fired.feature] > 0, fired.value / maxima, 0)
+    order = np.lexsort((-relative, fired.position))
+    found: list[list[wire.TokenHit]] = [[] for _ in fired.pieces]
+    for place in order.tolist():
+        own = found[int(fired.position[place])]
+        if len(own) < STRONGEST and relative[place] > 0:
+            own.append(wire.TokenHit(feature=int(fired.feature[place]), value=float(relative[place])))
+    return found

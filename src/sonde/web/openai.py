@@ -10,6 +10,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,10 +18,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from sonde.errors import ModelLacksError, SondeError, UsageError
+from sonde.errors import ModelError, ModelLacksError, SondeError, UsageError
 from sonde.features.store import Index
+from sonde.models.load import load_config
 from sonde.models.model import Model, Tokens
-from sonde.steering.batching import Batcher, Piece, Sampling
+from sonde.steering.batching import Batcher, Piece, Sampling, shares_batches
 from sonde.steering.edits import EditSpec, FeatureEdit, make_edits, parse_spec, spec_from_json
 from sonde.steering.presets import load_presets
 from sonde.web.wire import MAX_CHARACTERS, MAX_EDITS, MAX_MESSAGES, EditView
@@ -98,6 +100,13 @@ def add_protocol(app: FastAPI, index: Index, loaded: Callable[[], tuple[Model, B
     name = Path(index.manifest.facts["model"]["name"]).name if index.manifest.facts else "model"
     began = int(time.time())
 
+    @lru_cache(maxsize=1)
+    def batched() -> bool | None:
+        try:
+            return shares_batches(load_config(index.manifest.facts["model"]["name"]))
+        except ModelError:  # it is not here; the list is, all the same
+            return None
+
     def prepared(asked: _Asked, purpose: str) -> tuple[Model, Batcher, list[FeatureEdit]]:
         """The model, what answers with it, and the request's edits; raises what is wrong with the request."""
         _refuse_unsupported(asked)
@@ -111,12 +120,10 @@ def add_protocol(app: FastAPI, index: Index, loaded: Callable[[], tuple[Model, B
 
     @app.get("/v1/models")
     def list_models() -> dict[str, Any]:
-        """The model, and each preset of the index as a model of its own."""
+        """The model, and each preset of the index as a model of its own. `batched`: whether answers share batches, or take turns."""
         names = [name, *(f"{name}#{preset}" for preset in load_presets(index.folder))]
-        return {
-            "object": "list",
-            "data": [{"id": one, "object": "model", "created": began, "owned_by": "sonde"} for one in names],
-        }
+        told = {"object": "model", "created": began, "owned_by": "sonde", "batched": batched()}
+        return {"object": "list", "data": [{"id": one} | told for one in names]}
 
     @app.post("/v1/chat/completions")
     async def chat(asked: ChatRequest, request: Request) -> Any:

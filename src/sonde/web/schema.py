@@ -9,13 +9,13 @@ from pathlib import Path
 
 from sonde.features.store import Index
 from sonde.manifests import Manifest
-from sonde.web.app import make_app
+from sonde.web.app import LazyModel, make_api
 
 
 def openapi() -> str:
     """The description as it is kept in the repository; it depends on no index."""
     nothing = Index(Path(), Manifest("index", 1, {}, {}, {}, {}))
-    return json.dumps(make_app(nothing).openapi(), indent=1, sort_keys=True) + "\n"
+    return json.dumps(make_api(nothing, LazyModel(nothing, "cpu")).openapi(), indent=1, sort_keys=True) + "\n"
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ def serve(
 
     address = f"http://{name or ADDRESS}:{taken.getsockname()[1]}/{place}"
     server = uvicorn.Server(uvicorn.Config(make_app(loaded, device, name=name, token=token), log_level="warning"))
+    taken.listen()  # so that whoever reads the address is not refused
     print(f"open at {address}   (Ctrl-C ends it)", file=sys.stderr, flush=True)  # noqa: T201
     if browser:
         threading.Timer(0.5, webbrowser.open, [address]).start()

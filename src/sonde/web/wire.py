@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 MAX_CHARACTERS = 20_000
 """longest message"""
@@ -10,15 +10,19 @@ MAX_LABEL = 1000
 MAX_MESSAGES = 100
 MAX_EDITS = 32
 
+Activation = Annotated[float, PlainSerializer(lambda value: float(f"{value:.5g}"), return_type=float)]
+"""as exact as an index keeps it, and no digits more"""
+
 
 class Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class IndexInfo(Wire):
     """What an index holds, and what can be done with it."""
 
     model: str
+    """its name, or that of its folder"""
     site: str
     kind: str
     n_features: int
@@ -30,15 +34,68 @@ class IndexInfo(Wire):
     fvu: float
     """share of variance left unexplained, on training rows"""
     text: str
+    folder: str
+    """where the index lies; of an exported page its name alone"""
+    labelled: int
+    """features that somebody has said something of"""
+    has_map: bool
+    has_neurons: bool
+    sizes: list["SizeView"]
+    """this and other dictionaries that were indexed on the same text, the smallest first"""
     can_chat: bool
     why_no_chat: str | None
+
+
+class SizeView(Wire):
+    """A dictionary of several that were indexed together."""
+
+    name: str
+    n_features: int
+    here: bool
+    """the one that is shown"""
+
+
+class Figure(Wire):
+    """A number about the dictionary, and what it says."""
+
+    name: str
+    value: float
+    is_share: bool
+    says: str
+
+
+class CurvePoint(Wire):
+    """How training stood at a step."""
+
+    step: int
+    fvu: float
+    l0: float
+    dead: float
+
+
+class DensityBin(Wire):
+    """How many features fire on a share of tokens between two bounds."""
+
+    low: float
+    high: float
+    count: int
+
+
+class StartView(Wire):
+    """What a reader sees first."""
+
+    figures: list[Figure]
+    curve: list[CurvePoint]
+    densities: list[DensityBin]
+    featured: list["FeatureRow"]
+    """a few features that are worth a look"""
 
 
 class Piece(Wire):
     """One token of an example."""
 
     text: str
-    value: float
+    value: Activation
 
 
 class PictureView(Wire):
@@ -49,7 +106,7 @@ class PictureView(Wire):
     """which piece of the example it is"""
     rows: int
     columns: int
-    values: list[float]
+    values: list[Activation]
 
 
 class ExampleView(Wire):
@@ -70,7 +127,53 @@ class FeatureRow(Wire):
     density: float
     maximum: float
     mean: float
+    same_word: float
+    """share of its twenty strongest examples that fire at the most common word"""
+    neuron: float | None
+    """size of the correlation with the neuron that is most like it, where that is known"""
     example: ExampleView | None
+
+
+Sort = Literal["best", "number", "density", "maximum", "mean", "same_word", "neuron"]
+
+
+class AskFeatures(BaseModel):
+    """Which features, and in which order."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    query: Annotated[str, Field(max_length=2000)] = ""
+    by: Literal["words", "text", "like"] = "words"
+    """what the query is: words of labels, notes and examples; a text on which features fire; or a feature that others are like"""
+    density_min: float | None = None
+    density_max: float | None = None
+    maximum_min: float | None = None
+    maximum_max: float | None = None
+    mean_min: float | None = None
+    mean_max: float | None = None
+    same_word_min: float | None = None
+    same_word_max: float | None = None
+    neuron_min: float | None = None
+    neuron_max: float | None = None
+    sort: Sort = "best"
+    """best: how well the query is met, or by number where there is none"""
+    descending: bool = False
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """The statistics that are bounded."""
+        found = {}
+        for name in ("density", "maximum", "mean", "same_word", "neuron"):
+            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
+            if low is not None or high is not None:
+                found[name] = (float("-inf") if low is None else low, float("inf") if high is None else high)
+        return found
+
+
+class AskPage(AskFeatures):
+    """A stretch of them."""
+
+    offset: Annotated[int, Field(ge=0, le=2**31)] = 0
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
 
 
 class FeatureList(Wire):
@@ -116,6 +219,10 @@ class FeatureView(Wire):
     density: float
     maximum: float
     mean: float
+    same_word: float
+    neuron: "NeuronView | None"
+    kin: list["KinView"]
+    """what it divides, and what divides it, in dictionaries of other sizes"""
     quantiles: list[float]
     """a quarter, half, three quarters, 90 and 99 % of its activations lie below"""
     histogram: list[int]
@@ -137,6 +244,28 @@ class Neighbour(Wire):
     cosine: float
 
 
+class NeuronView(Wire):
+    """The neuron that is most like a feature."""
+
+    site: str
+    neuron: int
+    correlation: float
+
+
+class KinView(Wire):
+    """A feature of a dictionary of another size that is this one's parent or child."""
+
+    relation: Literal["parent", "child"]
+    size: str
+    """name of the other index"""
+    feature: int
+    label: str | None
+    usual: list[str]
+    cosine: float
+    contained: float
+    """share of the tokens on which the child fires on which the parent fires too"""
+
+
 class Saying(Wire):
     """What a person says of a feature."""
 
@@ -144,7 +273,7 @@ class Saying(Wire):
 
 
 class AskReading(Wire):
-    """A text to read, and one that features should not fire on."""
+    """A text to read, and one to hold against it."""
 
     text: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
     unlike: Annotated[str, Field(max_length=MAX_CHARACTERS)] = ""
@@ -157,19 +286,62 @@ class HitView(Wire):
 
     feature: int
     score: float
+    """its activation there, less that on the other text"""
     maximum: float
     """in the index"""
     values: list[float]
     """its activation on each token"""
+    other_values: list[float]
+    """and on each of the other text"""
     label: str | None
     usual: list[str]
     """tokens at which it fires most in the index"""
 
 
+class TokenHit(Wire):
+    feature: int
+    value: Activation
+
+
 class ReadingView(Wire):
     pieces: list[str]
     """the text of each token"""
+    strongest: list[list[TokenHit]]
+    """of each token, the features that fire most on it, in units of their maxima"""
+    names: dict[int, str]
+    """labels of those"""
     features: list[HitView]
+    """that fire on the text, and less on the other"""
+    other_pieces: list[str]
+    other_features: list[HitView]
+    """that fire on the other text, and less on this"""
+
+
+class AskActivations(Wire):
+    text: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
+
+
+class ActivationsView(Wire):
+    """A feature on a text."""
+
+    pieces: list[str]
+    values: list[float]
+
+
+class ClusterView(Wire):
+    """A cluster of the map, and where its middle is."""
+
+    name: str
+    x: float
+    y: float
+    count: int
+
+
+class MapView(Wire):
+    """All features in a plane; where they are is in `/api/map/points`."""
+
+    n_features: int
+    clusters: list[ClusterView]
 
 
 class EditView(Wire):
@@ -180,6 +352,27 @@ class EditView(Wire):
     value: float = 0.0
     unit: Literal["raw", "max"] = "raw"
     where: Literal["all", "prompt", "answer"] = "all"
+
+
+class AskDose(Wire):
+    """A question, and edits whose values are multiplied by each dose."""
+
+    question: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
+    edits: Annotated[list[EditView], Field(min_length=1, max_length=MAX_EDITS)]
+    doses: Annotated[list[Annotated[float, Field(ge=0, le=100)]], Field(min_length=1, max_length=16)]
+    max_tokens: Annotated[int, Field(ge=1, le=200)] = 40
+
+
+class DoseView(Wire):
+    """The answer at one dose."""
+
+    dose: float | None
+    """None for the model as it is"""
+    answer: str
+    concept: float
+    """how strongly the turned features fire on the answer, in units of their maxima, when the plain model reads it"""
+    perplexity: float | None
+    """of the answer under the plain model"""
 
 
 class Preset(Wire):

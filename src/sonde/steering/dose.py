@@ -1,0 +1,101 @@
+"""Dose and response: what a model answers as features are turned further, and where it breaks.
+
+Each answer is read once more by the plain model. How surprising it finds the answer (perplexity) tells where the answer is no longer language, and
+how strongly the turned features fire on it tells how much of the concept is in it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sonde.dictionaries.reading import Reading
+from sonde.errors import EditError
+from sonde.features.reader import Reader
+from sonde.models.model import Tokens
+from sonde.steering.batching import Batcher, Sampling
+from sonde.steering.edits import EditSpec, FeatureEdit, make_edits
+
+DOSES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Response:
+    """The answer at one dose."""
+
+    dose: float | None
+    """what the edits' values were multiplied by; None for the model as it is"""
+    answer: str
+    n_tokens: int
+    concept: float
+    """mean over the answer's tokens of the strongest of the turned features, when the plain model reads it, in units of its maximum"""
+    perplexity: float | None
+    """of the answer under the plain model, after the question; None of an empty answer"""
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+def dose_response(
+    reader: Reader,
+    batcher: Batcher,
+    edits: Sequence[EditSpec],
+    prompt: Tokens,
+    *,
+    doses: Sequence[float] = DOSES,
+    max_tokens: int = 40,
+) -> list[Response]:
+    """Answer a prompt as the model is, and with the edits at each dose, all at once; the likeliest tokens are taken.
+
+    Args:
+        edits: their values are multiplied by each dose; a factor's distance from 1 is.
+        prompt: a batch of one, such as `model.chat` gives.
+
+    Raises:
+        EditError: no edits, or ones that cannot be applied.
+        FeatureError, UsageError, BusyError: as for any answer.
+    """
+    if not edits:
+        raise EditError("no feature is turned; give an edit such as feature:311=1max")
+    sampling = Sampling(max_tokens, strip=True)
+    steps: list[tuple[float | None, list[FeatureEdit]]] = [(None, [])]
+    steps += [(dose, make_edits([_at_dose(edit, dose) for edit in edits], reader.index)) for dose in doses]
+    found = batcher.answer_all([(prompt, bound, sampling) for _, bound in steps])
+    answers = [[piece.token for piece in pieces if piece.token is not None] for pieces in found]
+    features = sorted({edit.feature for edit in edits})
+    with torch.no_grad():
+        read = batcher.run(lambda: _read_again(reader, prompt.ids[0].tolist(), answers, features))
+    return [
+        Response(dose, "".join(piece.text for piece in pieces), len(tokens), concept, perplexity)
+        for (dose, _), pieces, tokens, (concept, perplexity) in zip(steps, found, answers, read, strict=True)
+    ]
+
+
+def _at_dose(edit: EditSpec, dose: float) -> EditSpec:
+    return replace(edit, value=1 + (edit.value - 1) * dose if edit.op == "scale" else edit.value * dose)
+
+
+def _read_again(
+    reader: Reader, prompt: list[int], answers: list[list[int]], features: list[int]
+) -> list[tuple[float, float | None]]:
+    """How much of the features is in each answer, and its perplexity, by the plain model."""
+    model, dictionary = reader.model, reader.dictionary
+    batch = model.pad([prompt + answer for answer in answers])
+    is_answer = batch.mask.bool()
+    is_answer[:, : len(prompt)] = False
+    log_p = model.logits(batch)[:, :-1].float().log_softmax(dim=-1)
+    surprise: Tensor = -log_p.gather(2, batch.ids[:, 1:, None])[..., 0]
+    x = Reading(dictionary, model)(batch, is_answer).x
+    maxima = torch.as_tensor(reader.index.statistics["maximum"][features]).clamp_min(1e-30)
+    strongest = (dictionary.encode(x)[:, features].cpu() / maxima).max(dim=1).values
+    rows = is_answer.nonzero()[:, 0].cpu()
+    found: list[tuple[float, float | None]] = []
+    for number, answer in enumerate(answers):
+        if not answer:
+            found.append((0.0, None))
+            continue
+        own = surprise[number][is_answer[number, 1:]]
+        found.append((float(strongest[rows == number].mean()), float(own.mean().exp())))
+    return found

@@ -1,0 +1,102 @@
+"""Dose and response: each answer is the one that its edits give, and what is said of it is what a plain reading says."""
+
+import math
+
+import pytest
+
+import sonde
+from sonde.errors import EditError, FeatureError
+from sonde.features.reader import Reader
+from sonde.steering.batching import Batcher
+from sonde.steering.dose import dose_response
+from sonde.steering.edits import EditSpec, make_edits
+
+
+@pytest.fixture(scope="module")
+def reader(walk):
+    return Reader(walk.index, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def batcher(reader):
+    batcher = Batcher(reader.model)
+    yield batcher
+    batcher.close()
+
+
+def prompt(reader, text="who?"):
+    return reader.model.chat([{"role": "user", "content": text}])
+
+
+def strongest(reader) -> int:
+    return int(reader.index.statistics["maximum"].argmax())
+
+
+def test_each_dose_has_the_answer_of_its_edits(reader, batcher):
+    edits = [EditSpec("clamp", strongest(reader), 4.0, "max"), EditSpec("scale", 3, 2.0)]
+    found = dose_response(reader, batcher, edits, prompt(reader), doses=(0.5, 2.0, 8.0), max_tokens=10)
+    assert [one.dose for one in found] == [None, 0.5, 2.0, 8.0]
+    for one in found:
+        at = [] if one.dose is None else [
+            EditSpec("clamp", strongest(reader), 4.0 * one.dose, "max"),
+            EditSpec("scale", 3, 1 + one.dose),
+        ]  # fmt: skip
+        with reader.model.edited(*make_edits(at, reader.index)):
+            answer = reader.model.generate(prompt(reader), 10)
+            whole = [
+                text.replace("\ufffd", "").strip() for text in (answer, one.answer)
+            ]  # of letters that stay incomplete either may say less
+            assert whole[0] == whole[1]
+    assert len({one.answer for one in found}) > 1
+
+
+def test_perplexity_and_concept_are_those_of_a_plain_reading(reader, batcher):
+    number = strongest(reader)
+    found = dose_response(
+        reader, batcher, [EditSpec("clamp", number, 6.0, "max")], prompt(reader), doses=(1.0, 4.0), max_tokens=9
+    )
+    asked, model = prompt(reader), reader.model
+    for one in found:
+        at = [] if one.dose is None else [EditSpec("clamp", number, 6.0 * one.dose, "max")]
+        with model.edited(*make_edits(at, reader.index)):
+            ids = model.generate_ids(asked, 9)[0].tolist()
+        n = asked.ids.shape[1]
+        whole = model.pad([ids[: n + one.n_tokens]])
+        log_p = model.logits(whole)[0].log_softmax(dim=-1)
+        surprise = [-float(log_p[place - 1, ids[place]]) for place in range(n, n + one.n_tokens)]
+        assert one.perplexity == pytest.approx(math.exp(sum(surprise) / len(surprise)), rel=1e-3)
+        x = model.read(whole, reader.dictionary.site)[reader.dictionary.site][0, n:]
+        concept = reader.dictionary.encode(x)[:, number] / float(reader.index.statistics["maximum"][number])
+        assert one.concept == pytest.approx(float(concept.mean()), rel=1e-3, abs=1e-6)
+
+
+def test_what_cannot_be_asked(reader, batcher):
+    with pytest.raises(EditError, match="no feature is turned"):
+        dose_response(reader, batcher, [], prompt(reader))
+    with pytest.raises(FeatureError):
+        dose_response(reader, batcher, [EditSpec("clamp", 10**6, 1.0)], prompt(reader))
+
+
+def test_the_command_line(walk, capsys):
+    import json
+
+    from sonde.cli import run
+
+    number = int(sonde.load_index(walk.index).statistics["maximum"].argmax())
+    arguments = [
+        "dose",
+        str(walk.index),
+        "--edit",
+        f"feature:{number}=1max",
+        "--prompt",
+        "who?",
+        "--at",
+        "1",
+        "--at",
+        "9",
+    ]
+    assert run([*arguments, "--device", "cpu", "--json"]) == 0
+    assert [row["dose"] for row in json.loads(capsys.readouterr().out)] == [None, 1, 9]
+    assert run([*arguments, "--device", "cpu"]) == 0
+    assert "as it is" in capsys.readouterr().out
+    assert run(["dose", str(walk.index), "--edit", "feature:9999=1", "--prompt", "who?"]) == 2
