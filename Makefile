@@ -41,7 +41,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/ready: pyproject.toml constraints/ci.txt $(VENV)/bin/python
-	$(BIN)/pip install --quiet -c constraints/ci.txt -e .
+	$(BIN)/pip install --quiet -c constraints/ci.txt -e '.[map]'
 	@touch $@
 
 $(VENV)/ready-dev: pyproject.toml constraints/ci.txt $(VENV)/bin/python

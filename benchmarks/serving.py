@@ -4,6 +4,8 @@
 
 A random model of GPT-2 small's size; dictionaries of 16,384 random features after layer 6, of a kind with thresholds (l1) and of topk, which
 must be encoded in full. 1, 8 and 32 streams of 24 tokens after a prompt of 16. All run in one process, in an order of its own in each round.
+With --peers SAELens generates as much by its hooks, with the same model, sizes and clamp (each row its own feature, the error term kept), as one batch that
+starts and ends together; and interp-engine's eager mode one stream, with a vector added, as it has no clamp; in the same rounds, in processes of their own.
 Appends a line to benchmarks/results/serving.jsonl.
 """
 
@@ -12,14 +14,61 @@ import json
 import random
 import resource
 import statistics
-import tempfile
 import threading
 import types
-from pathlib import Path
 
-from rounds import write, write_gpt2
+from rounds import Worker, peer_python, scratch, write, write_gpt2
 
 WIDTH, FEATURES, SITE, TOKENS, PROMPT = 768, 16_384, "layers.6.residual", 24, 16
+
+
+SAELENS = """
+import torch
+from sae_lens import StandardSAE, StandardSAEConfig, TopKSAE, TopKSAEConfig
+from sae_lens.analysis.hooked_sae_transformer import HookedSAETransformer
+from sae_lens.saes.sae import SAEMetadata
+from transformer_lens import HookedTransformerConfig
+streams, kind, tokens, prompt, features = int(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
+torch.manual_seed(0)
+model = HookedSAETransformer(HookedTransformerConfig(
+    n_layers=12, d_model=768, n_ctx=1024, d_head=64, n_heads=12, d_mlp=3072, act_fn="gelu_new", d_vocab=50257,
+    normalization_type="LNPre", device="cpu", seed=0)).eval()
+if kind != "plain":
+    Kind, Config, more = (TopKSAE, TopKSAEConfig, {"k": 32}) if kind == "topk" else (StandardSAE, StandardSAEConfig, {})
+    sae = Kind(Config(d_in=768, d_sae=features, device="cpu", metadata=SAEMetadata(hook_name="blocks.6.hook_resid_post"), **more)).eval()
+    model.add_sae(sae, use_error_term=True)
+    def clamp(acts, hook):
+        for row in range(acts.shape[0]):
+            acts[row, :, 7 * row] = 3.0
+        return acts
+    model.add_hook("blocks.6.hook_resid_post.hook_sae_acts_post", clamp)
+ids = torch.randint(3, 250, (streams, prompt))
+def work():
+    with torch.no_grad():
+        found = model.generate(ids, max_new_tokens=tokens, do_sample=False, stop_at_eos=False, verbose=False, return_type="tokens")
+    assert found.shape == (streams, prompt + tokens)
+serve(work, warm_up=1)
+"""
+
+
+INTERP_ENGINE = """
+import asyncio, torch
+from interp_engine import load_model
+from interp_engine.steer_specs import AddSpec, LayerSteeringSpec, SteeringSpec
+folder, kind, tokens, prompt = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
+model = load_model(folder, backend="eager", device="cpu", dtype="float32")
+torch.manual_seed(0)
+ids = torch.randint(3, 250, (prompt,)).tolist()
+spec = SteeringSpec(layers={6: LayerSteeringSpec([AddSpec(torch.nn.functional.normalize(torch.randn(768), dim=0), 3.0)])})
+async def answer():
+    n = 0
+    async for step in model.generate_steps(ids, max_tokens=tokens, stop_at_eos=False, steering_spec=spec if kind == "add" else None):
+        n += 1
+    return n
+def work():
+    assert asyncio.run(answer()) == tokens
+serve(work, warm_up=1)
+"""
 
 
 def make_dictionary(kind: str):
@@ -40,6 +89,7 @@ def make_dictionary(kind: str):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peers", action="store_true")
     settings = parser.parse_args()
     import torch
 
@@ -47,9 +97,9 @@ def main() -> None:
     from sonde.models.model import Tokens
     from sonde.steering.batching import Batcher, Sampling
 
-    with tempfile.TemporaryDirectory() as folder:
-        write_gpt2(Path(folder))
-        model = sonde.load_model(folder, device="cpu")
+    folder = scratch() / "gpt2"
+    write_gpt2(folder)
+    model = sonde.load_model(folder, device="cpu")
     model.network.generation_config.eos_token_id = None  # answers are all as long
     batcher = Batcher(model)
     dictionaries = {"l1": make_dictionary("l1"), "topk": make_dictionary("topk")}
@@ -74,6 +124,25 @@ def main() -> None:
         after = resource.getrusage(resource.RUSAGE_SELF)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
+    peers: list[tuple[tuple, Worker, Worker]] = []
+    """(what it is held against, the peer, the peer without edits)"""
+    if settings.peers:
+        python = peer_python("sae-lens")
+        for streams in (1, 32):
+            found = [
+                Worker(f"SAELens {streams} {kind}", python, SAELENS, streams, kind, TOKENS, PROMPT, FEATURES)
+                for kind in ("plain", "l1", "topk")
+            ]
+            peers += [((streams, kind), one, found[0]) for kind, one in zip((None, "l1", "topk"), found, strict=True)]
+        python = peer_python("interp-engine")
+        found = [
+            Worker(f"interp-engine 1 {kind}", python, INTERP_ENGINE, folder, kind, TOKENS, PROMPT)
+            for kind in ("plain", "add")
+        ]
+        peers += [((1, kind), one, found[0]) for kind, one in zip((None, "l1"), found, strict=True)]
+        for _, worker, _ in peers:
+            worker.wait_until_ready()
+
     jobs = [(streams, kind) for streams in (1, 8, 32) for kind in (None, "l1", "topk")]
     for job in jobs:
         answer(*job)
@@ -83,6 +152,9 @@ def main() -> None:
         for job in order.sample(jobs, len(jobs)):
             used[job].append(answer(*job))
             print(f"round {number}  {job[0]:>2} streams  {job[1] or 'plain':<6} {used[job][-1]:.3f} CPU s", flush=True)
+            for other, worker, _ in peers:
+                if other == job:
+                    print(f"round {number}  {worker.name}  {worker.turn()[0]:.3f} CPU s", flush=True)
     result = {"settings": vars(settings)}
     for streams, kind in jobs:
         ratios = [own / plain for own, plain in zip(used[streams, kind], used[streams, None], strict=True)]
@@ -93,6 +165,17 @@ def main() -> None:
             "min": min(ratios),
             "max": max(ratios),
         }
+    for job, worker, base in peers:
+        theirs, plain = ([row[0] for row in one.rows] for one in (worker, base))
+        ratios = [other / own for other, own in zip(theirs, used[job], strict=True)]
+        result[worker.name] = {
+            "cpu_s": statistics.median(theirs),
+            "of ours": statistics.median(ratios),
+            "min": min(ratios),
+            "max": max(ratios),
+            "of its plain": statistics.median(own / other for own, other in zip(theirs, plain, strict=True)),
+        }
+        worker.close()
     print(json.dumps(result, indent=1))
     write(__file__, result)
 

@@ -1,7 +1,7 @@
 """The demo: from text to a model that takes itself for the Golden Gate Bridge, live on one machine.
 
 1. Write a corpus of the built-in world.
-2. Harvest, train, measure, index, label: the same functions as for any model and text.
+2. Harvest, train, measure, index, label, and lay out where umap is installed: the same functions as for any model and text.
 3. Find the Golden Gate feature by contrast: texts about the bridge against texts about other landmarks, none
    of them in the corpus. It is chosen before its effect is seen. Where features split by language, the set
    of the best ones is taken.
@@ -12,6 +12,7 @@
 
 import re
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from sonde.activations.harvest import harvest
 from sonde.analysis.contrast import Firing, auc, firing, separation
+from sonde.analysis.layout import feature_map
 from sonde.analysis.measure import measure
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.features.index import index
@@ -93,6 +95,8 @@ def demo(out: str | Path = "sonde-demo", *, device: str = "auto", reporter: Repo
             model, dictionary, corpus, tokens=SETTINGS["index_tokens"], out=folder / "index", reporter=reporter
         )
         label(made, reporter=reporter)
+        if find_spec("umap"):  # an extra, which `make demo` has
+            feature_map([made], reporter=reporter)
         found = find_features(model, dictionary)
         specs = {dose: [EditSpec("clamp", number, dose, "max") for number in found["features"]] for dose in DOSES}
         summary: dict[str, Any] = {
