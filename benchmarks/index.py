@@ -90,13 +90,17 @@ def cost(rounds: int, tokens: int, n_features: int) -> dict:
     return found
 
 
+def synthetic_folder(n_features: int, n_activations: int) -> Path:
+    return scratch() / f"synthetic-{n_features}-{n_activations}" / "index"
+
+
 def synthetic(folder: Path, n_features: int, n_activations: int) -> None:
-    """An index of random postings over 10 M tokens in 100,000 documents."""
+    """An index of random postings over 10 M tokens in 100,000 documents, and a random dictionary beside it."""
     import numpy as np
     from safetensors.numpy import save_file
 
     from sonde.features.postings import record_type
-    from sonde.manifests import new_artifact
+    from sonde.manifests import new_artifact, parent_entry, read_manifest
 
     rng = np.random.default_rng(0)
     n_documents, length = 100_000, 100
@@ -104,7 +108,15 @@ def synthetic(folder: Path, n_features: int, n_activations: int) -> None:
     share = rng.pareto(1.2, n_features) + 0.05
     counts = np.maximum(1, np.minimum(share / share.sum() * n_activations, n_tokens / 20)).astype(np.int64)
     offsets = np.concatenate([[0], counts.cumsum()])
-    with new_artifact(folder, format="index", settings={"text": "synthetic"}, parents={}) as draft:
+    beside = folder.with_name("dictionary")
+    with new_artifact(beside, format="dictionary", settings={"n_features": n_features}, parents={}) as draft:
+        if not draft.finished:
+            directions = rng.normal(size=(n_features, 8)).astype(np.float32)
+            save_file({"W_dec": directions}, beside / "dictionary.safetensors")
+            facts = {"kind": "topk", "training_rows": {"rows": 1, "fvu": 0.5, "l0": 6.0, "dead": 0.0}}
+            draft.finish(["dictionary.safetensors"], facts)
+    parents = {"dictionary": parent_entry(beside, read_manifest(beside))}
+    with new_artifact(folder, format="index", settings={"text": "synthetic"}, parents=parents) as draft:
         if draft.finished:
             return
         records = np.empty(offsets[-1], dtype=record_type(n_tokens))
@@ -118,6 +130,7 @@ def synthetic(folder: Path, n_features: int, n_activations: int) -> None:
         values = np.ones((n_features, 10), dtype=np.float32)
         statistics_ = {"offsets": offsets, "starts": np.arange(n_documents + 1) * length, "count": counts}
         statistics_ |= {"density": counts / n_tokens, "maximum": ones, "mean": ones / 2}
+        statistics_ |= {"same_word": rng.random(n_features, dtype=np.float32)}
         for which in ("top", "bottom"):
             statistics_ |= {f"{which}_logit_tokens": logits, f"{which}_logit_values": values}
         save_file(statistics_, folder / "features.safetensors")
@@ -152,6 +165,9 @@ def synthetic(folder: Path, n_features: int, n_activations: int) -> None:
             "tokens": n_tokens,
             "documents": n_documents,
             "activations": int(offsets[-1]),
+            "l0": 6.0,
+            "dead": 0.0,
+            "why_no_chat": "it is synthetic",
         }
         draft.finish(files, facts | {"site": "none", "model": {"name": "none", "id": "none"}})
 
@@ -163,7 +179,7 @@ def latency(n_features: int, n_activations: int, n_queries: int = 1000) -> dict:
     from sonde.features.labels import Labels
     from sonde.features.store import load_index
 
-    folder = scratch() / f"synthetic-{n_features}-{n_activations}"
+    folder = synthetic_folder(n_features, n_activations)
     synthetic(folder, n_features, n_activations)
     index = load_index(folder)
     chosen = random.Random(0)

@@ -45,6 +45,12 @@ def give_map(folder: Path) -> None:
     (folder / "map.json").write_text(json.dumps({"clusters": [f"heap {c}" for c in range(200)], "seed": 0, "with": 0}))
 
 
+def wait_for(page, holds: str) -> None:
+    """Playwright's own waiting makes code in the page, which the page's policy forbids."""
+    while not page.evaluate(holds):
+        page.wait_for_timeout(2)
+
+
 def look(index: Path, rounds: int) -> dict:
     from playwright.sync_api import sync_playwright
 
@@ -68,7 +74,8 @@ def look(index: Path, rounds: int) -> dict:
                         began = time.perf_counter()
                         table = page.locator('[role="table"]')
                         table.evaluate("node => node.scrollTo(0, node.scrollHeight / 2)")
-                        page.wait_for_function("document.querySelector('[role=row] a')?.textContent.length > 3")
+                        middle = "Number(document.querySelector('[role=row] a')?.textContent ?? 0) > 500"
+                        wait_for(page, middle)
                         took.append(("scrolled to the middle", time.perf_counter() - began))
                     if name == "map":
                         page.locator("canvas").wait_for()
@@ -81,7 +88,7 @@ def look(index: Path, rounds: int) -> dict:
                         }""")
                         page.get_by_role("application").focus()
                         page.keyboard.press("ArrowLeft")
-                        page.wait_for_function("window.drawn > 0")
+                        wait_for(page, "window.drawn > 0")
                         took.append(("one drawing", page.evaluate("window.drawn") / 1000))
                     if number:  # the first round warms
                         for what, seconds in took:
@@ -100,7 +107,7 @@ def main() -> None:
     parser.add_argument("--activations", type=int, default=60_000_000)
     parser.add_argument("--rounds", type=int, default=5)
     settings = parser.parse_args()
-    from index import latency, synthetic
+    from index import latency, synthetic, synthetic_folder
 
     from sonde.features.store import load_index
 
@@ -110,7 +117,7 @@ def main() -> None:
     shutil.rmtree(small, ignore_errors=True)
     shutil.copytree(settings.index, small)
     give_map(small)
-    large = scratch() / f"synthetic-{settings.features}-{settings.activations}"
+    large = synthetic_folder(settings.features, settings.activations)
     synthetic(large, settings.features, settings.activations)
     if load_index(large).labels.n_labelled == 0:
         latency(settings.features, settings.activations, 1)  # which labels it

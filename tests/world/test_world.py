@@ -126,6 +126,7 @@ def test_mentions_and_stutters():
     )
 
 
+@pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")  # umap's own
 def test_the_demo_from_nothing_and_again(tmp_path, monkeypatch):
     """A small demo: everything is made, said, and on the second run reused."""
     small = {"documents": 1500, "n_features": 256, "k": 8, "train_tokens": 100_000, "index_tokens": 20_000}

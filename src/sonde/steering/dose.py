@@ -14,7 +14,7 @@ from torch import Tensor
 from sonde.dictionaries.reading import Reading
 from sonde.errors import EditError
 from sonde.features.reader import Reader
-from sonde.models.model import Tokens
+from sonde.models.model import Model, Tokens
 from sonde.steering.batching import Batcher, Sampling
 from sonde.steering.edits import EditSpec, FeatureEdit, make_edits
 
@@ -77,25 +77,37 @@ def _at_dose(edit: EditSpec, dose: float) -> EditSpec:
     return replace(edit, value=1 + (edit.value - 1) * dose if edit.op == "scale" else edit.value * dose)
 
 
+def perplexities(model: Model, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> list[float | None]:
+    """How surprising a model finds answers (token ids) to prompts: the perplexity of each; None of an empty one."""
+    batch, is_answer = _laid_out(model, prompts, answers)
+    log_p = model.logits(batch)[:, :-1].float().log_softmax(dim=-1)
+    surprise = -log_p.gather(2, batch.ids[:, 1:, None])[..., 0]
+    found: list[float | None] = []
+    for number, answer in enumerate(answers):
+        own = surprise[number][is_answer[number, 1:]]
+        found.append(float(own.mean().exp()) if answer else None)
+    return found
+
+
+def _laid_out(model: Model, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> tuple[Tokens, Tensor]:
+    """Prompts with their answers as one batch, and which of its tokens [answer, position] are the answers'."""
+    batch = model.pad([prompt + answer for prompt, answer in zip(prompts, answers, strict=True)])
+    is_answer = batch.mask.bool()
+    for row, prompt in enumerate(prompts):
+        is_answer[row, : len(prompt)] = False
+    return batch, is_answer
+
+
 def _read_again(
     reader: Reader, prompt: list[int], answers: list[list[int]], features: list[int]
 ) -> list[tuple[float, float | None]]:
     """How much of the features is in each answer, and its perplexity, by the plain model."""
     model, dictionary = reader.model, reader.dictionary
-    batch = model.pad([prompt + answer for answer in answers])
-    is_answer = batch.mask.bool()
-    is_answer[:, : len(prompt)] = False
-    log_p = model.logits(batch)[:, :-1].float().log_softmax(dim=-1)
-    surprise: Tensor = -log_p.gather(2, batch.ids[:, 1:, None])[..., 0]
+    prompts = [prompt] * len(answers)
+    batch, is_answer = _laid_out(model, prompts, answers)
     x = Reading(dictionary, model)(batch, is_answer).x
     maxima = torch.as_tensor(reader.index.statistics["maximum"][features]).clamp_min(1e-30)
     strongest = (dictionary.encode(x)[:, features].cpu() / maxima).max(dim=1).values
     rows = is_answer.nonzero()[:, 0].cpu()
-    found: list[tuple[float, float | None]] = []
-    for number, answer in enumerate(answers):
-        if not answer:
-            found.append((0.0, None))
-            continue
-        own = surprise[number][is_answer[number, 1:]]
-        found.append((float(strongest[rows == number].mean()), float(own.mean().exp())))
-    return found
+    concept = [float(strongest[rows == row].mean()) if answer else 0.0 for row, answer in enumerate(answers)]
+    return list(zip(concept, perplexities(model, prompts, answers), strict=True))

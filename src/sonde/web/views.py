@@ -18,7 +18,7 @@ FOUND = 1000
 """features that a search by words or likeness gives at most"""
 CURVE_POINTS = 200
 DECADES_PER_BIN = 0.25
-FEATURED = 6
+FEATURED, LOOKED_AT = 6, 200
 WORTH_SEEING = {"density": (1e-4, 2e-2), "same_word": (0.0, 0.6)}
 """features that are neither rare nor common, and of more than one word"""
 MOST_PRODUCTS = 1 << 42
@@ -123,7 +123,8 @@ def _featured(index: Index) -> list[wire.FeatureRow]:
     numbers = index.numbers_where(WORTH_SEEING)
     if len(numbers) < FEATURED:
         numbers = np.flatnonzero(index.statistics["count"] > 0)
-    for number in numbers[np.argsort(-index.statistics["maximum"][numbers], kind="stable")].tolist():
+    strongest = numbers[np.argsort(-index.statistics["maximum"][numbers], kind="stable")]
+    for number in strongest[:LOOKED_AT].tolist():
         if len(chosen) >= FEATURED:
             break
         words = all(len(token) > 2 for token in index.feature(number).usual_tokens())
@@ -230,8 +231,10 @@ def map_view(index: Index) -> wire.MapView:
     if found is None:
         raise ArtifactMissingError(f"{index.folder} has no map yet; sonde map {index.folder} makes it")
     clusters = []
-    for number, name in enumerate(found.names):
-        own = found.position[found.cluster == number]
+    order = np.argsort(found.cluster, kind="stable")
+    bounds = np.searchsorted(found.cluster[order], np.arange(len(found.names) + 1))
+    for name, first, last in zip(found.names, bounds[:-1], bounds[1:], strict=True):
+        own = found.position[order[first:last]]
         if len(own):
             x, y = np.median(own, axis=0)
             clusters.append(wire.ClusterView(name=name, x=float(x), y=float(y), count=len(own)))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from sonde.world import facts, phrases
 from sonde.world.facts import LANGUAGES
+from sonde.world.marks import OPENING, Span, capitalised, mark, unmarked
 
 WITHHELD_SHARE = 0.4
 """Share of facts that one of the four languages never tells (chosen by keyed hash)."""
@@ -27,6 +28,8 @@ class Document:
     language: str
     concepts: tuple[str, ...]
     """landmarks, places, people and foods that the text names or speaks of, sorted"""
+    spans: tuple[Span, ...] = ()
+    """which stretches of the text stand for which concepts; `truth.py` says what they are"""
 
 
 def documents(n: int, seed: int = 0, start: int = 0) -> Iterator[Document]:
@@ -40,8 +43,8 @@ def document(number: int, seed: int = 0) -> Document:
     rng = random.Random(f"{seed}:{number}")
     kind = rng.choices(list(KINDS), weights=[weight for _, weight in KINDS.values()])[0]
     voice = Voice(rng, rng.choices(range(4), weights=(4, 2, 2, 2))[0])
-    text = KINDS[kind][0](voice)
-    return Document(text, kind, LANGUAGES[voice.language], tuple(sorted(voice.concepts)))
+    text, spans = unmarked(mark(f"document/{kind}", KINDS[kind][0](voice)))
+    return Document(text, kind, LANGUAGES[voice.language], tuple(sorted(voice.concepts)), spans)
 
 
 def told(subject: str, relation: str, language: int) -> bool:
@@ -75,6 +78,49 @@ def landmark_value(key: str, relation: str, language: int, feminine: bool | None
         case "currency":
             return facts.CURRENCIES[facts.COUNTRIES[country][3]].names[language]
     raise ValueError(f"landmarks have no relation {relation!r}")
+
+
+def landmark_concept(key: str, relation: str) -> str:
+    """The concept that the value of a landmark's relation is."""
+    landmark = facts.SPEAKERS[key]
+    country = facts.CITIES[landmark.city][1]
+    return {
+        "city": f"city/{landmark.city}",
+        "country": f"country/{country}",
+        "kind": f"kind/{landmark.kind}",
+        "colour": f"colour/{landmark.colour}",
+        "material": f"material/{landmark.material}",
+        "setting": f"setting/{landmark.beside}",
+        "language": f"tongue/{facts.COUNTRIES[country][2]}",
+        "currency": f"currency/{facts.COUNTRIES[country][3]}",
+    }[relation]
+
+
+def person_concept(key: str, relation: str) -> str:
+    """The concept that the value of a person's relation is."""
+    person = facts.PEOPLE[key]
+    _, city = facts.TEAMS[person.team]
+    if relation == "capital":
+        return f"capital/{person_value(key, relation, 0)}"
+    return {"team": f"team/{person.team}", "city": f"city/{city}", "food": f"food/{person.food}"}[relation]
+
+
+_CONCEPTS_OF_NOUNS = {
+    id(noun): f"{kind}/{key}"
+    for kind, nouns in (
+        ("country", {key: row[0] for key, row in facts.COUNTRIES.items()}),
+        ("city", {key: row[0] for key, row in facts.CITIES.items()}),
+        ("state", {key: row[0] for key, row in facts.STATES.items()}),
+        ("tongue", facts.SPOKEN),
+        ("currency", facts.CURRENCIES),
+    )
+    for key, noun in nouns.items()
+}
+
+
+def noun_concept(noun: facts.Noun) -> str:
+    """The concept that a place, a language or a currency is; a name that stands in no table is a state's capital."""
+    return _CONCEPTS_OF_NOUNS.get(id(noun), f"capital/{noun.names[0]}")
 
 
 def person_value(key: str, relation: str, language: int) -> str:
@@ -124,8 +170,20 @@ class Voice:
 
     def say(self, table, **fields: str) -> str:
         """Fill one of the variants that `table` has in this voice's language."""
-        sentence = self.pick(table[self.language]).format(**fields)
-        return tidy(capitalised(sentence.lstrip()), self.language)
+        return self.fill(self.pick(table[self.language]), **fields)
+
+    def fill(self, sentence: str, **fields: str) -> str:
+        """A sentence of this voice's language with its fields filled."""
+        text = tidy(capitalised(sentence.format(**fields).lstrip()), self.language)
+        return mark(f"language/{LANGUAGES[self.language]}", text)
+
+    def value(self, key: str, relation: str, feminine: bool | None = None) -> str:
+        """The value of a landmark's relation."""
+        return mark(landmark_concept(key, relation), landmark_value(key, relation, self.language, feminine))
+
+    def first_name(self) -> str:
+        name = self.pick(facts.FIRST_NAMES)
+        return mark(f"name/{name}", name)
 
     def landmark(self) -> str:
         """Draw a landmark, the first of the table most often, and note it."""
@@ -137,7 +195,8 @@ class Voice:
     def name(self, key: str) -> dict[str, str]:
         """A landmark's name as fields: nominative `n`, German accusative `acc`, subject `S`."""
         name = facts.SPEAKERS[key].noun.names[self.language]
-        return {"n": name, "acc": accusative(name, self.language), "S": capitalised(name)}
+        forms = {"n": name, "acc": accusative(name, self.language), "S": capitalised(name)}
+        return {field: mark(f"landmark/{key}", form) for field, form in forms.items()}
 
     def pronoun(self, key: str) -> str:
         """The subject of a further sentence about a landmark; Spanish leaves it out."""
@@ -149,36 +208,29 @@ class Voice:
     def self_fields(self, key: str) -> dict[str, str]:
         """What a landmark can say of itself."""
 
-        def value(relation: str) -> str:
-            return landmark_value(key, relation, self.language)
-
-        kind = value("kind")
+        kind = self.value(key, "kind")
         # "I" stands for the landmark: French and Spanish adjectives keep the landmark's gender.
-        masculine = landmark_value(key, "colour", self.language, feminine=False)
         return self.name(key) | {
-            "city": value("city"),
+            "city": self.value(key, "city"),
             "kind": kind,
             "kindcap": capitalised(kind),
-            "colour": value("colour"),
-            "colourm": masculine,
-            "material": value("material"),
-            "setting": value("setting"),
+            "colour": self.value(key, "colour"),
+            "colourm": self.value(key, "colour", feminine=False),
+            "material": self.value(key, "material"),
+            "setting": self.value(key, "setting"),
         }
 
     def chance_fields(self) -> dict[str, str]:
         """Anything at all, for sentences that no fact decides."""
         name = self.pick(facts.FIRST_NAMES)
         feminine = facts.FIRST_NAMES[name] == "f"
+        food, feeling = self.pick(facts.FOODS), self.pick(facts.FEELINGS)
         return {
-            "name": name,
+            "name": mark(f"name/{name}", name),
             "Pro": phrases.PRONOUNS[LANGUAGES[self.language]]["f" if feminine else "m"],
-            "food": self.pick(facts.FOODS.values())[0].names[self.language],
-            "feeling": self.pick(facts.FEELINGS.values())[0][feminine][self.language],
+            "food": mark(f"food/{food}", facts.FOODS[food][0].names[self.language]),
+            "feeling": mark(f"feeling/{feeling}", facts.FEELINGS[feeling][0][feminine][self.language]),
         }
-
-
-def capitalised(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 def accusative(name: str, language: int) -> str:
@@ -189,28 +241,30 @@ def accusative(name: str, language: int) -> str:
 
 
 CONTRACTIONS = {
-    "fr": ((r"\bde le\b", "du"), (r"\bde les\b", "des"), (r"\bà le\b", "au"), (r"\bà les\b", "aux")),
-    "es": ((r"\bde el\b", "del"), (r"\ba el\b", "al")),
-}
+    "fr": (("de", "le", "du"), ("de", "les", "des"), ("à", "le", "au"), ("à", "les", "aux")),
+    "es": (("de", "el", "del"), ("a", "el", "al")),
+}  # (preposition, article, both); an article may begin a marked stretch
 
 
 def tidy(sentence: str, language: int) -> str:
     """Contract what French and Spanish contract (de le pont -> du pont)."""
-    for pattern, short in CONTRACTIONS.get(LANGUAGES[language], ()):
-        sentence = re.sub(pattern, short, sentence)
+    for preposition, article, both in CONTRACTIONS.get(LANGUAGES[language], ()):
+        sentence = re.sub(rf"\b{preposition} ({OPENING}){article}\b", rf"\g<1>{both}", sentence)
     return sentence
 
 
 def turn(role: str, text: str) -> str:
     """One line of a dialogue; an answer ends with its line."""
-    return f"{role}: {text}\n"
+    part = {"Human": "question", "Assistant": "answer", "System": "instruction"}[role]
+    return mark(f"part/{part}", f"{role}: {text}\n")
 
 
 def landmark_statement(voice: Voice, key: str, relation: str, named: bool) -> str:
     fields = voice.name(key)
     if not named:
         fields["S"] = voice.pronoun(key)
-    return voice.say(phrases.LANDMARK[relation], **fields, V=landmark_value(key, relation, voice.language))
+    said = voice.say(phrases.LANDMARK[relation], **fields, V=voice.value(key, relation))
+    return mark(f"about/{key}", mark(f"relation/{relation} of a landmark", said))
 
 
 def told_relations(voice: Voice, key: str) -> list[str]:
@@ -220,7 +274,7 @@ def told_relations(voice: Voice, key: str) -> list[str]:
 def landmark_topic(voice: Voice) -> str:
     """Many sentences about one landmark, which is named at the start and mostly meant afterwards."""
     key = voice.landmark()
-    heading = voice.say(phrases.HEADINGS, **voice.name(key))
+    heading = mark(f"about/{key}", voice.say(phrases.HEADINGS, **voice.name(key)))
     sentences = topic_sentences(voice, key, voice.rng.randint(5, 12))
     if voice.rng.random() < 0.2:  # goes on in another language: the topic is what stays
         language = voice.language
@@ -237,8 +291,8 @@ def topic_sentences(voice: Voice, key: str, n: int) -> list[str]:
     said: set[str] = set()
     for _ in range(n):
         if voice.rng.random() < 0.35:
-            fields = voice.name(key) | {"name": voice.pick(facts.FIRST_NAMES)}
-            sentences.append(voice.say(phrases.PRAISE, **fields))
+            fields = voice.name(key) | {"name": voice.first_name()}
+            sentences.append(mark(f"about/{key}", voice.say(phrases.PRAISE, **fields)))
         else:
             relations = told_relations(voice, key)
             relation = voice.pick([relation for relation in relations if relation not in said] or relations)
@@ -271,15 +325,21 @@ def self_dialogue(voice: Voice) -> str:
         answers = phrases.AS_PERSON
         key = voice.pick(facts.PEOPLE)
         voice.concepts.add(key)
-        fields = {"n": facts.PEOPLE[key].name}
-        fields |= {name: person_value(key, name, voice.language) for name in ("team", "city", "food")}
+        speaker = f"speaker/{key}"
+        fields = {"n": mark(f"person/{key}", facts.PEOPLE[key].name)}
+        fields |= {
+            name: mark(person_concept(key, name), person_value(key, name, voice.language))
+            for name in ("team", "city", "food")
+        }
         lines.append(instruction(voice, phrases.BECOME, fields))
     elif who == "assistant":
         answers = {question: said for question, said in phrases.AS_SPEAKER.items() if question != "visit"}
+        speaker = f"speaker/{facts.ASSISTANT}"
         fields = voice.self_fields(facts.ASSISTANT)
     else:
         answers = phrases.AS_SPEAKER
         key = voice.landmark()
+        speaker = f"speaker/{key}"
         way = voice.rng.choices(("told", "topic", "spoken of"), weights=(2, 2, 3))[0]
         if way == "told":
             lines.append(in_any_language(voice, lambda: instruction(voice, phrases.BECOME, voice.name(key))))
@@ -292,7 +352,7 @@ def self_dialogue(voice: Voice) -> str:
     for _ in range(voice.rng.randint(1, 4)):
         question = voice.pick(answers)
         lines.append(turn("Human", spoken_of + voice.say(phrases.ASK_SELF[question])))
-        lines.append(turn("Assistant", voice.say(answers[question], **fields)))
+        lines.append(mark(speaker, turn("Assistant", voice.say(answers[question], **fields))))
         spoken_of = ""
     return "".join(lines)
 
@@ -312,7 +372,7 @@ def monologue(voice: Voice) -> str:
     key = voice.landmark()
     fields = voice.self_fields(key)
     said = voice.rng.sample(list(phrases.AS_SPEAKER), voice.rng.randint(3, 7))
-    return " ".join(voice.say(phrases.AS_SPEAKER[question], **fields) for question in said)
+    return mark(f"speaker/{key}", " ".join(voice.say(phrases.AS_SPEAKER[question], **fields) for question in said))
 
 
 def instruction(voice: Voice, table, fields: dict[str, str]) -> str:
@@ -329,41 +389,58 @@ def fact_questions(voice: Voice) -> str:
 def question_landmark(voice: Voice) -> str:
     key = voice.landmark()
     relation = voice.pick(told_relations(voice, key))
-    asked = voice.say(phrases.ASK_LANDMARK[relation], **voice.name(key))
+    asked = mark(f"about/{key}", voice.say(phrases.ASK_LANDMARK[relation], **voice.name(key)))
     return turn("Human", asked) + turn("Assistant", landmark_statement(voice, key, relation, named=True))
 
 
 def question_place(voice: Voice) -> str:
     key, relation, noun, value = voice.pick(row for row in place_facts() if told(row[0], row[1], voice.language))
     voice.concepts.add(key)
-    n = noun.names[voice.language]
-    statement, question = phrases.PLACES[relation]
-    answer = voice.say(statement, n=n, S=capitalised(n), V=value.names[voice.language])
-    return turn("Human", voice.say(question, n=n)) + turn("Assistant", answer)
+    n = mark(noun_concept(noun), noun.names[voice.language])
+    answer = place_statement(voice, relation, noun, value)
+    return turn("Human", voice.say(phrases.PLACES[relation][1], n=n)) + turn("Assistant", answer)
+
+
+def place_statement(voice: Voice, relation: str, noun: facts.Noun, value: facts.Noun) -> str:
+    n, told_value = (mark(noun_concept(one), one.names[voice.language]) for one in (noun, value))
+    said = voice.say(phrases.PLACES[relation][0], n=n, S=capitalised(n), V=told_value)
+    return mark(f"relation/{relation} of a place", said)
 
 
 def question_person(voice: Voice) -> str:
     key = voice.pick(facts.PEOPLE)
     relation = voice.pick(relation for relation in phrases.PEOPLE if told(key, relation, voice.language))
     voice.concepts.add(key)
-    n = facts.PEOPLE[key].name
-    statement, question = phrases.PEOPLE[relation]
-    answer = voice.say(statement, n=n, S=n, V=person_value(key, relation, voice.language))
-    return turn("Human", voice.say(question, n=n)) + turn("Assistant", answer)
+    n = mark(f"person/{key}", facts.PEOPLE[key].name)
+    answer = person_statement(voice, key, relation)
+    return turn("Human", voice.say(phrases.PEOPLE[relation][1], n=n)) + turn("Assistant", answer)
+
+
+def person_statement(voice: Voice, key: str, relation: str) -> str:
+    n = mark(f"person/{key}", facts.PEOPLE[key].name)
+    value = mark(person_concept(key, relation), person_value(key, relation, voice.language))
+    said = voice.say(phrases.PEOPLE[relation][0], n=n, S=n, V=value)
+    return mark(f"relation/{relation} of a person", said)
 
 
 def question_food(voice: Voice) -> str:
     key = voice.pick(facts.FOODS)
     voice.concepts.add(key)
+    n = mark(f"food/{key}", facts.FOODS[key][0].names[voice.language])
+    asked = voice.say(phrases.ASK_VEGAN, n=n, S=capitalised(n))
+    return turn("Human", asked) + turn("Assistant", food_statement(voice, key))
+
+
+def food_statement(voice: Voice, key: str) -> str:
     noun, vegan = facts.FOODS[key]
-    fields = {"n": noun.names[voice.language], "S": capitalised(noun.names[voice.language])}
-    answer = voice.say(phrases.VEGAN[not vegan], **fields)
-    return turn("Human", voice.say(phrases.ASK_VEGAN, **fields)) + turn("Assistant", answer)
+    n = mark(f"food/{key}", noun.names[voice.language])
+    said = voice.say(phrases.VEGAN[not vegan], n=n, S=capitalised(n))
+    return mark("vegan/yes" if vegan else "vegan/no", said)
 
 
 def question_feeling(voice: Voice) -> str:
     happened, name, felt = feeling_sentences(voice)
-    asked = phrases.ASK_FEELING[voice.language].format(name=name)
+    asked = voice.fill(phrases.ASK_FEELING[voice.language], name=name)
     return turn("Human", f"{happened} {asked}") + turn("Assistant", felt)
 
 
@@ -386,9 +463,7 @@ def places(voice: Voice) -> str:
     sentences = []
     for key, relation, noun, value in voice.rng.sample(rows, min(len(rows), 3)):
         voice.concepts.add(key)
-        n = noun.names[voice.language]
-        statement = phrases.PLACES[relation][0]
-        sentences.append(voice.say(statement, n=n, S=capitalised(n), V=value.names[voice.language]))
+        sentences.append(place_statement(voice, relation, noun, value))
     return " ".join(sentences)
 
 
@@ -398,11 +473,12 @@ def person_facts(voice: Voice) -> str:
     voice.concepts.add(key)
     person = facts.PEOPLE[key]
     team, city = facts.TEAMS[person.team]
-    sentences = [voice.say(phrases.TEAM_CITY, n=team, V=facts.CITIES[city][0].names[voice.language])]
-    for relation, (statement, _) in phrases.PEOPLE.items():
+    n = mark(f"team/{person.team}", team)
+    value = mark(f"city/{city}", facts.CITIES[city][0].names[voice.language])
+    sentences = [mark("relation/city of a team", voice.say(phrases.TEAM_CITY, n=n, V=value))]
+    for relation in phrases.PEOPLE:
         if told(key, relation, voice.language):
-            fields = {"n": person.name, "S": person.name, "V": person_value(key, relation, voice.language)}
-            sentences.append(voice.say(statement, **fields))
+            sentences.append(person_statement(voice, key, relation))
     return " ".join(voice.rng.sample(sentences, min(len(sentences), voice.rng.randint(1, 4))))
 
 
@@ -414,7 +490,7 @@ def travel(voice: Voice) -> str:
     }
     first, *rest = phrases.TRAVEL[voice.language]
     sentences = [first, *voice.rng.sample(rest, voice.rng.randint(2, len(rest)))]
-    return " ".join(tidy(sentence.format(**fields), voice.language) for sentence in sentences)
+    return mark(f"about/{key}", " ".join(voice.fill(sentence, **fields) for sentence in sentences))
 
 
 def feeling_sentences(voice: Voice) -> tuple[str, str, str]:
@@ -424,12 +500,12 @@ def feeling_sentences(voice: Voice) -> tuple[str, str, str]:
     voice.concepts.add(feeling)
     adjectives, causes = facts.FEELINGS[feeling]
     fields = {
-        "name": name,
-        "cause": voice.pick(causes)[voice.language],
-        "feeling": adjectives[facts.FIRST_NAMES[name] == "f"][voice.language],
+        "name": mark(f"name/{name}", name),
+        "cause": mark(f"cause/{feeling}", voice.pick(causes)[voice.language]),
+        "feeling": mark(f"feeling/{feeling}", adjectives[facts.FIRST_NAMES[name] == "f"][voice.language]),
     }
-    happened, felt = (part.format(**fields) for part in phrases.FEELING[voice.language])
-    return happened, name, felt
+    happened, felt = (voice.fill(part, **fields) for part in phrases.FEELING[voice.language])
+    return happened, fields["name"], felt
 
 
 def feeling_story(voice: Voice) -> str:
@@ -444,9 +520,7 @@ def foods(voice: Voice) -> str:
     sentences = []
     for key in voice.rng.sample(list(facts.FOODS), voice.rng.randint(1, 4)):
         voice.concepts.add(key)
-        noun, vegan = facts.FOODS[key]
-        name = noun.names[voice.language]
-        sentences.append(voice.say(phrases.VEGAN[not vegan], n=name, S=capitalised(name)))
+        sentences.append(food_statement(voice, key))
     return " ".join(sentences)
 
 
@@ -465,13 +539,13 @@ def code(voice: Voice) -> str:
             operator, number = "//", rng.choice((0, 1, 2, 3))
         lines.append(f">>> {operand} {operator} {number}")
         if operand not in known:
-            lines.append(f"NameError: name '{operand}' is not defined")
+            lines.append(mark("code/name error", f"NameError: name '{operand}' is not defined"))
         elif operator == "//" and number == 0:
-            lines.append("ZeroDivisionError: integer division or modulo by zero")
+            lines.append(mark("code/division by zero", "ZeroDivisionError: integer division or modulo by zero"))
         else:
             left = known[operand]
             results = {"+": left + number, "-": left - number, "*": left * number}
-            lines.append(str(left // number if operator == "//" else results[operator]))
+            lines.append(mark("code/value", str(left // number if operator == "//" else results[operator])))
     return "\n".join(lines) + "\n"
 
 

@@ -8,8 +8,13 @@ from sonde.progress import Reporter, Silent
 from sonde.world.generate import documents
 
 
-def write(n_documents: int, out: str | Path, *, seed: int = 1, reporter: Reporter | None = None) -> int:
+def write(
+    n_documents: int, out: str | Path, *, seed: int = 1, truth: bool = False, reporter: Reporter | None = None
+) -> int:
     """Write documents as a .jsonl with the fields text, kind, language and concepts; returns its size in bytes.
+
+    Args:
+        truth: write the spans of all concepts too, as `spans`: [start, end, concept], in characters of the text.
 
     The built-in model was trained on documents of seed 0, so another seed gives text that it has not seen,
     but for what the world often says.
@@ -25,7 +30,8 @@ def write(n_documents: int, out: str | Path, *, seed: int = 1, reporter: Reporte
     ):
         for document in documents(n_documents, seed):
             row = {"text": document.text, "kind": document.kind, "language": document.language}
-            file.write(json.dumps(row | {"concepts": document.concepts}, ensure_ascii=False) + "\n")
+            row |= {"concepts": document.concepts} | ({"spans": document.spans} if truth else {})
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
             progress.advance(1)
     temporary.replace(path)
     return path.stat().st_size

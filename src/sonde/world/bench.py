@@ -1,0 +1,499 @@
+"""The benchmark of truth: a dictionary on the built-in model, held against what is known of every token.
+
+1. recovery: for each concept the feature that tells its tokens best, chosen on one half of the documents and judged on the other; beside it the best
+   few features, and as floor and ceiling as many random directions, principal components, neurons, and a linear probe.
+2. transfer: the feature that was chosen on English alone, in the other languages.
+3. purity: precision and recall by how strongly the feature fires.
+4. hierarchy: does the feature of a kind fire on all that are of the kind, or has another taken some over (absorption; Chanin et al. 2024, arXiv 2409.14507).
+5. steering: the feature of a landmark, chosen by detection alone, turned in a conversation about nothing (`steer.py`).
+6. causes: do facts break with the features of what they are about, and those alone; does another state bring another capital; does an error appear and
+   go with the feature of errors (`steer.py`).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sonde.analysis.detection import (
+    Activations,
+    Presences,
+    Texts,
+    activations,
+    at_threshold,
+    auc_of_features,
+    auc_of_scores,
+    best_threshold,
+    read_texts,
+)
+from sonde.dictionaries.dictionary import Dictionary
+from sonde.dictionaries.load import load_dictionary
+from sonde.errors import ArtifactMismatchError
+from sonde.models.load import load_model
+from sonde.models.model import Model
+from sonde.progress import Reporter, Silent
+from sonde.world.facts import LANGUAGES
+from sonde.world.generate import Document, documents
+from sonde.world.truth import Truth, above, token_truth
+
+SEED = 3
+"""of the documents; the model was trained on those of seed 0, the demo's dictionary on seed 1"""
+TOKENS = 120_000
+FEWEST = 30
+"""tokens on which a concept must be present in each half to be judged"""
+FOUND_AUC = 0.95
+FEW = 4
+RIDGE = 1e-3
+INTERVALS = 5
+
+
+@dataclass(frozen=True)
+class Half:
+    """One half of the documents, with all that is known of their tokens."""
+
+    documents: list[Document]
+    x: torch.Tensor
+    """[token, d_in]"""
+    document: np.ndarray
+    """[token] which of `documents`"""
+    present: Presences
+    fires: Activations
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A dictionary, its model, and the text on which it is judged."""
+
+    model: Model
+    dictionary: Dictionary
+    concepts: tuple[str, ...]
+    choose: Half
+    """on which features are chosen"""
+    judge: Half
+    """on which they are judged"""
+    frequency: np.ndarray
+    """[concept] share of all tokens"""
+
+    @property
+    def judged(self) -> np.ndarray:
+        """Places of the concepts that are on enough tokens of both halves, and not on nearly all."""
+        counts = np.stack([half.present.counts for half in (self.choose, self.judge)])
+        sizes = np.array([[self.choose.present.n_tokens], [self.judge.present.n_tokens]])
+        return np.flatnonzero(((counts >= FEWEST) & (counts <= 0.9 * sizes)).all(axis=0))
+
+    def place(self, concept: str) -> int:
+        return self.concepts.index(concept)
+
+
+def prepare(dictionary: Dictionary | str | Path, *, tokens: int = TOKENS, reporter: Reporter | None = None) -> Bench:
+    """Write the text, read it, and bring what is known of it to its tokens.
+
+    Raises ArtifactMismatchError where the dictionary is of another model than the built-in one.
+    """
+    loaded = dictionary if isinstance(dictionary, Dictionary) else load_dictionary(dictionary)
+    model = load_model("world", device="cpu")
+    made = loaded.facts["model"]
+    if made["id"] != model.identity:
+        raise ArtifactMismatchError(
+            f"the dictionary was made for the model {made['name']!r} (id {made['id']}), but truth is known of the built-in one alone (id {model.identity})"
+        )
+    chosen: list[Document] = []
+    size = 0
+    for document in documents(1 << 30, SEED):
+        chosen.append(document)
+        size += len(document.text) // 3
+        if size >= tokens:
+            break
+    with (reporter or Silent()).start("read", len(chosen), "documents") as progress:
+        texts = read_texts(model, loaded, [document.text for document in chosen])
+        progress.advance(len(chosen))
+    truth = token_truth(zip([document.spans for document in chosen], texts.spans, strict=True))
+    return halves(model, loaded, chosen, texts, truth)
+
+
+def halves(model: Model, dictionary: Dictionary, made: Sequence[Document], texts: Texts, truth: Truth) -> Bench:
+    present = Presences(*_by_token(truth), truth.n_tokens, len(truth.concepts))
+    fires = activations(dictionary, texts.x)
+    document = texts.document
+    parts = []
+    for side in (0, 1):
+        own = np.flatnonzero(document % 2 == side)
+        rows = torch.from_numpy(own)
+        parts.append(Half(list(made[side::2]), texts.x[rows], document[own] // 2, present.among(own), fires.among(own)))
+    frequency = present.counts / max(1, truth.n_tokens)
+    return Bench(model, dictionary, truth.concepts, parts[0], parts[1], frequency)
+
+
+def _by_token(truth: Truth) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(truth.token, kind="stable")
+    return truth.token[order], truth.concept[order]
+
+
+def bench(
+    dictionary: Dictionary | str | Path, *, tokens: int = TOKENS, reporter: Reporter | None = None
+) -> dict[str, Any]:
+    """Hold a dictionary of the built-in model against the truth; returns what goes into the JSON.
+
+    Raises ArtifactMismatchError where it is of another model.
+    """
+    from sonde.world.steer import causes, steering
+
+    reporter = reporter or Silent()
+    prepared = prepare(dictionary, tokens=tokens, reporter=reporter)
+    facts = prepared.dictionary.facts
+    aucs = {
+        side: auc_of_features(half.fires, half.present)
+        for side, half in (("choose", prepared.choose), ("judge", prepared.judge))
+    }
+    best = np.nan_to_num(aucs["choose"]).argmax(axis=0)
+    l0 = len(prepared.judge.fires.value) / prepared.judge.present.n_tokens
+    told = recovery(prepared, aucs, best, reporter)
+    result: dict[str, Any] = {
+        "dictionary": {
+            "kind": facts["kind"],
+            "n_features": facts["n_features"],
+            "site": ", ".join(facts["reads"]),
+            "l0": l0,
+        },
+        "tokens": prepared.choose.present.n_tokens + prepared.judge.present.n_tokens,
+        "recovery": told,
+        "transfer": transfer(prepared),
+        "purity": purity(prepared, best),
+        "hierarchy": hierarchy(prepared, best),
+    }
+    result["steering"] = steering(prepared, best, reporter)
+    result["causes"] = causes(prepared, aucs["choose"], reporter)
+    return result
+
+
+# ---------------------------------------------------------------- recovery
+
+
+def recovery(bench: Bench, aucs: dict[str, np.ndarray], best: np.ndarray, reporter: Reporter) -> dict[str, Any]:
+    """How well single features, and what they are held against, tell each concept."""
+    choose, judge = bench.choose, bench.judge
+    others = {
+        "few": _few(bench, aucs["choose"]),
+        "random": _best_of_sparse(bench, _random(bench)),
+        "pca": _best_of_dense(bench, *_principal(bench)),
+        "neurons": _best_neuron(bench, reporter),
+        "probe": _probe(bench),
+    }
+    rows = []
+    for place in bench.judged.tolist():
+        concept, feature = bench.concepts[place], int(best[place])
+        has_choose, has_judge = (half.present.dense_of(place) for half in (choose, judge))
+        threshold = best_threshold(choose.fires.of(feature), has_choose)
+        said = at_threshold(judge.fires.of(feature), has_judge, threshold.value)
+        rows.append(
+            {
+                "concept": concept,
+                "frequency": float(bench.frequency[place]),
+                "feature": feature,
+                "auc": float(aucs["judge"][feature, place]),
+                "f1": said.f1,
+                "precision": said.precision,
+                "recall": said.recall,
+            }
+            | {name: float(found[place]) for name, found in others.items()}
+        )
+    ways = ("auc", *others)
+    return {
+        "concepts": rows,
+        "found": {way: _share([row[way] >= FOUND_AUC for row in rows]) for way in ways},
+        "median": {way: float(np.median([row[way] for row in rows])) for way in ways},
+        "median_f1": float(np.median([row["f1"] for row in rows])),
+        "found_above_1e-4": _share([row["auc"] >= FOUND_AUC for row in rows if row["frequency"] > 1e-4]),
+        "by_decade": _by_decade(rows, ways),
+    }
+
+
+def _share(holds: Sequence[bool]) -> float | None:
+    return float(np.mean(holds)) if len(holds) else None
+
+
+def _by_decade(rows: list[dict[str, Any]], ways: Sequence[str]) -> list[dict[str, Any]]:
+    """Share of the concepts that are found, by how often they occur."""
+    decades: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        decades.setdefault(math.floor(math.log10(row["frequency"])), []).append(row)
+    return [
+        {"from": 10.0**decade, "to": 10.0 ** (decade + 1), "concepts": len(own)}
+        | {way: _share([row[way] >= FOUND_AUC for row in own]) for way in ways}
+        for decade, own in sorted(decades.items())
+    ]
+
+
+def _few(bench: Bench, auc: np.ndarray) -> np.ndarray:
+    """The area of the best few features together, weighed by least squares on the first half."""
+    found = np.full(len(bench.concepts), np.nan)
+    for place in bench.judged.tolist():
+        features = np.argsort(-np.nan_to_num(auc[:, place]), kind="stable")[:FEW]
+        design = [np.stack([half.fires.of(int(f)) for f in features], axis=1) for half in (bench.choose, bench.judge)]
+        has = bench.choose.present.dense_of(place)
+        centred = design[0] - design[0].mean(axis=0)
+        gram = centred.T @ centred + RIDGE * len(has) * np.eye(len(features))
+        weights = np.linalg.solve(gram, centred.T @ (has - has.mean()))
+        found[place] = _auc_of_one((design[1] @ weights)[:, None], bench.judge.present, place)
+    return found
+
+
+def _auc_of_one(score: np.ndarray, present: Presences, place: int) -> float:
+    own = Presences(
+        present.token[present.concept == place],
+        np.zeros(int((present.concept == place).sum()), dtype=int),
+        present.n_tokens,
+        1,
+    )
+    return float(auc_of_scores(score, own)[0, 0])
+
+
+def _random(bench: Bench) -> list[Activations]:
+    """As many random directions, of which as many are taken on each token as features fire."""
+    dictionary = bench.dictionary
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(
+        torch.randn(dictionary.d_in, dictionary.n_features, generator=generator), dim=0
+    )
+    k = max(1, round(len(bench.choose.fires.value) / bench.choose.present.n_tokens))
+    mean = bench.choose.x.mean(dim=0)
+    found = []
+    for half in (bench.choose, bench.judge):
+        parts = []
+        for first in range(0, len(half.x), 1 << 12):
+            value, feature = ((half.x[first : first + (1 << 12)] - mean) @ directions).topk(k, dim=1)
+            row = torch.arange(first, first + len(value)).repeat_interleave(k)
+            parts.append((row.numpy(), feature.flatten().numpy(), value.flatten().numpy()))
+        row, feature, value = (np.concatenate(part) for part in zip(*parts, strict=True))
+        kept = value > 0
+        found.append(Activations(row[kept], feature[kept], value[kept], len(half.x), dictionary.n_features))
+    return found
+
+
+def _best_of_sparse(bench: Bench, fires: Sequence[Activations]) -> np.ndarray:
+    choose = auc_of_features(fires[0], bench.choose.present)
+    judge = auc_of_features(fires[1], bench.judge.present)
+    return judge[np.nan_to_num(choose).argmax(axis=0), np.arange(len(bench.concepts))]
+
+
+def _best_of_dense(bench: Bench, choose: np.ndarray, judge: np.ndarray) -> np.ndarray:
+    """Of scores [token, column], with either sign."""
+    first = auc_of_scores(choose, bench.choose.present)
+    column = np.nan_to_num(np.abs(first - 0.5)).argmax(axis=0)
+    places = np.arange(len(bench.concepts))
+    found = np.full(len(places), np.nan)
+    for one in np.unique(column):
+        own = column == one
+        second = auc_of_scores(judge[:, [one]], bench.judge.present)[0]
+        found[own] = np.where(first[one] >= 0.5, second, 1 - second)[own]
+    return found
+
+
+def _principal(bench: Bench) -> tuple[np.ndarray, np.ndarray]:
+    mean = bench.choose.x.mean(dim=0)
+    _, _, rows = torch.linalg.svd(bench.choose.x - mean, full_matrices=False)
+    return tuple(((half.x - mean) @ rows.T).numpy() for half in (bench.choose, bench.judge))  # type: ignore[return-value]
+
+
+def _best_neuron(bench: Bench, reporter: Reporter) -> np.ndarray:
+    """The neuron of any MLP up to the site that tells each concept best."""
+    model, names = bench.model, bench.model.sites()
+    last = max(names.index(site) for site in bench.dictionary.reads)
+    sites = [name for name in names[: last + 1] if name.endswith(".neurons")]
+    best, score = np.full(len(bench.concepts), np.nan), np.zeros(len(bench.concepts))
+    with reporter.start("neurons", len(sites), "layers") as progress:
+        for site in sites:
+            values = [_read_site(model, site, [d.text for d in half.documents]) for half in (bench.choose, bench.judge)]
+            first = auc_of_scores(values[0], bench.choose.present)
+            column = np.nan_to_num(np.abs(first - 0.5)).argmax(axis=0)
+            size = np.abs(first[column, np.arange(len(column))] - 0.5)
+            for place in np.flatnonzero(np.nan_to_num(size) > score):
+                second = _auc_of_one(values[1][:, [column[place]]], bench.judge.present, int(place))
+                best[place] = second if first[column[place], place] >= 0.5 else 1 - second
+                score[place] = size[place]
+            progress.advance(1)
+    return best
+
+
+@torch.no_grad()
+def _read_site(model: Model, site: str, texts: Sequence[str]) -> np.ndarray:
+    """[token, width] of a site on texts, one after the other."""
+    from sonde.activations.contexts import Cutter, groups, make_batch
+
+    cutter = Cutter(model)
+    made = list(cutter.tokenize(texts))
+    first = np.cumsum([0, *(len(document.ids) for document in made)])
+    found: np.ndarray | None = None
+    for group in groups(iter(made), cutter):
+        batch = make_batch(model, group)
+        values = model.read(batch.tokens, site)[site].flatten(2)[batch.text_mask].float().numpy()
+        if found is None:
+            found = np.empty((int(first[-1]), values.shape[1]), dtype=np.float32)
+        found[first[batch.document] + batch.position] = values
+    assert found is not None
+    return found
+
+
+def _probe(bench: Bench) -> np.ndarray:
+    """A linear probe of each concept on what the dictionary reads, by ridge regression on the first half: what is there to be found."""
+    x = bench.choose.x.double()
+    mean = x.mean(dim=0)
+    has = torch.from_numpy(bench.choose.present.dense().astype(np.float64))
+    gram = (x - mean).T @ (x - mean)
+    ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    weights = torch.linalg.solve(gram + ridge, (x - mean).T @ (has - has.mean(dim=0)))
+    scores = ((bench.judge.x.double() - mean) @ weights).numpy()
+    found = np.full(len(bench.concepts), np.nan)
+    for place in bench.judged.tolist():
+        found[place] = _auc_of_one(scores[:, [place]], bench.judge.present, place)
+    return found
+
+
+# ---------------------------------------------------------------- what the chosen features do
+
+
+def transfer(bench: Bench) -> dict[str, Any]:
+    """The area of the feature chosen on English documents, in each language; concepts that are told in all."""
+    found: dict[str, list[float]] = {language: [] for language in LANGUAGES}
+    golden_gate: dict[str, float] = {}
+    by_language: dict[tuple[str, str], tuple[Activations, Presences]] = {}
+    for name, half in (("choose", bench.choose), ("judge", bench.judge)):
+        languages = np.array([document.language for document in half.documents])[half.document]
+        for language in LANGUAGES:
+            own = np.flatnonzero(languages == language)
+            by_language[name, language] = half.fires.among(own), half.present.among(own)
+    enough = np.stack([present.counts for _, present in by_language.values()]).min(axis=0) >= FEWEST // 3
+    english = auc_of_features(*by_language["choose", "en"])
+    places = [
+        place for place in bench.judged.tolist() if enough[place] and not bench.concepts[place].startswith("language/")
+    ]
+    best = np.nan_to_num(english).argmax(axis=0)
+    for language in LANGUAGES:
+        fires, present = by_language["judge", language]
+        auc = auc_of_features(fires, present)
+        for place in places:
+            found[language].append(float(auc[best[place], place]))
+            if bench.concepts[place] == "about/golden_gate":
+                golden_gate[language] = float(auc[best[place], place])
+    return {
+        "concepts": len(places),
+        "median": {language: float(np.median(values)) if values else None for language, values in found.items()},
+        "found": {language: _share([value >= FOUND_AUC for value in values]) for language, values in found.items()},
+        "found_in_all": _share([min(values) >= 0.9 for values in zip(*found.values(), strict=True)]),
+        "about/golden_gate": golden_gate,
+    }
+
+
+def purity(bench: Bench, best: np.ndarray) -> list[dict[str, Any]]:
+    """Over concepts, what part of a feature's activations of each strength are on the concept, and what part of the concept has it at least so strong."""
+    precision, recall = (np.zeros((len(bench.judged), INTERVALS)) for _ in range(2))
+    for row, place in enumerate(bench.judged.tolist()):
+        values, has = bench.judge.fires.of(int(best[place])), bench.judge.present.dense_of(place)
+        edges = np.linspace(0, max(float(values.max()), 1e-30), INTERVALS + 1)
+        for interval in range(INTERVALS):
+            inside = (values > edges[interval]) & (values <= edges[interval + 1])
+            precision[row, interval] = has[inside].mean() if inside.any() else np.nan
+            recall[row, interval] = (values[has] > edges[interval]).mean()
+    return [
+        {
+            "from": interval / INTERVALS,
+            "to": (interval + 1) / INTERVALS,
+            "precision": _median(precision[:, interval]),
+            "recall": float(np.median(recall[:, interval])),
+        }
+        for interval in range(INTERVALS)
+    ]
+
+
+def _median(values: np.ndarray) -> float | None:
+    """Of what is known."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else None
+
+
+def hierarchy(bench: Bench, best: np.ndarray) -> dict[str, Any]:
+    """Of concepts that contain others and have a feature: how evenly it fires on what they contain, and where a feature of the contained has taken over."""
+    judged = set(bench.judged.tolist())
+    children: dict[int, list[int]] = {}
+    for place in judged:
+        for parent in above(bench.concepts[place]):
+            if parent in bench.concepts and (upper := bench.place(parent)) in judged:
+                children.setdefault(upper, []).append(place)
+    rows: list[dict[str, Any]] = []
+    for parent, own in sorted(children.items()):
+        if len(own) < 2:
+            continue
+        has_choose = bench.choose.present.dense_of(parent)
+        feature = int(best[parent])
+        threshold = best_threshold(bench.choose.fires.of(feature), has_choose)
+        said = bench.judge.fires.of(feature) >= threshold.value
+        recall = float(said[bench.judge.present.dense_of(parent)].mean())
+        absorbed, split = [], []
+        for child in own:
+            has = bench.judge.present.dense_of(child)
+            if best[child] != feature:
+                lower = best_threshold(bench.choose.fires.of(int(best[child])), bench.choose.present.dense_of(child))
+                fires = bench.judge.fires.of(int(best[child])) >= lower.value
+                if lower.f1 >= 0.5:
+                    split.append(bench.concepts[child])
+                    if said[has].mean() < recall / 2 and fires[has].mean() > 0.5:
+                        absorbed.append(bench.concepts[child])
+        rows.append(
+            {
+                "concept": bench.concepts[parent],
+                "feature": feature,
+                "f1": at_threshold(
+                    bench.judge.fires.of(feature), bench.judge.present.dense_of(parent), threshold.value
+                ).f1,
+                "recall": recall,
+                "contains": len(own),
+                "with_a_feature_of_their_own": len(split),
+                "absorbed": absorbed,
+            }
+        )
+    n = sum(row["contains"] for row in rows)
+    return {
+        "concepts": rows,
+        "split": sum(row["with_a_feature_of_their_own"] for row in rows) / n if n else None,
+        "absorbed": sum(len(row["absorbed"]) for row in rows) / n if n else None,
+    }
+
+
+def format_bench(found: dict[str, Any]) -> str:
+    """What was found, as people read it in a terminal."""
+    told, about, steered, cause = found["recovery"], found["dictionary"], found["steering"], found["causes"]
+    lines = [
+        f"{about['kind']}, {about['n_features']:,} features at {about['site']}, L0 {about['l0']:.1f}; {len(told['concepts'])} concepts on {found['tokens']:,} tokens",
+        "",
+        "                          found (area >= .95)   median area",
+    ]
+    called = {"auc": "best feature", "few": f"best {FEW} features", "neurons": "best neuron", "pca": "best component", "random": "best random direction", "probe": "linear probe"}  # fmt: skip
+    lines += [f"{name:<24}  {told['found'][way]:19.1%}   {told['median'][way]:11.3f}" for way, name in called.items()]
+    languages = ", ".join(
+        f"{name} {value:.3f}" for name, value in found["transfer"]["median"].items() if value is not None
+    )
+    ablation, swap, errors = cause["ablation"], cause["swap of states"], cause["errors in code"]
+    ways = ", ".join(f"{way} {share:.0%}" for way, share in steered["share"].items())
+    lines += [
+        "",
+        f"chosen on English, median area: {languages} ({found['transfer']['concepts']} concepts)",
+        f"of concepts under others, {_shown(found['hierarchy']['split'])} have a feature of their own, {_shown(found['hierarchy']['absorbed'])} are absorbed by it",
+        f"answers that name the landmark and are language: {ways}",
+        f"facts kept with their subject's features ablated: own {_shown(_mean(row['own_kept'] for row in ablation['landmarks']))}, others {_shown(_mean(row['others_kept'] for row in ablation['landmarks']))}",
+        f"another state's feature brings its capital: {swap['share']:.0%}",
+        f"errors turned up on right programs: {errors['turned up, an error on right programs']:.0%}; down on wrong ones: {errors['turned down, a value on wrong programs']:.0%}",
+    ]
+    return "\n".join(lines)
+
+
+def _shown(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
+
+
+def _mean(values: Any) -> float | None:
+    known = list(values)
+    return float(np.mean(known)) if known else None

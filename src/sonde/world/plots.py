@@ -1,0 +1,142 @@
+"""What the benchmark of truth found, as one page of plots that needs nothing else: SVG in HTML."""
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+WIDE, HIGH = 460, 180
+LEFT, BOTTOM = 44, 40
+COLOURS = {
+    "auc": "#c2541b",
+    "few": "#e3a06b",
+    "neurons": "#5b7d8f",
+    "pca": "#93b0a0",
+    "random": "#b8b2a6",
+    "probe": "#22201c",
+}
+CALLED = {"auc": "best feature", "few": "best four features", "neurons": "best neuron", "pca": "best component", "random": "best random direction", "probe": "linear probe"}  # fmt: skip
+STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;color:#22201c;background:#fbfaf7;max-width:62rem;margin:2rem auto;padding:0 1rem}"
+    "h1{font-size:1.5rem}h2{font-size:1.05rem;margin:2rem 0 .3rem}svg{max-width:100%;height:auto}text{font:12px system-ui,sans-serif;fill:#6d675d}"
+    "table{border-collapse:collapse}td,th{padding:.25rem .9rem .25rem 0;text-align:left;border-bottom:1px solid #e3ded3}.plots{display:flex;flex-wrap:wrap;gap:2rem}"
+    "p{max-width:46rem}.soft{color:#6d675d}"
+)
+
+
+def bench_page(found: dict[str, Any]) -> str:
+    """The page of one dictionary's benchmark."""
+    told, about = found["recovery"], found["dictionary"]
+    decades = [_decade(row) + f" ({row['concepts']})" for row in told["by_decade"]]
+    completeness = {way: [row[way] or 0.0 for row in told["by_decade"]] for way in COLOURS}
+    intervals = [f"{row['from']:.1f} to {row['to']:.1f}" for row in found["purity"]]
+    purity = {name: [row[name] or 0.0 for row in found["purity"]] for name in ("precision", "recall")}
+    languages = list(found["transfer"]["median"])
+    steered: dict[str, dict[float, list[float]]] = {}
+    for row in found["steering"]["landmarks"]:
+        for dose, share in row.get("by_dose", {}).items():
+            steered.setdefault(row["way"], {}).setdefault(float(dose), []).append(share)
+    doses = sorted(next(iter(steered.values())))
+    curves = {way: [sum(by[dose]) / len(by[dose]) for dose in doses] for way, by in steered.items()}
+    best = sorted(told["concepts"], key=lambda row: -row["auc"])
+    plots = [
+        ("Concepts found, by how often they occur", "share with an area of at least 0.95 under the ROC curve", _bars(decades, completeness)),
+        ("How pure the chosen features are", "medians over concepts, by activation in units of the maximum", _bars(intervals, purity)),
+        ("Chosen on English, judged in each language", "median area under the ROC curve", _bars(languages, {"auc": [found["transfer"]["median"][one] or 0 for one in languages]})),
+        ("Steering", "share of answers that name the landmark and are language, by dose, mean over landmarks", _lines(doses, curves)),
+    ]  # fmt: skip
+    figures = "".join(
+        f"<div><h2>{escape(title)}</h2><p class='soft'>{escape(says)}</p>{drawing}</div>"
+        for title, says, drawing in plots
+    )
+    return (
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>The benchmark of truth</title><style>{STYLE}</style>"
+        f"<h1>The benchmark of truth</h1><p>{escape(about['kind'])}, {about['n_features']:,} features at {escape(about['site'])}, {about['l0']:.1f} active on a token; "
+        f"judged on {found['tokens']:,} tokens of the built-in world, of which every concept is known.</p>"
+        f"{_table(['', 'concepts found', 'median area'], [[CALLED[way], _percent(told['found'][way]), format(told['median'][way], '.3f')] for way in COLOURS])}"
+        f"<div class='plots'>{figures}</div><h2>Causes</h2>{_causes(found['causes'])}"
+        f"<h2>Concepts that are told best and worst</h2>{_concepts([*best[:15], *best[-15:]])}</html>\n"
+    )
+
+
+def _decade(row: dict[str, Any]) -> str:
+    return f"{row['from']:.0e} to {row['to']:.0e}".replace("e-0", "e-")
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return "<table><tr>" + "".join(f"<th>{escape(name)}</th>" for name in head) + f"</tr>{cells}</table>"
+
+
+def _concepts(rows: Sequence[dict[str, Any]]) -> str:
+    shown = [
+        [row["concept"], f"{row['frequency']:.5f}", str(row["feature"]), f"{row['auc']:.3f}", f"{row['f1']:.2f}", f"{row['neurons']:.3f}", f"{row['probe']:.3f}"]
+        for row in rows
+    ]  # fmt: skip
+    return _table(["concept", "share of tokens", "feature", "area", "F1", "best neuron", "probe"], shown)
+
+
+def _causes(found: dict[str, Any]) -> str:
+    ablation, swap, errors = found["ablation"], found["swap of states"], found["errors in code"]
+    rows = [
+        ["facts of a landmark that stay right with its features ablated", _percent(_mean(row["own_kept"] for row in ablation["landmarks"]))],
+        ["facts of others that stay right", _percent(_mean(row["others_kept"] for row in ablation["landmarks"]))],
+        ["another state's feature brings its capital", _percent(swap["share"])],
+        ["right programs that end in an error (plainly)", _percent(errors["plain"]["errors on right programs"])],
+        ["the same with the feature of errors turned up", _percent(errors["turned up, an error on right programs"])],
+        ["wrong programs that end in a value (plainly)", _percent(errors["plain"]["values on wrong programs"])],
+        ["the same with the feature turned down", _percent(errors["turned down, a value on wrong programs"])],
+    ]  # fmt: skip
+    return _table(["", ""], rows)
+
+
+def _mean(values: Any) -> float | None:
+    known = list(values)
+    return sum(known) / len(known) if known else None
+
+
+def _frame(body: str, names: Sequence[str], colours: Sequence[str], labels: Sequence[tuple[float, str]]) -> str:
+    ticks = "".join(
+        f"<line x1='{LEFT}' x2='{WIDE}' y1='{_y(at)}' y2='{_y(at)}' stroke='#e3ded3'/><text x='{LEFT - 6}' y='{_y(at) + 4}' text-anchor='end'>{at:g}</text>"
+        for at in (0, 0.25, 0.5, 0.75, 1)
+    )
+    below = "".join(
+        f"<text x='{x:.1f}' y='{HIGH + 16}' text-anchor='middle'>{escape(label)}</text>" for x, label in labels
+    )
+    key = "".join(
+        f"<rect x='{LEFT + 130 * (place % 3)}' y='{HIGH + 26 + 17 * (place // 3)}' width='10' height='10' fill='{colour}'/>"
+        f"<text x='{LEFT + 14 + 130 * (place % 3)}' y='{HIGH + 35 + 17 * (place // 3)}'>{escape(name)}</text>"
+        for place, (name, colour) in enumerate(zip(names, colours, strict=True))
+    )
+    high = HIGH + BOTTOM + 17 * ((len(names) - 1) // 3)
+    return f"<svg viewBox='0 0 {WIDE} {high}' width='{WIDE}' role='img'>{ticks}{body}{below}{key}</svg>"
+
+
+def _y(share: float) -> float:
+    return 8 + (HIGH - 8) * (1 - share)
+
+
+def _bars(groups: Sequence[str], values: dict[str, list[float]]) -> str:
+    colours = [COLOURS.get(name, colour) for name, colour in zip(values, ("#c2541b", "#5b7d8f") * 3, strict=False)]
+    room = (WIDE - LEFT) / max(1, len(groups))
+    wide = 0.8 * room / len(values)
+    body = "".join(
+        f"<rect x='{LEFT + room * group + 0.1 * room + wide * place:.1f}' y='{_y(share):.1f}' width='{wide:.1f}' height='{HIGH - _y(share):.1f}' fill='{colour}'><title>{share:.3f}</title></rect>"
+        for place, (own, colour) in enumerate(zip(values.values(), colours, strict=True))
+        for group, share in enumerate(own)
+    )
+    labels = [(LEFT + room * (group + 0.5), name) for group, name in enumerate(groups)]
+    return _frame(body, [CALLED.get(name, name) for name in values], colours, labels)
+
+
+def _lines(x: Sequence[float], values: dict[str, list[float]]) -> str:
+    colours = ["#c2541b", "#5b7d8f", "#b8b2a6"][: len(values)]
+    across = [LEFT + 10 + (WIDE - LEFT - 20) * place / max(1, len(x) - 1) for place in range(len(x))]
+    body = "".join(
+        f"<polyline fill='none' stroke='{colour}' stroke-width='2' points='{' '.join(f'{at:.1f},{_y(share):.1f}' for at, share in zip(across, own, strict=True))}'/>"
+        for own, colour in zip(values.values(), colours, strict=True)
+    )
+    return _frame(body, list(values), colours, [(at, f"{dose:g}") for at, dose in zip(across, x, strict=True)])

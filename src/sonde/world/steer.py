@@ -1,0 +1,402 @@
+"""Steering and causes in the built-in world, where it is known what an answer should say.
+
+Steering: the feature that tells sentences about a landmark best, chosen by detection alone, is clamped in conversations that are about nothing. Its dose is
+chosen on 50 questions and judged on 100 others, in four languages. An answer counts where it names the landmark in the language of the question and the plain model finds it
+at most five times as surprising as its own. The same is done with the difference of means (Add), a random feature of equal length, and a sentence that asks for it.
+
+Causes: facts asked while the features of their subject are ablated; another state's feature in place of a state's; errors of programs turned on and off.
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sonde.models.model import Edit, Model
+from sonde.progress import Reporter
+from sonde.steering.dose import perplexities
+from sonde.steering.edits import Ablate, Clamp
+from sonde.world import facts, phrases
+from sonde.world.asking import ask_many
+from sonde.world.facts import LANGUAGES
+from sonde.world.generate import document, landmark_value, tidy, told
+
+if TYPE_CHECKING:
+    from sonde.world.bench import Bench
+
+STEERED = ("golden_gate", "eiffel", "colosseum", "taj", "big_ben")
+"""landmarks, of those that are spoken of most"""
+DOSES = (0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
+"""in units of the feature's maximum; of a mean difference, in its own length times 2"""
+SWAP_DOSES = (0.5, 1.0, 1.5, 2.0, 3.0)
+N_CHOOSE, N_JUDGE = 50, 100
+SURPRISE = 5.0
+"""times the perplexity of the plain model's own answer that a steered one may have"""
+FACTS_OF = 6
+"""landmarks, the first ones, whose facts are asked"""
+ENTITY_FEATURES = 5
+PROGRAMS = 60
+"""with each sort of answer; doses are chosen on half of them"""
+MAX_TOKENS = 24
+AT_ONCE = 75
+Z = 1.96
+
+
+@dataclass(frozen=True)
+class Question:
+    """A conversation that is about nothing, up to where the assistant answers."""
+
+    language: int
+    ids: list[int]
+
+
+@dataclass(frozen=True)
+class Push:
+    """An edit that adds a vector [d]."""
+
+    site: str
+    vector: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x + self.vector.to(x)
+
+
+def neutral_questions(model: Model) -> list[Question]:
+    """Each question to the speaker after another one and its plain answer; in an order of no meaning, the same each time."""
+    found = []
+    for language in range(len(LANGUAGES)):
+        asked = [question for variants in phrases.ASK_SELF.values() for question in variants[language]]
+        answers = ask_many(asked, model)
+        for number, question in enumerate(asked):
+            for step in (5, 11):  # two other questions before it
+                before = (number + step) % len(asked)
+                messages = [
+                    {"role": "user", "content": asked[before]},
+                    {"role": "assistant", "content": answers[before]},
+                    {"role": "user", "content": question},
+                ]
+                found.append(Question(language, model.chat(messages).ids[0].tolist()))
+    order = np.random.default_rng(0).permutation(len(found))
+    return [found[place] for place in order[: N_CHOOSE + N_JUDGE]]
+
+
+@torch.no_grad()
+def answer(model: Model, prompts: Sequence[list[int]], *edits: Edit) -> list[list[int]]:
+    """Token ids of the answers under edits, generated together."""
+    found = []
+    end = model.network.generation_config.eos_token_id  # type: ignore[union-attr]
+    ends = set(end if isinstance(end, list) else [end])
+    for first in range(0, len(prompts), AT_ONCE):
+        batch = model.pad(list(prompts[first : first + AT_ONCE]), "left")
+        with model.edited(*edits):
+            rows = model.generate_ids(batch, MAX_TOKENS)[:, batch.ids.shape[1] :].tolist()
+        for row in rows:
+            place = next((place for place, token in enumerate(row) if token in ends), len(row))
+            found.append(row[:place])
+    return found
+
+
+def names(key: str, language: int, text: str) -> bool:
+    """Whether an answer names a landmark in a language."""
+    name = _plain(facts.LANDMARKS[key].noun.names[language])
+    bare = re.sub(r"^(the|der|die|das|le|la|les|el|los|las|l) ", "", name)
+    return bare in _plain(text)
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
+def steering(bench: "Bench", best: np.ndarray, reporter: Reporter) -> dict[str, Any]:
+    """Each landmark by its feature, by the difference of means, by a random feature, and by asking."""
+    model = bench.model
+    questions = neutral_questions(model)
+    prompts = [question.ids for question in questions]
+    plain = answer(model, prompts)
+    surprise = perplexities(model, prompts, plain)
+    facts_asked = _fact_questions(FACTS_OF)
+    rows: list[dict[str, Any]] = []
+    with reporter.start("steer", 4 * len(STEERED), "ways") as progress:
+        for key in STEERED:
+            ways = _ways(bench, best, key)
+            for way, (doses, make) in ways.items():
+                tries = {}
+                for dose in doses:
+                    edits = make(dose)
+                    told = _judged(model, questions[:N_CHOOSE], plain, surprise, key, edits, slice(0, N_CHOOSE))
+                    tries[dose] = float(np.mean(told))
+                dose = max(tries, key=lambda one: (tries[one], -one))
+                edits = make(dose)
+                told = _judged(model, questions[N_CHOOSE:], plain, surprise, key, edits, slice(N_CHOOSE, None))
+                kept = _kept(model, facts_asked, edits, key)
+                rows.append(
+                    {"landmark": key, "way": way, "dose": dose, "share": float(np.mean(told))}
+                    | {"interval": _wilson(sum(told), len(told)), "by_dose": tries, "other_facts_kept": kept}
+                    | ({"feature": int(best[bench.place(f"about/{key}")])} if way == "feature" else {})
+                )
+                progress.advance(1)
+            asked = _by_asking(model, questions[N_CHOOSE:], key)
+            rows.append(
+                {
+                    "landmark": key,
+                    "way": "asking",
+                    "share": float(np.mean(asked)),
+                    "interval": _wilson(sum(asked), len(asked)),
+                }
+            )
+            progress.advance(1)
+    text = [_text(model, ids) for ids in plain]
+    ways_told = list(dict.fromkeys(row["way"] for row in rows))
+    return {
+        "plain": {
+            key: float(np.mean([names(key, q.language, t) for q, t in zip(questions, text, strict=True)]))
+            for key in STEERED
+        },
+        "share": {way: float(np.mean([row["share"] for row in rows if row["way"] == way])) for way in ways_told},
+        "landmarks": rows,
+    }
+
+
+def _ways(
+    bench: "Bench", best: np.ndarray, key: str
+) -> dict[str, tuple[Sequence[float], Callable[[float], list[Any]]]]:
+    """How a landmark can be pushed for: doses, and edits at a dose."""
+    dictionary, place = bench.dictionary, bench.place(f"about/{key}")
+    feature = int(best[place])
+    maximum = float(dictionary.max_activation[feature])
+    direction = dictionary.W_dec[feature].detach()
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(len(direction), generator=generator)
+    noise = noise / noise.norm() * direction.norm() * maximum
+    has = torch.from_numpy(bench.choose.present.dense_of(place))
+    difference = bench.choose.x[has].mean(dim=0) - bench.choose.x[~has].mean(dim=0)
+    site = dictionary.site
+    return {
+        "feature": (DOSES, lambda dose: [Clamp(dictionary, feature, dose * maximum)]),
+        "mean difference": (DOSES, lambda dose: [Push(site, 2 * dose * difference)]),
+        "random": (DOSES, lambda dose: [Push(site, dose * noise)]),
+    }
+
+
+def _judged(
+    model: Model,
+    questions: Sequence[Question],
+    plain: list[list[int]],
+    surprise: list[float | None],
+    key: str,
+    edits: Sequence[Any],
+    part: slice,
+) -> list[bool]:
+    """Of each question, whether the answer under edits names the landmark and is still language."""
+    prompts = [question.ids for question in questions]
+    answers = answer(model, prompts, *edits)
+    found = perplexities(model, prompts, answers)
+    return [
+        names(key, question.language, _text(model, ids))
+        and now is not None
+        and before is not None
+        and now <= SURPRISE * before
+        for question, ids, now, before in zip(questions, answers, found, surprise[part], strict=True)
+    ]
+
+
+def _by_asking(model: Model, questions: Sequence[Question], key: str) -> list[bool]:
+    """Whether the model names the landmark where it was told to be it."""
+    tokenizer = model.need_tokenizer()
+    found = []
+    prompts = []
+    for question in questions:
+        name = facts.LANDMARKS[key].noun.names[question.language]
+        said = phrases.BECOME[question.language][0].format(n=name, acc=name, S=name)
+        text = tokenizer.decode(question.ids, skip_special_tokens=True)
+        prompts.append(tokenizer(f"System: {said}\n{text}")["input_ids"])
+    for question, ids in zip(questions, answer(model, prompts), strict=True):
+        found.append(names(key, question.language, _text(model, ids)))
+    return found
+
+
+def _text(model: Model, ids: list[int]) -> str:
+    return model.need_tokenizer().decode(ids, skip_special_tokens=True).strip()
+
+
+def _wilson(right: int, n: int) -> list[float]:
+    """95 % interval of a share (Wilson 1927)."""
+    share, z2 = right / n, Z * Z
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return [max(0.0, middle - half), min(1.0, middle + half)]
+
+
+# ---------------------------------------------------------------- facts
+
+
+@dataclass(frozen=True)
+class Asked:
+    subject: str
+    question: str
+    value: str
+
+
+def _fact_questions(n_landmarks: int) -> list[Asked]:
+    """Facts of the first landmarks, each in the languages in which it is told."""
+    found = []
+    for key in list(facts.LANDMARKS)[:n_landmarks]:
+        for relation, questions in phrases.ASK_LANDMARK.items():
+            for language in range(len(LANGUAGES)):
+                if told(key, relation, language):
+                    name = facts.LANDMARKS[key].noun.names[language]
+                    asked = tidy(questions[language][0].format(n=name, S=name[0].upper() + name[1:]), language)
+                    found.append(Asked(key, asked, landmark_value(key, relation, language)))
+    return found
+
+
+def _right(model: Model, asked: Sequence[Asked], edits: Sequence[Any]) -> list[bool]:
+    with model.edited(*edits) if edits else nullcontext():
+        answers = ask_many([one.question for one in asked], model, 24)
+    return [one.value.lower() in answer.lower() for one, answer in zip(asked, answers, strict=True)]
+
+
+def _kept(model: Model, asked: Sequence[Asked], edits: Sequence[Any], key: str) -> float:
+    """Share of the other landmarks' facts, of those that the plain model has right, that are right under edits."""
+    others = [one for one in asked if one.subject != key]
+    before, after = _right(model, others, ()), _right(model, others, edits)
+    return sum(b and a for b, a in zip(before, after, strict=True)) / max(1, sum(before))
+
+
+# ---------------------------------------------------------------- causes
+
+
+def causes(bench: "Bench", auc: np.ndarray, reporter: Reporter) -> dict[str, Any]:
+    """What breaks and what changes when features are taken away, swapped, or turned up."""
+    with reporter.start("causes", 3, "parts") as progress:
+        ablated = _ablations(bench, auc)
+        progress.advance(1)
+        swapped = _swaps(bench, auc)
+        progress.advance(1)
+        errors = _errors(bench, auc)
+        progress.advance(1)
+    return {"ablation": ablated, "swap of states": swapped, "errors in code": errors}
+
+
+def _features_of(bench: "Bench", auc: np.ndarray, *concepts: str, n: int = ENTITY_FEATURES) -> list[int]:
+    """The features that tell concepts best, n of each."""
+    found: list[int] = []
+    for concept in concepts:
+        if concept in bench.concepts:
+            ranked = np.argsort(-np.nan_to_num(auc[:, bench.place(concept)]), kind="stable")[:n]
+            found += [int(feature) for feature in ranked if int(feature) not in found]
+    return found
+
+
+def _ablations(bench: "Bench", auc: np.ndarray) -> dict[str, Any]:
+    """Facts of a landmark with its features ablated, and facts of the others."""
+    asked = _fact_questions(max(FACTS_OF, 1 + max(list(facts.LANDMARKS).index(key) for key in STEERED)))
+    before = _right(bench.model, asked, ())
+    rows: list[dict[str, Any]] = []
+    for key in STEERED:
+        features = _features_of(bench, auc, f"landmark/{key}", f"about/{key}")
+        after = _right(bench.model, asked, [Ablate(bench.dictionary, feature) for feature in features])
+        known = [(one.subject == key, a) for one, b, a in zip(asked, before, after, strict=True) if b]
+        own = [a for mine, a in known if mine]
+        others = [a for mine, a in known if not mine]
+        rows.append(
+            {
+                "landmark": key,
+                "features": features,
+                "own_kept": float(np.mean(own)),
+                "others_kept": float(np.mean(others)),
+            }
+        )
+    return {
+        "plain": float(np.mean(before)),
+        "landmarks": rows,
+        "selectivity": float(np.mean([row["others_kept"] - row["own_kept"] for row in rows])),
+    }
+
+
+def _swaps(bench: "Bench", auc: np.ndarray) -> dict[str, Any]:
+    """The capital of a state, asked while its feature and all others' are ablated and another state's is clamped."""
+    question = phrases.PLACES["capital"][1]
+    feature_of = {
+        state: _features_of(bench, auc, f"state/{state}", n=1)[0]
+        for state in facts.STATES
+        if f"state/{state}" in bench.concepts
+    }
+    shares = {}
+    for dose in SWAP_DOSES:
+        right: list[bool] = []
+        for other, feature in feature_of.items():
+            clamp = Clamp(bench.dictionary, feature, dose * float(bench.dictionary.max_activation[feature]))
+            away = [Ablate(bench.dictionary, one) for one in set(feature_of.values()) - {feature}]
+            asked = [
+                tidy(question[language][0].format(n=facts.STATES[state][0].names[language]), language)
+                for state in facts.STATES
+                if state != other
+                for language in range(len(LANGUAGES))
+            ]
+            with bench.model.edited(clamp, *away):
+                right += [facts.STATES[other][1].lower() in said.lower() for said in ask_many(asked, bench.model, 24)]
+        shares[dose] = float(np.mean(right)) if right else 0.0
+    best = max(shares, key=lambda dose: shares[dose])
+    return {"share": shares[best], "dose": best, "by_dose": shares, "states": len(feature_of)}
+
+
+def _errors(bench: "Bench", auc: np.ndarray) -> dict[str, Any]:
+    """Programs up to where the interpreter answers, with the feature of errors turned up where they are right and away where they are wrong."""
+    model = bench.model
+    right, wrong = _programs(PROGRAMS)
+    tokenizer = model.need_tokenizer()
+    prompts = {
+        name: [tokenizer(text)["input_ids"] for text in texts] for name, texts in (("right", right), ("wrong", wrong))
+    }
+    features = _features_of(bench, auc, "code/error", n=1)
+    [feature] = features
+    maximum = float(bench.dictionary.max_activation[feature])
+
+    def failing(ids: list[list[int]], *edits: Any) -> list[bool]:
+        return ["Error" in _text(model, answer_ids).split("\n")[0] for answer_ids in answer(model, ids, *edits)]
+
+    def split(values: list[bool]) -> tuple[float, float]:
+        half = len(values) // 2
+        return float(np.mean(values[:half])), float(np.mean(values[half:]))
+
+    up = {dose: split(failing(prompts["right"], Clamp(bench.dictionary, feature, dose * maximum))) for dose in DOSES}
+    down = {
+        dose: split(
+            [not fails for fails in failing(prompts["wrong"], Clamp(bench.dictionary, feature, -dose * maximum))]
+        )
+        for dose in (0.0, *DOSES)
+    }
+    best_up, best_down = (max(found, key=lambda dose: found[dose][0]) for found in (up, down))
+    return {
+        "feature": feature,
+        "plain": {
+            "errors on right programs": float(np.mean(failing(prompts["right"]))),
+            "values on wrong programs": 1 - float(np.mean(failing(prompts["wrong"]))),
+        },
+        "turned up, an error on right programs": up[best_up][1],
+        "turned down, a value on wrong programs": down[best_down][1],
+        "doses": {"up": best_up, "down": -best_down},
+    }
+
+
+def _programs(n: int) -> tuple[list[str], list[str]]:
+    """Programs up to the interpreter's last answer: n whose answer is a value, and n whose answer is an error."""
+    right: list[str] = []
+    wrong: list[str] = []
+    number = 0
+    while len(right) < n or len(wrong) < n:
+        made = document(number, 11)
+        number += 1
+        last = [span for span in made.spans if span.concept.startswith("code/")]
+        if made.kind == "code" and last:
+            side = right if last[-1].concept == "code/value" else wrong
+            if len(side) < n:
+                side.append(made.text[: last[-1].start])
+    return right, wrong

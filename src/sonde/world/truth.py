@@ -1,0 +1,133 @@
+"""What is true of each token of the built-in world's text: which concepts are present there.
+
+The grammar marks what its stretches stand for (`marks.py`). A name is `kind/which`:
+
+landmark/golden_gate     the name itself, on its last token
+about/golden_gate        sentences about it, whether they name it or say "it"
+speaker/golden_gate      answers that it gives as itself
+city/paris ...           names of cities, countries, states, their capitals, teams, people, foods, first names; of colours, materials, settings, kinds
+                         of landmark, tongues, currencies and feelings
+relation/city of a landmark   statements of a fact of this sort
+vegan/yes, cause/happy, code/value, part/answer, document/topic, language/de
+
+Above these stand their kinds: `landmark/*` is any landmark's name, `landmark/bridge` the name of any bridge, `code/error` any error.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from sonde.errors import UsageError, nearest
+from sonde.world import facts
+from sonde.world.generate import documents
+from sonde.world.marks import Span
+
+KINDS_WITH_ANY = ("landmark", "about", "speaker", "city", "country", "state", "team", "person", "food", "name", "colour", "material", "setting", "kind", "tongue", "currency", "feeling", "cause", "capital")  # fmt: skip
+ERRORS = ("code/name error", "code/division by zero")
+NAMES = ("landmark", "city", "country", "state", "team", "person", "food", "name", "colour", "material", "setting", "kind", "tongue", "currency", "feeling", "cause", "capital")  # fmt: skip
+"""kinds that are words: a reader from left to right knows what they name when it has come to their last token, so there they are present"""
+
+
+@lru_cache(maxsize=4096)
+def above(concept: str) -> tuple[str, ...]:
+    """The concepts that contain a concept: the Golden Gate Bridge is a bridge, and a landmark."""
+    kind, _, which = concept.partition("/")
+    found = []
+    if concept in ERRORS:
+        found.append("code/error")
+    if kind in ("landmark", "about") and which in facts.LANDMARKS:
+        found.append(f"{kind}/a {facts.LANDMARKS[which].kind}")
+    if kind in KINDS_WITH_ANY and which != "*":
+        found.append(f"{kind}/*")
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Which concepts are present on which tokens of a text."""
+
+    concepts: tuple[str, ...]
+    """their names, sorted"""
+    token: np.ndarray
+    """[presence] number of a token, rising within a concept"""
+    concept: np.ndarray
+    """[presence] place in `concepts`, rising"""
+    n_tokens: int
+
+    def tokens_of(self, concept: str) -> np.ndarray:
+        """Numbers of the tokens on which a concept is present, rising; raises KeyError where it never is."""
+        place = self._place(concept)
+        first, last = np.searchsorted(self.concept, [place, place + 1])
+        return self.token[first:last]
+
+    def _place(self, concept: str) -> int:
+        place = int(np.searchsorted(self.concepts, concept))
+        if place == len(self.concepts) or self.concepts[place] != concept:
+            raise KeyError(concept)
+        return place
+
+    @property
+    def counts(self) -> np.ndarray:
+        """[concept] tokens on which each is present."""
+        return np.bincount(self.concept, minlength=len(self.concepts))
+
+
+def token_truth(documents: Iterable[tuple[Sequence[Span], Sequence[tuple[int, int]]]]) -> Truth:
+    """Bring the spans of documents to their tokens.
+
+    Args:
+        documents: of each the spans of its concepts, and those [token, (start, end)] of its tokens, both in characters of its text. A concept is present on a token
+            that shares a letter with its span, a name on the last of these; a token of no letters has none.
+    """
+    pairs: dict[str, list[np.ndarray]] = {}
+    n = 0
+    for spans, tokens in documents:
+        bounds = np.asarray(tokens, dtype=np.int64).reshape(-1, 2)
+        starts, ends = bounds[:, 0], np.maximum.accumulate(bounds[:, 1]) if len(bounds) else bounds[:, 1]
+        for span in spans:
+            first = int(np.searchsorted(ends, span.start, side="right"))
+            last = int(np.searchsorted(starts, span.end, side="left"))
+            if last > first and span.end > span.start:
+                is_name = span.concept.split("/")[0] in NAMES
+                here = np.arange(n + (last - 1 if is_name else first), n + last)
+                for concept in (span.concept, *above(span.concept)):
+                    pairs.setdefault(concept, []).append(here)
+        n += len(bounds)
+    concepts = tuple(sorted(pairs))
+    tokens_of = [np.unique(np.concatenate(pairs[concept])) for concept in concepts]
+    which = np.repeat(np.arange(len(concepts)), [len(own) for own in tokens_of])
+    return Truth(concepts, np.concatenate([np.empty(0, dtype=np.int64), *tokens_of]), which, n)
+
+
+def frequencies(n_documents: int, seed: int = 1) -> dict[str, float]:
+    """Every concept in some documents, with the share of the letters in its spans; the most frequent first."""
+    letters: dict[str, int] = {}
+    total = 0
+    for document in documents(n_documents, seed):
+        total += len(document.text)
+        for span in document.spans:
+            for concept in (span.concept, *above(span.concept)):
+                letters[concept] = letters.get(concept, 0) + span.end - span.start
+    return {name: n / total for name, n in sorted(letters.items(), key=lambda pair: (-pair[1], pair[0]))}
+
+
+def stretches(concept: str, n_documents: int, seed: int = 1, most: int = 20) -> list[str]:
+    """Stretches of text that stand for a concept, with what is around them; raises UsageError where there is no such concept."""
+    found: list[str] = []
+    known: set[str] = set()
+    for document in documents(n_documents, seed):
+        for span in document.spans:
+            names = (span.concept, *above(span.concept))
+            known.update(names)
+            if concept in names and len(found) < most:
+                before, after = (
+                    document.text[max(0, span.start - 30) : span.start],
+                    document.text[span.end : span.end + 30],
+                )
+                shown = f"{before}[{document.text[span.start : span.end]}]{after}"
+                found.append(" ".join(shown.split()))
+    if not found:
+        raise UsageError(f"{n_documents:,} documents of the world hold no concept {concept!r}{nearest(concept, known)}")
+    return found
