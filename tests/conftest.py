@@ -38,6 +38,18 @@ def walk(tmp_path_factory) -> SimpleNamespace:
 
 
 @pytest.fixture(scope="session")
+def sizes(walk, tmp_path_factory) -> Path:
+    """A folder of two indexes, small and large, of dictionaries that were indexed on the same text."""
+    import sonde
+
+    root: Path = tmp_path_factory.mktemp("sizes")
+    sonde.train(walk.acts, n_features=24, k=4, tokens=20_000, out=root / "small", device="cpu")
+    sonde.train(walk.acts, n_features=96, k=4, tokens=20_000, out=root / "large", device="cpu")
+    sonde.index(None, [root / "small", root / "large"], walk.corpus, out=root / "both", device="cpu")
+    return root / "both"
+
+
+@pytest.fixture(scope="session")
 def pictures(tmp_path_factory) -> SimpleNamespace:
     """A tiny LLaVA, a corpus of captions with pictures among plain texts, and what a walk makes of them."""
     import sonde

@@ -48,7 +48,7 @@ function parseSearch(parameters: URLSearchParams): Search {
   }
   return {
     query: parameters.get("q") ?? "",
-    by: oneOf(parameters.get("by"), ["words", "text", "like"] as const),
+    by: oneOf(parameters.get("by"), ["words", "text", "like", "vector"] as const),
     sort: oneOf(parameters.get("sort"), SORTS),
     descending: parameters.get("descending") === "true",
     bounds,

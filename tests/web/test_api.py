@@ -104,6 +104,11 @@ def test_features_are_found_by_number_by_text_and_by_likeness(client, walk):
     hits = sonde.Reader(index, device="cpu").search(text, n=50)
     assert ask(query=text, by="text") == [hit.feature.number for hit in hits]
     assert ask(query="7", by="like")[1:] == [other.number for other, _ in index.feature(7).neighbours(49)]
+    numbers = ", ".join(map(str, index.directions[7].tolist()))
+    assert ask(query=f"[{numbers}]", by="vector") == ask(query="7", by="like")
+    for query in ("1, 2", "one", "nan", "inf " * len(index.directions[7])):
+        refused = client.get("/api/features", params={"query": query, "by": "vector"})
+        assert refused.status_code == 404 and "direction" in refused.json()["error"]
     for query, status in (("64", 404), ("seven", 404)):
         assert client.get("/api/features", params={"query": query, "by": "like"}).status_code == status
 
@@ -183,16 +188,6 @@ def test_doses_are_asked_for(client, walk):
     for wrong in ({"doses": []}, {"doses": [-1]}, {"edits": []}, {"question": ""}, {"max_tokens": 10**6}):
         body = {"question": "who?", "edits": [edit], "doses": [1]} | wrong
         assert client.post("/api/dose", json=body).status_code == 422
-
-
-@pytest.fixture(scope="module")
-def sizes(walk, tmp_path_factory):
-    """Two dictionaries indexed on the same text, one twice as large."""
-    root = tmp_path_factory.mktemp("sizes")
-    sonde.train(walk.acts, n_features=24, k=4, tokens=20_000, out=root / "small", device="cpu")
-    sonde.train(walk.acts, n_features=96, k=4, tokens=20_000, out=root / "large", device="cpu")
-    sonde.index(None, [root / "small", root / "large"], walk.corpus, out=root / "both", device="cpu")
-    return root / "both"
 
 
 def test_dictionaries_of_several_sizes_lead_to_each_other(sizes):

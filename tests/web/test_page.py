@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from sonde.analysis.neurons import neurons
+from sonde.analysis.splitting import splitting
 from sonde.features.reader import Reader
 from sonde.features.store import load_index
 from sonde.steering.edits import EditSpec
@@ -326,6 +327,23 @@ def test_an_index_without_a_map_says_how_to_make_one(page, walk):
     with served(walk.index) as own:
         page.goto(own + "#/map")
         page.get_by_role("alert").get_by_text("has no map yet").wait_for()
+        page.goto("about:blank")
+
+
+def test_dictionaries_of_two_sizes_lead_to_each_other(page, sizes):
+    tree = splitting(load_index(sizes / "small"), load_index(sizes / "large"))
+    parent, children = next(iter(tree.children.items()))
+    with served(sizes / "small") as own:
+        page.goto(own)
+        page.get_by_role("link", name="large").click()
+        page.get_by_text("96 features of").wait_for()
+        page.goto(f"{own}#/feature/{parent}")
+        page.get_by_role("heading", name="Is divided into, in large").wait_for()
+        page.locator(".kin a").first.click()
+        page.get_by_role("heading", name=f"Feature {children[0].feature.number}", exact=True).wait_for()
+        page.get_by_role("heading", name="Divides, in small").wait_for()
+        page.get_by_role("link", name="Features", exact=True).click()  # and stays in the larger
+        expect(page.get_by_role("table", name="features")).to_have_attribute("aria-rowcount", "96")
         page.goto("about:blank")
 
 

@@ -163,12 +163,25 @@ def _ranked(index: Index, asked: wire.AskFeatures, query: str, fires_on: np.ndar
     if asked.by == "like":
         if not query.isdecimal():
             raise FeatureError(f"{query!r} is not the number of a feature; write one from 0 to {index.n_features - 1}")
-        direction = index.directions[index.feature(int(query)).number]
-        return np.array([feature.number for feature, _ in index.nearest(direction, FOUND)], dtype=int)
+        return _nearest(index, index.directions[index.feature(int(query)).number])
+    if asked.by == "vector":
+        try:
+            direction = np.array(query.replace(",", " ").strip(" []").split(), dtype=np.float32)
+        except ValueError as error:
+            raise FeatureError(
+                f"the direction cannot be read: {error}; write numbers with commas between them"
+            ) from error
+        if not np.isfinite(direction).all():
+            raise FeatureError("the direction has numbers that are not finite")
+        return _nearest(index, direction)
     found = [feature.number for feature, _ in index.search(query, FOUND)]
     if query.isdecimal() and int(query) < index.n_features:  # who types a number means that feature
         found = [int(query), *(number for number in found if number != int(query))]
     return np.array(found, dtype=int)
+
+
+def _nearest(index: Index, direction: np.ndarray) -> np.ndarray:
+    return np.array([feature.number for feature, _ in index.nearest(direction, FOUND)], dtype=int)
 
 
 def feature_rows(index: Index, numbers: Sequence[int] | np.ndarray) -> list[wire.FeatureRow]:

@@ -142,9 +142,10 @@ class AskFeatures(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    query: Annotated[str, Field(max_length=2000)] = ""
-    by: Literal["words", "text", "like"] = "words"
-    """what the query is: words of labels, notes and examples; a text on which features fire; or a feature that others are like"""
+    query: Annotated[str, Field(max_length=MAX_CHARACTERS)] = ""
+    by: Literal["words", "text", "like", "vector"] = "words"
+    """what the query is: words of labels, notes and examples; a text on which features fire; a feature that others are like; or the numbers of a direction that
+    decoder rows point along, with commas or spaces between them"""
     density_min: float | None = None
     density_max: float | None = None
     maximum_min: float | None = None
