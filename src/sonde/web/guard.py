@@ -57,6 +57,12 @@ def say_errors(app: FastAPI) -> None:
         body = error_body(message) if _is_protocol(request) else {"error": message}
         return JSONResponse(body, error.status_code, error.headers)
 
+    @app.exception_handler(Exception)
+    def on_mistake(request: Request, error: Exception) -> JSONResponse:
+        message = f"this is a mistake of sonde's, and its terminal says more: {type(error).__name__}: {error}"
+        body = error_body(message, "server_error") if _is_protocol(request) else {"error": message}
+        return JSONResponse(body, 500)
+
 
 def _is_protocol(request: Request) -> bool:
     return "/v1/" in request.url.path

@@ -28,7 +28,7 @@ MOST_PRODUCTS = 1 << 42
 def index_info(index: Index) -> wire.IndexInfo:
     facts = index.manifest.facts
     _, dictionary = find_parent(index.manifest, "dictionary", index.folder, "dictionary")
-    reason = facts["why_no_chat"]
+    reason = facts.get("why_no_chat")  # indexes of the first days do not say; their chat does
     model = Path(facts["model"]["name"])
     return wire.IndexInfo(
         model=model.name if model.is_absolute() else str(model),
