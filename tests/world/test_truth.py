@@ -108,12 +108,12 @@ def test_tokens_have_the_concepts_of_their_letters_and_names_at_their_last():
     texts.append(([], [(0, 2)]))
     texts.append(([Span(0, 2, "landmark/eiffel"), Span(3, 3, "code/value")], [(0, 1), (0, 1), (1, 2), (2, 4)]))
     truth = token_truth(texts)
-    assert truth.n_tokens == 10
+    assert truth.present.n_tokens == 10
     assert truth.tokens_of("about/eiffel").tolist() == [0, 1, 2, 3, 4]
     assert truth.tokens_of("landmark/eiffel").tolist() == truth.tokens_of("landmark/*").tolist() == [2, 8]
     assert "code/value" not in truth.concepts
-    assert dict(zip(truth.concepts, truth.counts, strict=True))["landmark/a tower"] == 2
-    with pytest.raises(KeyError):
+    assert dict(zip(truth.concepts, truth.present.counts, strict=True))["landmark/a tower"] == 2
+    with pytest.raises(ValueError):
         truth.tokens_of("landmark/none")
 
 

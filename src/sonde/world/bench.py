@@ -116,7 +116,7 @@ def prepare(dictionary: Dictionary | str | Path, *, tokens: int = TOKENS, report
 
 
 def halves(model: Model, dictionary: Dictionary, made: Sequence[Document], texts: Texts, truth: Truth) -> Bench:
-    present = Presences(*_by_token(truth), truth.n_tokens, len(truth.concepts))
+    present = truth.present
     fires = activations(dictionary, texts.x)
     document = texts.document
     parts = []
@@ -124,13 +124,8 @@ def halves(model: Model, dictionary: Dictionary, made: Sequence[Document], texts
         own = np.flatnonzero(document % 2 == side)
         rows = torch.from_numpy(own)
         parts.append(Half(list(made[side::2]), texts.x[rows], document[own] // 2, present.among(own), fires.among(own)))
-    frequency = present.counts / max(1, truth.n_tokens)
+    frequency = present.counts / max(1, present.n_tokens)
     return Bench(model, dictionary, truth.concepts, parts[0], parts[1], frequency)
-
-
-def _by_token(truth: Truth) -> tuple[np.ndarray, np.ndarray]:
-    order = np.argsort(truth.token, kind="stable")
-    return truth.token[order], truth.concept[order]
 
 
 def bench(

@@ -19,6 +19,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from sonde.analysis.detection import Presences
 from sonde.errors import UsageError, nearest
 from sonde.world import facts
 from sonde.world.generate import documents
@@ -50,28 +51,12 @@ class Truth:
 
     concepts: tuple[str, ...]
     """their names, sorted"""
-    token: np.ndarray
-    """[presence] number of a token, rising within a concept"""
-    concept: np.ndarray
-    """[presence] place in `concepts`, rising"""
-    n_tokens: int
+    present: Presences
+    """by their places in `concepts`"""
 
     def tokens_of(self, concept: str) -> np.ndarray:
-        """Numbers of the tokens on which a concept is present, rising; raises KeyError where it never is."""
-        place = self._place(concept)
-        first, last = np.searchsorted(self.concept, [place, place + 1])
-        return self.token[first:last]
-
-    def _place(self, concept: str) -> int:
-        place = int(np.searchsorted(self.concepts, concept))
-        if place == len(self.concepts) or self.concepts[place] != concept:
-            raise KeyError(concept)
-        return place
-
-    @property
-    def counts(self) -> np.ndarray:
-        """[concept] tokens on which each is present."""
-        return np.bincount(self.concept, minlength=len(self.concepts))
+        """Numbers of the tokens on which a concept is present, rising; raises ValueError where it never is."""
+        return np.flatnonzero(self.present.dense_of(self.concepts.index(concept)))
 
 
 def token_truth(documents: Iterable[tuple[Sequence[Span], Sequence[tuple[int, int]]]]) -> Truth:
@@ -97,8 +82,10 @@ def token_truth(documents: Iterable[tuple[Sequence[Span], Sequence[tuple[int, in
         n += len(bounds)
     concepts = tuple(sorted(pairs))
     tokens_of = [np.unique(np.concatenate(pairs[concept])) for concept in concepts]
-    which = np.repeat(np.arange(len(concepts)), [len(own) for own in tokens_of])
-    return Truth(concepts, np.concatenate([np.empty(0, dtype=np.int64), *tokens_of]), which, n)
+    token = np.concatenate([np.empty(0, dtype=np.int64), *tokens_of])
+    concept = np.repeat(np.arange(len(concepts)), [len(own) for own in tokens_of])
+    order = np.argsort(token, kind="stable")
+    return Truth(concepts, Presences(token[order], concept[order], n, len(concepts)))
 
 
 def frequencies(n_documents: int, seed: int = 1) -> dict[str, float]:
