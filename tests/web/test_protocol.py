@@ -1,5 +1,6 @@
 """OpenAI's protocol: its own client works unchanged, edits and presets turn features, and what is wrong is said in its own shape."""
 
+import base64
 import json
 import shutil
 import threading
@@ -9,11 +10,13 @@ from fastapi.testclient import TestClient
 
 from sonde.errors import EditError
 from sonde.features.store import load_index
-from sonde.models.load import load_model
+from sonde.models.load import load_config, load_model
+from sonde.steering.batching import shares_batches
 from sonde.steering.edits import make_edits, parse_spec
 from sonde.steering.presets import load_presets, remove_preset, save_preset
 from sonde.web.app import make_app
-from tests.web.test_page import served
+from tests.tiny import write_picture
+from tests.web.serving import served
 
 EDITS = ["feature:3=9", "feature:5+=4@answer"]
 QUESTION = [{"role": "user", "content": "who?"}]
@@ -120,8 +123,9 @@ def test_choices_seeds_stops_and_logprobs(client):
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
             400,
-            "image_url",
+            "reads no pictures",
         ),
+        ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, 400, "input_audio"),
         ({"messages": QUESTION, "temperature": 3}, 400, "temperature"),
         ({"messages": QUESTION, "tools": [{"type": "function"}]}, 400, "'tools' is not supported"),
         ({"messages": QUESTION, "presence_penalty": 1}, 400, "presence_penalty"),
@@ -219,3 +223,42 @@ def test_presets_are_kept_changed_and_refused(tmp_path):
         remove_preset(tmp_path, "ones")
     remove_preset(tmp_path, "one")
     assert load_presets(tmp_path) == {}
+
+
+def test_pictures_are_sent_and_answered_under_edits(pictures, tmp_path):
+    """An answer to a picture that came as a data URL is the one that `generate` gives to the file."""
+    index = load_index(pictures.index)
+    model = load_model(pictures.model, device="cpu")
+    client = TestClient(make_app(index, "cpu"), raise_server_exceptions=False)
+    edits = [f"feature:{int(index.statistics['maximum'].argmax())}=8max"]
+    answers = set()
+    for seed in (1, 2):
+        path = write_picture(tmp_path / f"{seed}.png", seed)
+        url = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+        content = [{"type": "text", "text": "what?"}, {"type": "image_url", "image_url": {"url": url}}]
+        asked = model.chat([{"role": "user", "content": f"what?\n{model.pictures.mark}", "images": [path]}])
+        for given in ([], edits):
+            with model.edited(*make_edits([parse_spec(text) for text in given], index)):
+                expected = model.generate(asked, 10)
+            found = said(ask(client, messages=[{"role": "user", "content": content}], edits=given))
+            whole = [text.replace("\ufffd", "").strip() for text in (found, expected)]
+            assert whole[0] == whole[1]
+            answers.add((seed, bool(given), found))
+    assert len({found for _, _, found in answers}) > 1
+    for url, words in (
+        ("https://example.com/x.png", "not fetched"),
+        ("data:image/png;base64,%%%", "base64"),
+        ("data:image/png;base64," + base64.b64encode(b"no picture").decode(), "cannot be read"),
+        ("data:text/plain;base64,aGk=", "not fetched"),
+    ):
+        content = [{"type": "image_url", "image_url": {"url": url}}]
+        refused = ask(client, messages=[{"role": "user", "content": content}])
+        assert refused.status_code == 400 and words in refused.json()["error"]["message"], refused.text
+
+
+def test_the_list_of_models_says_whether_answers_share_batches(client, tmp_path, walk):
+    assert [one["batched"] for one in client.get("/v1/models").json()["data"]] == [True, True]
+    from tests.tiny import write_model
+
+    config = load_config(write_model(tmp_path / "gemma", "gemma2"))
+    assert not shares_batches(config) and shares_batches(load_config(walk.model))

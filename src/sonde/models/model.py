@@ -209,7 +209,7 @@ class Model:
 
         Args:
             side: where padding goes; left for generating.
-            images: of one text, its pictures (paths or PIL images), one for each mark in it; of several
+            images: of one text, its pictures (paths, bytes or PIL images), one for each mark in it; of several
                 texts, a list for each.
             special: add the special tokens that the tokenizer puts around a text.
 

@@ -21,6 +21,9 @@ from sonde.errors import ModelLacksError, PictureError
 LOSSLESS_PIXELS = 128 * 128
 """up to this size a picture is kept exactly; larger ones lose what no eye sees"""
 
+SENT = ("PNG", "JPEG", "WEBP", "GIF")
+"""formats that are read of bytes, which may have come over the network; files may be anything that Pillow knows"""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -74,7 +77,7 @@ class PictureReader:
         self.token: int = processor.image_token_id
 
     def read(self, source: Any) -> Picture:
-        """Read an image file (or take a PIL image) as the model sees it.
+        """Read an image file (or its bytes, or take a PIL image) as the model sees it.
 
         Raises:
             PictureError: the file is missing, or not an image that can be read.
@@ -133,13 +136,14 @@ def _open(source: Any) -> Any:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise ModelLacksError("reading pictures needs Pillow; run `pip install pillow`") from error
-    if not isinstance(source, (str, Path)):
+    if not isinstance(source, (str, Path, bytes)):
         return source.convert("RGB")
-    path = Path(source).expanduser()
+    path = "that was given" if isinstance(source, bytes) else Path(source).expanduser()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            sent = isinstance(source, bytes)
+            with Image.open(io.BytesIO(source) if sent else path, formats=SENT if sent else None) as image:
                 return image.convert("RGB")
     except FileNotFoundError:
         raise PictureError(f"there is no picture {path}") from None

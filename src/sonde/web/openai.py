@@ -5,6 +5,8 @@ world#golden-gate, for clients that know nothing of edits. Source of the shapes:
 """
 
 import asyncio
+import base64
+import binascii
 import json
 import time
 import uuid
@@ -42,9 +44,15 @@ class ModelUnknown(SondeError):
     """The request names a model that is not served."""
 
 
+class ImageUrl(BaseModel):
+    url: str
+    """data:image/png;base64,... ; nothing is fetched"""
+
+
 class Part(BaseModel):
     type: str
     text: Annotated[str, Field(max_length=MAX_CHARACTERS)] = ""
+    image_url: ImageUrl | None = None
 
 
 class ChatMessage(BaseModel):
@@ -129,7 +137,7 @@ def add_protocol(app: FastAPI, index: Index, loaded: Callable[[], tuple[Model, B
     async def chat(asked: ChatRequest, request: Request) -> Any:
         """An answer to a conversation, under edits."""
         model, batcher, edits = await asyncio.to_thread(prepared, asked, "chat")
-        tokens = await asyncio.to_thread(model.chat, [_message(message) for message in asked.messages])
+        tokens = await asyncio.to_thread(lambda: model.chat([_message(message, model) for message in asked.messages]))
         most = asked.max_completion_tokens or asked.max_tokens or MOST_TOKENS
         sampling = asked.sampling(most, (asked.top_logprobs or 0) if asked.logprobs else 0, strip=True)
         shape = _Chat(model, asked.model or name, bool(asked.logprobs))
@@ -170,13 +178,32 @@ def _refuse_unsupported(asked: _Asked) -> None:
         raise UsageError(f"the parameter {parameter!r} is not supported here; leave it out")
 
 
-def _message(message: ChatMessage) -> dict[str, str]:
+def _message(message: ChatMessage, model: Model) -> dict[str, Any]:
+    """A message as the model's template takes it, with a mark where a picture stands."""
     parts = [Part(type="text", text=message.content)] if isinstance(message.content, str) else message.content
+    said: list[str] = []
+    images: list[bytes] = []
     for part in parts:
-        if part.type != "text":
-            raise ModelLacksError(f"content of type {part.type!r} is not supported here; send text")
+        if part.type == "text":
+            said.append(part.text)
+        elif part.type == "image_url" and part.image_url is not None:
+            said.append(model.need_pictures().mark)
+            images.append(_sent(part.image_url.url))
+        else:
+            raise ModelLacksError(f"content of type {part.type!r} is not supported here; send text or image_url")
     role = "system" if message.role == "developer" else message.role
-    return {"role": role, "content": "\n".join(part.text for part in parts)}
+    return {"role": role, "content": "\n".join(said), "images": images}
+
+
+def _sent(url: str) -> bytes:
+    """The bytes of a picture that came with the request."""
+    head, _, data = url.partition(";base64,")
+    if not head.startswith("data:image/") or not data:
+        raise UsageError(f"{url[:60]!r} is not fetched; send the picture itself as data:image/png;base64,...")
+    try:
+        return base64.b64decode(data, validate=True)
+    except binascii.Error as error:
+        raise UsageError(f"the picture's base64 cannot be read: {error}") from error
 
 
 class _Shape(ABC):
