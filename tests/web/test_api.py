@@ -214,14 +214,25 @@ def test_dictionaries_of_several_sizes_lead_to_each_other(sizes):
 def test_labels_and_notes(walk, tmp_path):
     index = load_index(shutil.copytree(walk.index, tmp_path / "i"))
     client = TestClient(make_app(index, "cpu"), raise_server_exceptions=False)
-    index.labels.say(5, "first", by="embedded")
+    evidence = {
+        "words": [["dollar", 0.8], ["euro", 0.1]],
+        "near": [["the", 0.6, 0.004]],
+        "start of text": 0.0,
+        "examples": 10,
+    }
+    index.labels.say(5, "first", by="embedded", evidence=evidence)
     index.labels.add_score(
         Score(5, "first", "detection", "openai:x", 0.9, {"chance": 0.5, "another feature's label": 0.4})
     )
     view = client.get("/api/features/5").json()
     assert view["scores"] == [{"score": "detection", "value": 0.9, "chance": 0.5, "control": 0.4, "by": "openai:x"}]
+    assert view["labels"][0]["because"] == [
+        "fires at dollar (80% of its activation), euro (10% of its activation)",
+        "near the (60% of its examples, 0.4% of other text)",
+        "from 10 examples of every strength",
+    ]
     said = client.post("/api/features/5/label", json={"text": " a better  one "}).json()
-    assert said["label"] == "a better one" and said["by"] == "person"
+    assert said["label"] == "a better one" and said["by"] == "person" and said["because"] == []
     assert client.post("/api/features/5/note", json={"text": "see 6"}).json() == ["see 6"]
     view = client.get("/api/features/5").json()
     assert [one["label"] for one in view["labels"]] == ["a better one", "first"]

@@ -134,8 +134,7 @@ def make_api(index: Index, loaded: Callable[[], tuple[Model, Batcher]]) -> FastA
     def post_label(number: Number, said: wire.Saying) -> wire.LabelView:
         """Give a feature a label; what it was called before is kept."""
         index.feature(number)
-        label = index.labels.say(number, said.text)
-        return wire.LabelView(label=label.label, by=label.by, at=label.at)
+        return views.label_view(index.labels.say(number, said.text))
 
     @app.post("/api/features/{number}/note", responses=_problems)
     def post_note(number: Number, said: wire.Saying) -> list[str]:

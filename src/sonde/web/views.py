@@ -4,11 +4,13 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sonde.analysis.splitting import Child, Splitting, siblings, splitting
 from sonde.errors import ArtifactError, ArtifactMissingError, FeatureError
+from sonde.features.labels import Label
 from sonde.features.store import By, Example, Feature, Index, load_index
 from sonde.manifests import find_parent
 from sonde.steering.presets import load_presets
@@ -211,9 +213,7 @@ def feature_view(index: Index, number: int, n_examples: int, by: By) -> wire.Fea
     neurons = index.neurons
     return wire.FeatureView(
         feature=number,
-        labels=[
-            wire.LabelView(label=one.label, by=one.by, at=one.at) for one in reversed(index.labels.history(number))
-        ],
+        labels=[label_view(one) for one in reversed(index.labels.history(number))],
         scores=_scores(feature),
         notes=index.labels.notes(number),
         density=feature.density,
@@ -261,6 +261,25 @@ def map_points(index: Index) -> bytes:
     columns = (found.position[:, 0], found.position[:, 1], found.cluster, index.statistics["density"])
     kinds = ("<f4", "<f4", "<i4", "<f4")
     return b"".join(column.astype(kind).tobytes() for column, kind in zip(columns, kinds, strict=True))
+
+
+def label_view(label: Label) -> wire.LabelView:
+    return wire.LabelView(label=label.label, by=label.by, at=label.at, because=_because(label.evidence))
+
+
+def _because(evidence: dict[str, Any]) -> list[str]:
+    """What `sonde label` wrote down of why, as people read it."""
+    lines = []
+    if words := evidence.get("words"):
+        lines.append("fires at " + ", ".join(f"{word} ({share:.0%} of its activation)" for word, share in words))
+    if near := evidence.get("near"):
+        said = (f"{word} ({own:.0%} of its examples, {others:.1%} of other text)" for word, own, others in near)
+        lines.append("near " + ", ".join(said))
+    if (share := evidence.get("start of text", 0)) > 0:
+        lines.append(f"at the start of a text in {share:.0%} of its examples")
+    if examples := evidence.get("examples"):
+        lines.append(f"from {examples} examples of every strength")
+    return lines
 
 
 def label_of(feature: Feature) -> str | None:

@@ -195,6 +195,8 @@ class LabelView(Wire):
     """person, embedded, or the judge's provider:model"""
     at: float
     """seconds since 1970"""
+    because: list[str]
+    """the evidence for it, a line each; a person gives none"""
 
 
 class ScoreView(Wire):
