@@ -166,8 +166,8 @@ def run_server(folder):
         "import torch; torch.set_num_threads(1); serve(sys.argv[1], port=0, browser=False, device='cpu')"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(folder)], stderr=subprocess.PIPE, text=True)
-    line = process.stderr.readline()
-    return process, int(re.search(r":(\d+)/", line)[1])
+    found = next(found for line in process.stderr if (found := re.search(r"open at http://127\.0\.0\.1:(\d+)/", line)))
+    return process, int(found[1])
 
 
 def test_a_server_that_is_killed_has_lost_no_label_that_it_took(scratch):
