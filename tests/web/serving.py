@@ -6,17 +6,15 @@ from pathlib import Path
 
 from sonde.features.store import load_index
 from sonde.web.app import make_app
-from sonde.web.serve import listen
+from sonde.web.serve import listen, make_server
 
 
 @contextlib.contextmanager
 def served(index: Path):
     """Serve an index on any free port; gives its address."""
-    import uvicorn
-
     listener = listen(0)
     listener.listen()
-    server = uvicorn.Server(uvicorn.Config(make_app(load_index(index), "cpu"), log_level="critical"))
+    server = make_server(make_app(load_index(index), "cpu"), "critical")
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

@@ -74,7 +74,7 @@ def test_the_start_tells_how_good_the_dictionary_is(client, walk):
 
 
 def test_a_measurement_is_shown_where_there_is_one(walk, tmp_path):
-    shutil.copytree(walk.topk, tmp_path / "topk")
+    shutil.copytree(walk.topk, tmp_path / "topk", ignore=shutil.ignore_patterns("measurement.json"))
     index = sonde.index(None, tmp_path / "topk", walk.corpus, tokens=2000, out=tmp_path / "index", device="cpu")
     client = TestClient(make_app(index, "cpu"))
     assert all(figure["name"] != "Loss recovered" for figure in client.get("/api/start").json()["figures"])

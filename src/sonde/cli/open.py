@@ -20,7 +20,7 @@ def open_index(
 ) -> None:
     """Open an index in the browser, on this machine only, or export its page as a folder of files.
 
-    Examples: sonde open index; sonde open index --export paper-page
+    Example: sonde open index, or sonde open index --export paper-page
 
     Parameters
     ----------

@@ -6,11 +6,18 @@ import sys
 import threading
 import webbrowser
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sonde.errors import ServeError
 from sonde.features.store import load_index
 
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
 ADDRESS = "127.0.0.1"
+MAX_HEAD_BYTES = 1 << 19
+"""of a request's line and headers: the longest query, with every letter written as %XX"""
 
 
 def listen(port: int, host: str = ADDRESS) -> socket.socket:
@@ -31,6 +38,13 @@ def listen(port: int, host: str = ADDRESS) -> socket.socket:
             f"cannot listen on {host}, port {port}: {error.strerror}; take a port above 1023, and an address of this machine"
         ) from error
     return listener
+
+
+def make_server(app: "FastAPI", log_level: str = "warning") -> "uvicorn.Server":
+    """What runs an app; it says nothing of requests, and logs none of their content."""
+    import uvicorn
+
+    return uvicorn.Server(uvicorn.Config(app, log_level=log_level, h11_max_incomplete_event_size=MAX_HEAD_BYTES))
 
 
 def serve(
@@ -65,12 +79,10 @@ def serve(
     loaded = load_index(index)
     taken = listener or listen(port, host)
 
-    import uvicorn
-
     from sonde.web.app import make_app
 
     address = f"http://{name or ADDRESS}:{taken.getsockname()[1]}/{place}"
-    server = uvicorn.Server(uvicorn.Config(make_app(loaded, device, name=name, token=token), log_level="warning"))
+    server = make_server(make_app(loaded, device, name=name, token=token))
     taken.listen()  # so that whoever reads the address is not refused
     print(f"open at {address}   (Ctrl-C ends it)", file=sys.stderr, flush=True)  # noqa: T201
     if browser:
