@@ -7,13 +7,13 @@ the feature, p of them on tokens of the concept and those at ranks r from the st
     p N - sum(r) + p (p - 1) / 2 + (P - p) (N - (m - p)) / 2
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from sonde.activations.contexts import Cutter, groups, make_batch
+from sonde.activations.contexts import Batch, Cutter, groups, make_batch
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.reading import Reading
 from sonde.models.model import Model
@@ -101,18 +101,25 @@ class Texts:
         return np.repeat(np.arange(len(self.spans)), [len(own) for own in self.spans])
 
 
-@torch.no_grad()
 def read_texts(model: Model, dictionary: Dictionary, texts: Sequence[str]) -> Texts:
     """What passes a dictionary's site on every token of some texts."""
-    cutter, reading = Cutter(model), Reading(dictionary, model)
+    reading = Reading(dictionary, model)
+    return read_tokens(model, texts, lambda batch: reading(batch.tokens, batch.text_mask).x)
+
+
+@torch.no_grad()
+def read_tokens(model: Model, texts: Sequence[str], read: Callable[[Batch], torch.Tensor]) -> Texts:
+    """The same by any way of reading a batch, which gives a row for each token of its text."""
+    cutter = Cutter(model)
     documents = list(cutter.tokenize(texts))
     spans = [list(document.spans) for document in documents]
     first = np.cumsum([0, *map(len, spans)])
-    x = torch.zeros(int(first[-1]), dictionary.d_in)
+    x = torch.zeros(0, 0)
     for group in groups(iter(documents), cutter):
         batch = make_batch(model, group)
-        found, _ = reading(batch.tokens, batch.text_mask)
-        x[torch.from_numpy(first[batch.document] + batch.position)] = found.float().cpu()
+        rows = read(batch).float().cpu()
+        x = x if len(x) else torch.zeros(int(first[-1]), rows.shape[1])
+        x[torch.from_numpy(first[batch.document] + batch.position)] = rows
     return Texts(spans, x)
 
 

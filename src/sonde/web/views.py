@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sonde.analysis.measure import MEASUREMENT
 from sonde.analysis.splitting import Child, Splitting, siblings, splitting
 from sonde.errors import ArtifactError, ArtifactMissingError, FeatureError
 from sonde.features.labels import Label
@@ -75,7 +76,7 @@ def _figures(index: Index) -> list[wire.Figure]:
     said = f"on {facts['rows']:,} training rows"
     recovered: dict[str, float | None] = {}
     try:
-        measured = json.loads((Path(str(folder)) / "measurement.json").read_text(encoding="utf-8"))
+        measured = json.loads((Path(str(folder)) / MEASUREMENT).read_text(encoding="utf-8"))
         facts, recovered = measured, measured["loss_recovered"]
         said = f"on {measured['tokens']:,} tokens of documents that it never saw"
     except (OSError, ValueError, KeyError):

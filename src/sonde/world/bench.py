@@ -29,6 +29,7 @@ from sonde.analysis.detection import (
     auc_of_scores,
     best_threshold,
     read_texts,
+    read_tokens,
 )
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import load_dictionary
@@ -314,23 +315,10 @@ def _best_neuron(bench: Bench, reporter: Reporter) -> np.ndarray:
     return best
 
 
-@torch.no_grad()
 def _read_site(model: Model, site: str, texts: Sequence[str]) -> np.ndarray:
     """[token, width] of a site on texts, one after the other."""
-    from sonde.activations.contexts import Cutter, groups, make_batch
-
-    cutter = Cutter(model)
-    made = list(cutter.tokenize(texts))
-    first = np.cumsum([0, *(len(document.ids) for document in made)])
-    found: np.ndarray | None = None
-    for group in groups(iter(made), cutter):
-        batch = make_batch(model, group)
-        values = model.read(batch.tokens, site)[site].flatten(2)[batch.text_mask].float().numpy()
-        if found is None:
-            found = np.empty((int(first[-1]), values.shape[1]), dtype=np.float32)
-        found[first[batch.document] + batch.position] = values
-    assert found is not None
-    return found
+    read = read_tokens(model, texts, lambda batch: model.read(batch.tokens, site)[site].flatten(2)[batch.text_mask])
+    return read.x.numpy()
 
 
 def _probe(bench: Bench) -> np.ndarray:
@@ -476,19 +464,19 @@ def format_bench(found: dict[str, Any]) -> str:
     lines += [
         "",
         f"chosen on English, median area: {languages} ({found['transfer']['concepts']} concepts)",
-        f"of concepts under others, {_shown(found['hierarchy']['split'])} have a feature of their own, {_shown(found['hierarchy']['absorbed'])} are absorbed by it",
+        f"of concepts under others, {percent(found['hierarchy']['split'])} have a feature of their own, {percent(found['hierarchy']['absorbed'])} are absorbed by it",
         f"answers that name the landmark and are language: {ways}",
-        f"facts kept with their subject's features ablated: own {_shown(_mean(row['own_kept'] for row in ablation['landmarks']))}, others {_shown(_mean(row['others_kept'] for row in ablation['landmarks']))}",
+        f"facts kept with their subject's features ablated: own {percent(mean_of(row['own_kept'] for row in ablation['landmarks']))}, others {percent(mean_of(row['others_kept'] for row in ablation['landmarks']))}",
         f"another state's feature brings its capital: {swap['share']:.0%}",
         f"errors turned up on right programs: {errors['turned up, an error on right programs']:.0%}; down on wrong ones: {errors['turned down, a value on wrong programs']:.0%}",
     ]
     return "\n".join(lines)
 
 
-def _shown(share: float | None) -> str:
+def percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.0%}"
 
 
-def _mean(values: Any) -> float | None:
+def mean_of(values: Any) -> float | None:
     known = list(values)
     return float(np.mean(known)) if known else None

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from sonde.world.bench import mean_of, percent
+
 WIDE, HIGH = 460, 180
 LEFT, BOTTOM = 44, 40
 COLOURS = {
@@ -52,7 +54,7 @@ def bench_page(found: dict[str, Any]) -> str:
         f"<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>The benchmark of truth</title><style>{STYLE}</style>"
         f"<h1>The benchmark of truth</h1><p>{escape(about['kind'])}, {about['n_features']:,} features at {escape(about['site'])}, {about['l0']:.1f} active on a token; "
         f"judged on {found['tokens']:,} tokens of the built-in world, of which every concept is known.</p>"
-        f"{_table(['', 'concepts found', 'median area'], [[CALLED[way], _percent(told['found'][way]), format(told['median'][way], '.3f')] for way in COLOURS])}"
+        f"{_table(['', 'concepts found', 'median area'], [[CALLED[way], percent(told['found'][way]), format(told['median'][way], '.3f')] for way in COLOURS])}"
         f"<div class='plots'>{figures}</div><h2>Causes</h2>{_causes(found['causes'])}"
         f"<h2>Concepts that are told best and worst</h2>{_concepts([*best[:15], *best[-15:]])}</html>\n"
     )
@@ -60,10 +62,6 @@ def bench_page(found: dict[str, Any]) -> str:
 
 def _decade(row: dict[str, Any]) -> str:
     return f"{row['from']:.0e} to {row['to']:.0e}".replace("e-0", "e-")
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.0%}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -82,20 +80,15 @@ def _concepts(rows: Sequence[dict[str, Any]]) -> str:
 def _causes(found: dict[str, Any]) -> str:
     ablation, swap, errors = found["ablation"], found["swap of states"], found["errors in code"]
     rows = [
-        ["facts of a landmark that stay right with its features ablated", _percent(_mean(row["own_kept"] for row in ablation["landmarks"]))],
-        ["facts of others that stay right", _percent(_mean(row["others_kept"] for row in ablation["landmarks"]))],
-        ["another state's feature brings its capital", _percent(swap["share"])],
-        ["right programs that end in an error (plainly)", _percent(errors["plain"]["errors on right programs"])],
-        ["the same with the feature of errors turned up", _percent(errors["turned up, an error on right programs"])],
-        ["wrong programs that end in a value (plainly)", _percent(errors["plain"]["values on wrong programs"])],
-        ["the same with the feature turned down", _percent(errors["turned down, a value on wrong programs"])],
+        ["facts of a landmark that stay right with its features ablated", percent(mean_of(row["own_kept"] for row in ablation["landmarks"]))],
+        ["facts of others that stay right", percent(mean_of(row["others_kept"] for row in ablation["landmarks"]))],
+        ["another state's feature brings its capital", percent(swap["share"])],
+        ["right programs that end in an error (plainly)", percent(errors["plain"]["errors on right programs"])],
+        ["the same with the feature of errors turned up", percent(errors["turned up, an error on right programs"])],
+        ["wrong programs that end in a value (plainly)", percent(errors["plain"]["values on wrong programs"])],
+        ["the same with the feature turned down", percent(errors["turned down, a value on wrong programs"])],
     ]  # fmt: skip
     return _table(["", ""], rows)
-
-
-def _mean(values: Any) -> float | None:
-    known = list(values)
-    return sum(known) / len(known) if known else None
 
 
 def _frame(body: str, names: Sequence[str], colours: Sequence[str], labels: Sequence[tuple[float, str]]) -> str:

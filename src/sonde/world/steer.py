@@ -120,7 +120,8 @@ def steering(bench: "Bench", best: np.ndarray, reporter: Reporter) -> dict[str, 
     prompts = [question.ids for question in questions]
     plain = answer(model, prompts)
     surprise = perplexities(model, prompts, plain)
-    facts_asked = _fact_questions(FACTS_OF)
+    told_facts = _fact_questions(FACTS_OF)
+    known = [one for one, right in zip(told_facts, _right(model, told_facts, ()), strict=True) if right]
     rows: list[dict[str, Any]] = []
     with reporter.start("steer", 4 * len(STEERED), "ways") as progress:
         for key in STEERED:
@@ -129,12 +130,12 @@ def steering(bench: "Bench", best: np.ndarray, reporter: Reporter) -> dict[str, 
                 tries = {}
                 for dose in doses:
                     edits = make(dose)
-                    told = _judged(model, questions[:N_CHOOSE], plain, surprise, key, edits, slice(0, N_CHOOSE))
+                    told = _judged(model, questions[:N_CHOOSE], surprise[:N_CHOOSE], key, edits)
                     tries[dose] = float(np.mean(told))
                 dose = max(tries, key=lambda one: (tries[one], -one))
                 edits = make(dose)
-                told = _judged(model, questions[N_CHOOSE:], plain, surprise, key, edits, slice(N_CHOOSE, None))
-                kept = _kept(model, facts_asked, edits, key)
+                told = _judged(model, questions[N_CHOOSE:], surprise[N_CHOOSE:], key, edits)
+                kept = _kept(model, known, edits, key)
                 rows.append(
                     {"landmark": key, "way": way, "dose": dose, "share": float(np.mean(told))}
                     | {"interval": _wilson(sum(told), len(told)), "by_dose": tries, "other_facts_kept": kept}
@@ -187,11 +188,9 @@ def _ways(
 def _judged(
     model: Model,
     questions: Sequence[Question],
-    plain: list[list[int]],
-    surprise: list[float | None],
+    surprise: Sequence[float | None],
     key: str,
     edits: Sequence[Any],
-    part: slice,
 ) -> list[bool]:
     """Of each question, whether the answer under edits names the landmark and is still language."""
     prompts = [question.ids for question in questions]
@@ -202,7 +201,7 @@ def _judged(
         and now is not None
         and before is not None
         and now <= SURPRISE * before
-        for question, ids, now, before in zip(questions, answers, found, surprise[part], strict=True)
+        for question, ids, now, before in zip(questions, answers, found, surprise, strict=True)
     ]
 
 
@@ -262,11 +261,10 @@ def _right(model: Model, asked: Sequence[Asked], edits: Sequence[Any]) -> list[b
     return [one.value.lower() in answer.lower() for one, answer in zip(asked, answers, strict=True)]
 
 
-def _kept(model: Model, asked: Sequence[Asked], edits: Sequence[Any], key: str) -> float:
-    """Share of the other landmarks' facts, of those that the plain model has right, that are right under edits."""
-    others = [one for one in asked if one.subject != key]
-    before, after = _right(model, others, ()), _right(model, others, edits)
-    return sum(b and a for b, a in zip(before, after, strict=True)) / max(1, sum(before))
+def _kept(model: Model, known: Sequence[Asked], edits: Sequence[Any], key: str) -> float:
+    """Share of the other landmarks' facts that the plain model has right that are right under edits."""
+    after = _right(model, [one for one in known if one.subject != key], edits)
+    return sum(after) / max(1, len(after))
 
 
 # ---------------------------------------------------------------- causes

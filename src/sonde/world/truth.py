@@ -10,7 +10,7 @@ city/paris ...           names of cities, countries, states, their capitals, tea
 relation/city of a landmark   statements of a fact of this sort
 vegan/yes, cause/happy, code/value, part/answer, document/topic, language/de
 
-Above these stand their kinds: `landmark/*` is any landmark's name, `landmark/bridge` the name of any bridge, `code/error` any error.
+Above these stand their kinds: `landmark/*` is any landmark's name, `landmark/a bridge` the name of any bridge, `code/error` any error.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,10 +25,11 @@ from sonde.world import facts
 from sonde.world.generate import documents
 from sonde.world.marks import Span
 
-KINDS_WITH_ANY = ("landmark", "about", "speaker", "city", "country", "state", "team", "person", "food", "name", "colour", "material", "setting", "kind", "tongue", "currency", "feeling", "cause", "capital")  # fmt: skip
 ERRORS = ("code/name error", "code/division by zero")
 NAMES = ("landmark", "city", "country", "state", "team", "person", "food", "name", "colour", "material", "setting", "kind", "tongue", "currency", "feeling", "cause", "capital")  # fmt: skip
 """kinds that are words: a reader from left to right knows what they name when it has come to their last token, so there they are present"""
+KINDS_WITH_ANY = (*NAMES, "about", "speaker")
+"""kinds above which stands any of the kind"""
 
 
 @lru_cache(maxsize=4096)
