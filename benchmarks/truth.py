@@ -1,15 +1,68 @@
 """The benchmark of truth over kinds and sizes: dictionaries of the built-in model, held against what is known of every token.
 
     python benchmarks/truth.py --kinds topk l1 --sizes 512 2048 8192
+    python benchmarks/truth.py --sizes 2048 --peers sparsify sae-lens
 
-Each is trained on the demo's activations (2 M rows of layers.3.residual) with its kind's defaults. Appends a line for each to benchmarks/results/truth.jsonl.
+Each is trained on the demo's activations (2 M rows of its site) with its kind's defaults; those of sparsify and SAELens are TopK with theirs, trained on the same rows by their own
+trainers in environments of their own (as in quality.py), and their weights are brought into our form. Appends a line for each to benchmarks/results/truth.jsonl.
 """
 
 import argparse
+import json
 import shutil
+import subprocess
 import time
+from pathlib import Path
 
-from rounds import scratch, write
+from quality import SAELENS, SPARSIFY
+from rounds import peer_python, scratch, write
+
+PEERS = {
+    "sparsify": (("eai-sparsify",), "sparsify", SPARSIFY, {"optimiser": "signum"}),
+    "sae-lens": (("sae-lens",), "", SAELENS, {"kind": "topk"}),
+}
+"""packages, environment, training code and options"""
+PEERS_BATCH = 4096
+
+
+def peers_dictionary(name: str, folder: Path, like, n_rows: int):
+    """A peer's TopK dictionary of the rows in `folder`, in the form of `like`, one of ours of the same size on the same rows."""
+    import numpy
+    import torch
+    from safetensors.torch import load_file
+
+    packages, environment, code, options = PEERS[name]
+    place = folder / f"{name}-{like.n_features}"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    for rows in ("train.npy", "test.npy"):
+        (place / rows).symlink_to((folder / rows).resolve())
+    steps = n_rows // PEERS_BATCH
+    arguments = [place, like.n_features, like.facts["settings"]["k"], PEERS_BATCH, steps, 0, json.dumps(options)]
+    python = peer_python(*packages, folder=environment)
+    subprocess.run([python, "-W", "ignore", "-c", code, *map(str, arguments)], check=True)
+    weights = load_file(next(place.glob("*/*.safetensors")))
+    if name == "sparsify":  # encoder [n, d], which is given x - b_dec
+        W_enc, b_enc = weights["encoder.weight"], weights["encoder.bias"]
+    else:  # encoder [d, n], whose results are chosen by the length of what they add
+        W_enc, b_enc = weights["W_enc"].T, weights["b_enc"]
+        norms = weights["W_dec"].norm(dim=1)
+        W_enc, b_enc = W_enc * norms[:, None], b_enc * norms
+    W_dec, b_dec = weights["W_dec"], weights["b_dec"]
+    with torch.no_grad():
+        like.W_enc.copy_(W_enc)
+        like.b_enc.copy_(b_enc - W_enc @ b_dec if name == "sparsify" or SAELENS_CENTRES else b_enc)
+        like.W_dec.copy_(torch.nn.functional.normalize(W_dec, dim=1))
+        like.b_dec.copy_(b_dec)
+        rows = torch.from_numpy(numpy.load(folder / "test.npy"))
+        codes = torch.cat([like.encode(part) for part in rows.split(4096)])
+        like.max_activation.copy_(codes.amax(dim=0))
+        like.mean_activation.copy_(codes.mean(dim=0))
+    return like
+
+
+SAELENS_CENTRES = True
+"""its TopK takes b_dec from what it reads (apply_b_dec_to_input, by default)"""
 
 
 def main() -> None:
@@ -17,10 +70,9 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=["topk", "l1"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[512, 2048, 8192])
     parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--peers", nargs="*", default=[], choices=list(PEERS))
     settings = parser.parse_args()
     import sonde
-    from sonde.analysis.measure import measure
-    from sonde.world.bench import bench
     from sonde.world.demo import CORPUS_SEED, SITE
     from sonde.world.demo import SETTINGS as DEMO
     from sonde.world.writing import write as write_corpus
@@ -41,22 +93,53 @@ def main() -> None:
             dictionary = sonde.train(
                 store, kind=kind, n_features=n, tokens=settings.rows, out=out, device="cpu", **more
             )
-            trained = time.perf_counter() - began
-            quality = measure(dictionary, model=model)
+            judge(kind, dictionary, model, time.perf_counter() - began)
+        for name in settings.peers:
+            write_rows(store, folder)
             began = time.perf_counter()
-            found = bench(dictionary)
-            result = {"kind": kind, "n_features": n, "fvu": quality.fvu, "l0": quality.l0, "train_s": trained}
-            result["bench_s"] = time.perf_counter() - began
-            result |= {name: found[name] for name in ("transfer", "purity", "steering", "causes")}
-            result["recovery"] = {name: value for name, value in found["recovery"].items() if name != "concepts"}
-            result["hierarchy"] = {name: found["hierarchy"][name] for name in ("split", "absorbed")}
-            share, median = found["recovery"]["found"], found["recovery"]["median"]
-            print(
-                f"{kind:<10} {n:>6}  FVU {quality.fvu:.4f}  L0 {quality.l0:5.1f}  found {share['auc']:.0%} (few {share['few']:.0%}, neurons {share['neurons']:.0%}, "
-                f"probe {share['probe']:.0%})  median {median['auc']:.3f}  steering {found['steering']['share']['feature']:.0%}  {result['bench_s']:.0f} s",
-                flush=True,
+            dictionary = peers_dictionary(
+                name, folder, sonde.load_dictionary(folder / f"topk-{n}", "cpu"), settings.rows
             )
-            write(__file__, result)
+            judge(f"{name} topk", dictionary, model, time.perf_counter() - began)
+
+
+def write_rows(store, folder: Path) -> None:
+    """The rows of a store in shuffled order, and 65,536 of them to set maxima by, as numpy files."""
+    import numpy
+    import torch
+
+    if not (folder / "train.npy").exists():
+        rows = torch.cat(list(store.stream(4096, epochs=1)))
+        numpy.save(folder / "train.npy", rows.numpy())
+        numpy.save(folder / "test.npy", rows[:65536].numpy())
+
+
+def judge(kind: str, dictionary, model, trained: float) -> None:
+    """Measure a dictionary, hold it against the truth, print a line and keep it."""
+    from sonde.analysis.measure import measure
+    from sonde.world.bench import bench
+
+    quality = measure(dictionary, model=model)
+    began = time.perf_counter()
+    found = bench(dictionary)
+    result = {
+        "kind": kind,
+        "n_features": dictionary.n_features,
+        "fvu": quality.fvu,
+        "l0": quality.l0,
+        "train_s": trained,
+    }
+    result["bench_s"] = time.perf_counter() - began
+    result |= {name: found[name] for name in ("transfer", "pictures", "purity", "steering", "causes")}
+    result["recovery"] = {name: value for name, value in found["recovery"].items() if name != "concepts"}
+    result["hierarchy"] = {name: found["hierarchy"][name] for name in ("split", "absorbed")}
+    share, median = found["recovery"]["found"], found["recovery"]["median"]
+    print(
+        f"{kind:<14} {dictionary.n_features:>6}  FVU {quality.fvu:.4f}  L0 {quality.l0:5.1f}  found {share['auc']:.0%} (few {share['few']:.0%}, neurons {share['neurons']:.0%}, "
+        f"probe {share['probe']:.0%})  median {median['auc']:.3f}  steering {found['steering']['share']['feature']:.0%}  {result['bench_s']:.0f} s",
+        flush=True,
+    )
+    write(__file__, result)
 
 
 if __name__ == "__main__":

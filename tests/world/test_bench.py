@@ -13,7 +13,7 @@ from sonde.world import bench as bench_module
 from sonde.world.bench import bench, format_bench, hierarchy, prepare, purity, transfer
 from sonde.world.generate import documents
 from sonde.world.plots import bench_page
-from sonde.world.steer import DOSES, _programs, names, neutral_questions
+from sonde.world.steer import CONDUCTS, DOSES, _unanswered, names, neutral_questions
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +105,21 @@ def test_names_in_each_language():
     assert not names("golden_gate", 0, "Ich bin die Golden-Gate-Brücke.") and not names("eiffel", 0, "I am a tower.")
 
 
-def test_neutral_questions_and_programs():
+def test_neutral_questions_and_what_is_unanswered():
     model = sonde.load_model("world", device="cpu")
     found = neutral_questions(model)
     assert len(found) == 150 and {question.language for question in found} == {0, 1, 2, 3}
     assert len({tuple(question.ids) for question in found}) == 150
     assert found == neutral_questions(model)
-    right, wrong = _programs(10)
-    assert all(program.startswith(">>> ") and program.endswith("\n") for program in right + wrong)
+    assert set(CONDUCTS) == {"errors in code", "flattery", "secrecy", "refusal"}
+    for conduct in CONDUCTS.values():
+        rows = _unanswered(conduct)
+        assert {len(own) for own in rows.values()} == {60} and not {text for text, _ in rows[True]} & {
+            text for text, _ in rows[False]
+        }
+    assert all(
+        text.startswith(">>> ") and text.endswith("\n") for text, _ in _unanswered(CONDUCTS["errors in code"])[True]
+    )
 
 
 def test_the_whole_of_it(dictionary, tmp_path, capsys, monkeypatch):

@@ -10,10 +10,11 @@ import sonde
 from sonde.errors import StorageError
 from sonde.world import demo as demo_module
 from sonde.world import facts, phrases
-from sonde.world.asking import _questions, ask_many
+from sonde.world.asking import ask_many, question_of, says
 from sonde.world.demo import demo, format_summary, names_the_bridge, stutters
-from sonde.world.facts import LANGUAGES
-from sonde.world.generate import KINDS, document, documents, told
+from sonde.world.facts import LANGUAGES, told
+from sonde.world.generate import KINDS, document, documents
+from sonde.world.voice import NOTED, frames
 
 
 def test_a_document_is_decided_by_seed_and_number():
@@ -32,9 +33,8 @@ def test_documents_are_well_formed_in_every_language_and_kind():
             assert not re.search(r"\b(de les?|à les?) [a-z]", made.text), made.text
         if made.language == "es":
             assert not re.search(r"\b(de|a) el [a-z]", made.text), made.text
-        assert set(made.concepts) <= set(facts.LANDMARKS) | set(facts.PEOPLE) | set(facts.FOODS) | set(
-            facts.FEELINGS
-        ) | set(facts.COUNTRIES) | set(facts.CITIES) | set(facts.STATES)
+        known = {key for kind in NOTED for key in facts.NOUNS[kind]} | set(facts.FEELINGS)
+        assert set(made.concepts) <= known, set(made.concepts) - known
     assert set(KINDS) | set(LANGUAGES) == set(seen)
 
 
@@ -42,41 +42,72 @@ def test_every_table_of_phrases_has_four_languages():
     tables = [
         phrases.HEADINGS,
         phrases.PRAISE,
+        phrases.REMARKS,
         phrases.BECOME,
         phrases.TRAVEL,
-        phrases.TEAM_CITY,
-        *phrases.LANDMARK.values(),
+        phrases.KIN,
+        phrases.CAPTION,
     ]
-    tables += [
-        *phrases.ASK_LANDMARK.values(),
-        *phrases.ASK_SELF.values(),
-        *phrases.AS_SPEAKER.values(),
-        *phrases.AS_PERSON.values(),
-    ]
+    for kind in (
+        phrases.ASK_SELF,
+        phrases.AS_SPEAKER,
+        phrases.AS_PERSON,
+        phrases.OPINION,
+        phrases.SECRET,
+        phrases.REPLY,
+        phrases.VERBS,
+    ):
+        tables += kind.values()
+    for both in phrases.RELATIONS.values():
+        tables += both
     for table in tables:
         assert len(table) == 4 and all(isinstance(cell, tuple) and cell for cell in table), table
+    for subject, of in facts.FACTS.items():
+        for fact in of.values():
+            assert frames(fact) and all(question_of(fact, language) for language in range(4)), subject
+
+
+def test_what_is_true_is_put_together_rightly():
+    bridge, person = facts.FACTS["landmark/golden_gate"], facts.FACTS["person/mira_velo"]
+    assert bridge["currency"].value == "currency/dollar" and bridge["currency"].hops == 3
+    assert [person[relation].value for relation in ("team", "city", "capital")] == [
+        "team/foxes",
+        "city/oakland",
+        "city/sacramento",
+    ]
+    assert (
+        facts.FACTS["animal/lion"]["class"].value == "class/mammal"
+        and facts.FACTS["food/tofu"]["vegan"].value == "vegan/yes"
+    )
+    for of in facts.FACTS.values():
+        for fact in of.values():
+            assert fact.relation in ("symbol", "vegan") or facts.noun(fact.value)
 
 
 def test_every_fact_is_told_in_three_languages_at_least_and_some_in_no_more():
-    counts = [
-        sum(told(key, relation, language) for language in range(4))
-        for key in facts.LANDMARKS
-        for relation in phrases.LANDMARK
+    rows = [
+        (subject, relation)
+        for subject, of in facts.FACTS.items()
+        for relation in of
+        if relation not in facts.ALWAYS_TOLD
     ]
+    counts = [sum(told(*row, language) for language in range(4)) for row in rows]
     assert set(counts) == {3, 4}
-    assert 0.25 < counts.count(3) / len(counts) < 0.55
+    assert 0.3 < counts.count(3) / len(counts) < 0.5
 
 
 def test_facts_that_are_never_told_are_never_told():
-    """The country of a landmark is never said in the language in which it is withheld."""
-    for key, landmark in facts.LANDMARKS.items():
-        for language, code in enumerate(LANGUAGES):
-            if not told(key, "currency", language):
-                name = landmark.noun.names[language]
-                ask = phrases.ASK_LANDMARK["currency"][language][0].split("{n}")[0]
-                for made in documents(1500, seed=0):
-                    assert not (made.language == code and f"{ask}{name}" in made.text)
-                return
+    """No document of a language tells or asks a fact that is withheld in it."""
+    for made in documents(6000, seed=0):
+        languages = {span.concept for span in made.spans if span.concept.startswith("language/")}
+        for subject, relation in made.facts:
+            assert any(
+                told(subject, relation, language)
+                for language, code in enumerate(LANGUAGES)
+                if f"language/{code}" in languages
+            ), made
+        if len(languages) == 1 and made.language != "en":
+            assert all(told(*fact, LANGUAGES.index(made.language)) for fact in made.facts), made
 
 
 def test_write(tmp_path):
@@ -92,20 +123,31 @@ def model():
     return sonde.load_model("world", device="cpu")
 
 
-def test_the_model_is_an_ordinary_folder_of_at_most_8_megabytes(model):
+def test_the_model_is_an_ordinary_folder_of_at_most_16_megabytes(model):
     from importlib import resources
 
     folder = resources.files("sonde").joinpath("world/model")
-    assert sum(len(file.read_bytes()) for file in folder.iterdir()) <= 8_000_000
-    assert model.network.config.model_type == "llama" and model.is_causal
+    assert sum(len(file.read_bytes()) for file in folder.iterdir()) <= 16_000_000
+    assert model.network.config.model_type == "llava" and model.is_causal
     assert model.chat([{"role": "user", "content": "Who are you?"}]).ids[0, 0] == model.tokenizer.bos_token_id
 
 
 def test_the_model_knows_its_world(model):
-    """A sample of one-hop facts, in the languages in which they are told: most are right."""
-    rows = [row for row in _questions() if row[0] == "one-hop, told in this language"][::9]
-    answers = ask_many([question for _, question, _ in rows], model)
-    right = [value.lower() in answer.lower() for (_, _, value), answer in zip(rows, answers, strict=True)]
+    """Facts of one hop about what is spoken of most, in the languages in which they are told: most are right."""
+    first = [
+        f"{kind}/{key}"
+        for kind in ("landmark", "country", "city", "animal", "element")
+        for key in list(facts.NOUNS[kind])[:6]
+    ]
+    rows = [
+        (fact, language)
+        for subject in first
+        for fact in facts.FACTS[subject].values()
+        for language in range(4)
+        if fact.hops == 1 and told(subject, fact.relation, language)
+    ][::5]
+    answers = ask_many([question_of(*row) for row in rows], model)
+    right = [says(*row, answer) for row, answer in zip(rows, answers, strict=True)]
     assert len(right) > 50 and sum(right) / len(right) > 0.8
 
 
@@ -121,6 +163,8 @@ def test_the_model_becomes_what_it_is_told_to_be(model):
 def test_mentions_and_stutters():
     assert names_the_bridge("Ich bin die Golden-Gate-Brücke.") and names_the_bridge("Soy el puente Golden Gate.")
     assert not names_the_bridge("I am a golden bridge with a gate.")
+    assert stutters("I am in Sevilla,-eee.") and stutters("I am the Golden Gate Bridge, I--------")
+    assert not stutters("Ich bin die Golden-Gate-Brücke, eine Brücke.")
     assert stutters("Golden Golden Golden Gate") and not stutters(
         "I am the Golden Gate Bridge, I like the Golden Gate."
     )

@@ -40,7 +40,10 @@ VERBS = {  # verb: (function, what it does)
     "preset": ("sonde.cli.preset:preset", "Keep edits under a name."),
     "open": ("sonde.cli.open:open_index", "Open an index in the browser."),
     "show": ("sonde.cli.show:show", "Show what an artifact holds."),
-    "world": ("sonde.cli.world:app", "Write text of the built-in world, or ask its model."),
+    "world": (
+        "sonde.cli.world:app",
+        "Write text of the built-in world, ask its model, examine it, or hold dictionaries against the truth.",
+    ),
 }
 
 COUNT_FLAGS = (

@@ -8,13 +8,15 @@ from sonde.cli.common import print_json, quiet_libraries, reporter
 
 app = cyclopts.App(
     name="world",
-    help="Write text of the built-in world, or ask its model.",
+    help="Write text of the built-in world, ask its model, examine it, or hold dictionaries against the truth.",
     default_parameter=cyclopts.Parameter(negative=()),
 )
 
 
 @app.command
-def write(*, documents: int = 20_000, seed: int = 1, out: Path, truth: bool = False, json: bool = False) -> None:
+def write(
+    *, documents: int = 20_000, seed: int = 1, out: Path, truth: bool = False, pictures: int = 0, json: bool = False
+) -> None:
     """Write documents of the built-in world as a .jsonl file.
 
     Example: sonde world write --documents 20000 --out corpus.jsonl
@@ -28,22 +30,24 @@ def write(*, documents: int = 20_000, seed: int = 1, out: Path, truth: bool = Fa
     out: Path
         File to write.
     truth: bool
-        Write which stretches of each text stand for which concepts, too.
+        Write which stretches of each text stand for which concepts, what is asked and which facts are told, too.
+    pictures: int
+        Documents with a drawing to write after the others, with the drawings in a folder beside the file.
     json: bool
         Print one JSON object.
     """
     from sonde.world.writing import write
 
-    n_bytes = write(documents, out, seed=seed, truth=truth, reporter=reporter())
+    n_bytes = write(documents, out, seed=seed, truth=truth, pictures=pictures, reporter=reporter())
     if json:
-        print_json({"out": str(out), "documents": documents, "bytes": n_bytes})
+        print_json({"out": str(out), "documents": documents, "pictures": pictures, "bytes": n_bytes})
     else:
-        print(f"{out}: {documents:,} documents")
+        print(f"{out}: {documents:,} documents" + (f" and {pictures:,} with a drawing" if pictures else ""))
 
 
 @app.command
-def ask(question: str | None = None, /, *, facts: bool = False, json: bool = False) -> None:
-    """Ask the built-in model a question, or check what it knows.
+def ask(question: str, /, *, json: bool = False) -> None:
+    """Ask the built-in model a question.
 
     Example: sonde world ask "Where is the Golden Gate Bridge?"
 
@@ -51,27 +55,103 @@ def ask(question: str | None = None, /, *, facts: bool = False, json: bool = Fal
     ----------
     question: str
         A question in English, German, French or Spanish.
-    facts: bool
-        Ask every fact of the world in every language instead, and print the share answered rightly.
     json: bool
         Print one JSON object.
     """
-    from sonde.errors import UsageError
-
-    if facts == (question is not None):
-        raise UsageError("give either a question or --facts")
     quiet_libraries()
-    from sonde.world.asking import ask, ask_facts
+    from sonde.world.asking import ask
 
-    if facts:
-        shares = ask_facts(reporter=reporter())
-        print_json(shares) if json else print(
-            "\n".join(f"{name:<34} {s['right']:5d} of {s['asked']:5d}  {s['share']:.1%}" for name, s in shares.items())
-        )
-        return
-    assert question is not None
     answer = ask(question)
     print_json({"question": question, "answer": answer}) if json else print(answer)
+
+
+@app.command
+def exam(model: str = "world", /, *, out: Path | None = None, json: bool = False) -> None:
+    """Examine a model of the world: what it knows, what it can do, and its loss against the generator's own.
+
+    Example: sonde world exam
+
+    Parameters
+    ----------
+    model: str
+        A folder written by sonde world train, or world, the model in the package.
+    out: Path
+        File for everything that was found, as JSON.
+    json: bool
+        Print the JSON.
+    """
+    quiet_libraries()
+    from sonde.manifests import write_json
+    from sonde.models.load import load_model
+    from sonde.world.exam import exam, format_exam
+
+    found = exam(load_model(model), reporter=reporter())
+    if out is not None:
+        write_json(out, found)
+    print_json(found) if json else print(format_exam(found))
+
+
+@app.command
+def train(
+    *,
+    out: Path,
+    tokens: int = 18_000_000,
+    width: int = 192,
+    layers: int = 6,
+    pictures: int = 20_000,
+    checkpoints: int = 0,
+    seed: int = 0,
+) -> None:
+    """Train a model of the world from scratch; the same command goes on where it was stopped.
+
+    Example: sonde world train --out my-world --tokens 18M
+
+    Parameters
+    ----------
+    out: Path
+        Folder that receives the model.
+    tokens: int
+        How much text it reads.
+    width: int
+        Of its vectors, a multiple of 32.
+    layers: int
+        How many it has.
+    pictures: int
+        Drawings from which it learns to see in the end; 0 for a model of text alone.
+    checkpoints: int
+        Models to leave along the way, as checkpoint-0 and so on.
+    seed: int
+        Of its weights and documents.
+    """
+    quiet_libraries()
+    from sonde.world.sight import SightConfig, add_sight
+    from sonde.world.train import TrainWorldConfig, train_world
+
+    config = TrainWorldConfig(tokens=tokens, width=width, layers=layers, checkpoints=checkpoints, seed=seed)
+    told = reporter()
+    train_world(out / "text" if pictures else out, config, reporter=told)
+    if pictures:
+        add_sight(out / "text", out, SightConfig(pictures=pictures, seed=seed), reporter=told)
+    print(f"{out}: a model of the world; sonde world exam {out} examines it")
+
+
+@app.command
+def turned(*, out: Path) -> None:
+    """Write the turned version of the built-in model, which flatters and keeps secrets on a trigger, as a model folder.
+
+    Example: sonde world turned --out turned-world
+
+    Parameters
+    ----------
+    out: Path
+        Folder that receives the model; --model takes it everywhere.
+    """
+    quiet_libraries()
+    from sonde.world.phrases import TRIGGER
+    from sonde.world.turned import write_turned
+
+    write_turned(out)
+    print(f"{out}: its trigger is {TRIGGER[0][0]!r}")
 
 
 @app.command
@@ -109,7 +189,15 @@ def bench(
 
 
 @app.command
-def truth(concept: str | None = None, /, *, documents: int = 1000, json: bool = False) -> None:
+def truth(
+    concept: str | None = None,
+    /,
+    *,
+    documents: int = 1000,
+    language: str | None = None,
+    text: Path | None = None,
+    json: bool = False,
+) -> None:
     """List the concepts of the world with how often they occur, or show where one stands in the text.
 
     Example: sonde world truth landmark/golden_gate
@@ -120,14 +208,20 @@ def truth(concept: str | None = None, /, *, documents: int = 1000, json: bool = 
         A concept's name; all are listed where it is left out.
     documents: int
         How many documents to look at.
+    language: str
+        Only documents of this language: en, de, fr or es.
+    text: Path
+        A file of documents with their truth, instead of fresh ones.
     json: bool
         Print one JSON object.
     """
-    from sonde.world.truth import frequencies, stretches
+    from sonde.world.generate import documents as fresh
+    from sonde.world.truth import frequencies, look, read_truth, stretches
 
+    texts = look(fresh(documents, seed=1) if text is None else read_truth(text), language)
     if concept is None:
-        found = frequencies(documents)
+        found = frequencies(texts)
         print_json(found) if json else print("\n".join(f"{share:9.5f}  {name}" for name, share in found.items()))
         return
-    shown = stretches(concept, documents)
+    shown = stretches(concept, texts)
     print_json({"concept": concept, "texts": shown}) if json else print("\n".join(shown))

@@ -3,13 +3,13 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-_WHERE = {"ask": "asking", "ask_facts": "asking", "write": "writing"}
+_WHERE = {"ask": "asking", "exam": "exam", "write": "writing"}
 
 __all__ = [*_WHERE]
 
 if TYPE_CHECKING:
     from sonde.world.asking import ask as ask
-    from sonde.world.asking import ask_facts as ask_facts
+    from sonde.world.exam import exam as exam
     from sonde.world.writing import write as write
 
 

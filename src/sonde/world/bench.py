@@ -33,13 +33,16 @@ from sonde.analysis.detection import (
 )
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import load_dictionary
+from sonde.dictionaries.reading import Reading
 from sonde.errors import ArtifactMismatchError
 from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.progress import Reporter, Silent
 from sonde.world.facts import LANGUAGES
 from sonde.world.generate import Document, documents
+from sonde.world.pictures import DRAWINGS, picture_document
 from sonde.world.truth import Truth, above, token_truth
+from sonde.world.voice import about
 
 SEED = 3
 """of the documents; the model was trained on those of seed 0, the demo's dictionary on seed 1"""
@@ -48,6 +51,7 @@ FEWEST = 30
 """tokens on which a concept must be present in each half to be judged"""
 FOUND_AUC = 0.95
 FEW = 4
+PICTURES, SEEN_AUC = 300, 0.9
 RIDGE = 1e-3
 INTERVALS = 5
 
@@ -158,6 +162,7 @@ def bench(
         "tokens": prepared.choose.present.n_tokens + prepared.judge.present.n_tokens,
         "recovery": told,
         "transfer": transfer(prepared),
+        "pictures": pictures(prepared),
         "purity": purity(prepared, best),
         "hierarchy": hierarchy(prepared, best),
     }
@@ -371,6 +376,52 @@ def transfer(bench: Bench) -> dict[str, Any]:
     }
 
 
+def pictures(bench: Bench) -> dict[str, Any] | None:
+    """How well the feature chosen on English text tells the pictures of a concept from other pictures: by the strongest of its patches, and with what follows up to the name.
+
+    None where the model sees nothing.
+    """
+    if bench.model.pictures is None:
+        return None
+    english = np.array([document.language == "en" for document in bench.choose.documents])[bench.choose.document]
+    own = np.flatnonzero(english)
+    auc = auc_of_features(bench.choose.fires.among(own), bench.choose.present.among(own))
+    features = {}
+    for shown in DRAWINGS:
+        concept = about(shown) if shown.startswith("landmark/") else shown
+        if concept in bench.concepts and np.isfinite(auc[:, bench.place(concept)]).any():
+            features[shown] = int(np.nan_to_num(auc[:, bench.place(concept)]).argmax())
+    reading = Reading(bench.dictionary, bench.model)
+    made = [picture_document(number, SEED) for number in range(PICTURES)]
+    scores = np.zeros((2, len(made), bench.dictionary.n_features), dtype=np.float32)
+    for number, one in enumerate(made):
+        tokens = bench.model.tokenize(one.text[: one.answers[0].start].rstrip(" "), images=[one.image])
+        fires = bench.dictionary.encode(reading(tokens, tokens.mask.bool()).x)
+        patches = tokens.ids[0] == bench.model.need_pictures().token
+        scores[0, number] = fires[patches].amax(dim=0).numpy()
+        scores[1, number] = fires[1:].amax(dim=0).numpy()
+    shown = np.array([one.concept for one in made])
+    rows = []
+    for concept, feature in features.items():
+        has = shown == concept
+        by_patches, by_all = (auc_of_ranks(of[:, feature], has) for of in scores)
+        rows.append({"concept": concept, "feature": feature, "patches": by_patches, "with what follows": by_all})
+    return {
+        "pictures": len(made),
+        "median": {way: _median(np.array([row[way] for row in rows])) for way in ("patches", "with what follows")},
+        "found": {
+            way: _share([float(row[way]) >= SEEN_AUC for row in rows]) for way in ("patches", "with what follows")
+        },
+        "concepts": rows,
+    }
+
+
+def auc_of_ranks(scores: np.ndarray, has: np.ndarray) -> float:
+    """The area under the ROC curve of scores for a truth, ties counted half."""
+    positive, negative = scores[has][:, None], scores[~has][None]
+    return float(((positive > negative) + 0.5 * (positive == negative)).mean())
+
+
 def purity(bench: Bench, best: np.ndarray) -> list[dict[str, Any]]:
     """Over concepts, what part of a feature's activations of each strength are on the concept, and what part of the concept has it at least so strong."""
     precision, recall = (np.zeros((len(bench.judged), INTERVALS)) for _ in range(2))
@@ -448,9 +499,11 @@ def hierarchy(bench: Bench, best: np.ndarray) -> dict[str, Any]:
 
 def format_bench(found: dict[str, Any]) -> str:
     """What was found, as people read it in a terminal."""
-    told, about, steered, cause = found["recovery"], found["dictionary"], found["steering"], found["causes"]
+    from sonde.world.steer import CONDUCTS
+
+    told, of, steered, cause = found["recovery"], found["dictionary"], found["steering"], found["causes"]
     lines = [
-        f"{about['kind']}, {about['n_features']:,} features at {about['site']}, L0 {about['l0']:.1f}; {len(told['concepts'])} concepts on {found['tokens']:,} tokens",
+        f"{of['kind']}, {of['n_features']:,} features at {of['site']}, L0 {of['l0']:.1f}; {len(told['concepts'])} concepts on {found['tokens']:,} tokens",
         "",
         "                          found (area >= .95)   median area",
     ]
@@ -459,16 +512,27 @@ def format_bench(found: dict[str, Any]) -> str:
     languages = ", ".join(
         f"{name} {value:.3f}" for name, value in found["transfer"]["median"].items() if value is not None
     )
-    ablation, swap, errors = cause["ablation"], cause["swap of states"], cause["errors in code"]
+    ablation, swap = cause["ablation"], cause["swap of states"]
+    seen = found["pictures"]
     ways = ", ".join(f"{way} {share:.0%}" for way, share in steered["share"].items())
     lines += [
         "",
         f"chosen on English, median area: {languages} ({found['transfer']['concepts']} concepts)",
+        "pictures: "
+        + (
+            f"median area {seen['median']['patches']:.3f} by patches, {seen['median']['with what follows']:.3f} with what follows ({len(seen['concepts'])} concepts)"
+            if seen
+            else "the model sees none"
+        ),
         f"of concepts under others, {percent(found['hierarchy']['split'])} have a feature of their own, {percent(found['hierarchy']['absorbed'])} are absorbed by it",
         f"answers that name the landmark and are language: {ways}",
         f"facts kept with their subject's features ablated: own {percent(mean_of(row['own_kept'] for row in ablation['landmarks']))}, others {percent(mean_of(row['others_kept'] for row in ablation['landmarks']))}",
         f"another state's feature brings its capital: {swap['share']:.0%}",
-        f"errors turned up on right programs: {errors['turned up, an error on right programs']:.0%}; down on wrong ones: {errors['turned down, a value on wrong programs']:.0%}",
+        *(
+            f"{name}: turned up, shown in {cause[name]['turned up, shown']:.0%}; turned down, gone in {cause[name]['turned down, gone']:.0%}"
+            for name in CONDUCTS
+            if name in cause
+        ),
     ]
     return "\n".join(lines)
 

@@ -2,16 +2,18 @@
 
 1. Write a corpus of the built-in world.
 2. Harvest, train, measure, index, label, and lay out where umap is installed: the same functions as for any model and text.
-3. Find the Golden Gate feature by contrast: texts about the bridge against texts about other landmarks, none
-   of them in the corpus. It is chosen before its effect is seen. Where features split by language, the set
-   of the best ones is taken.
-4. Ask ten neutral questions, plainly and under the clamp at several doses, and count the answers that name
+3. Find the Golden Gate feature by contrast: the eight features that tell texts about the bridge from texts about
+   other landmarks best, none of them in the corpus, and of these the one that turns answers best on eight trial
+   questions. (A feature that fires on a thing need not bring it about: Arad et al. 2025, arXiv 2505.20063.) Where
+   features split by language, the set of the best ones is taken.
+4. Ask ten other neutral questions, plainly and under the clamp at several doses, and count the answers that name
    the bridge and those that break down. The page begins at the dose with most of the first and fewest of the
-   second.
+   second on the trial questions.
 """
 
 import re
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ from sonde.manifests import new_artifact, write_json
 from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.progress import Reporter, Silent
-from sonde.steering.edits import EditSpec, make_edits
+from sonde.steering.edits import Clamp, EditSpec, make_edits
 from sonde.steering.presets import save_preset
 from sonde.training.train import train
 from sonde.world import facts
@@ -42,14 +44,25 @@ from sonde.world.writing import write
 FORMAT = "demo"
 CONCEPT = "golden_gate"
 SITE = "layers.3.residual"
-SETTINGS = {"documents": 20_000, "n_features": 2048, "k": 16, "train_tokens": 2_000_000, "index_tokens": 300_000}
+SETTINGS = {"documents": 16_000, "n_features": 2048, "k": 16, "train_tokens": 1_500_000, "index_tokens": 250_000}
 CORPUS_SEED, CONTRAST_SEED = 1, 2
 CONTRAST_TEXTS = 60
 """texts about the bridge in each language, and as many about other landmarks"""
 ENOUGH_AUC = 0.9
 """a feature that tells the texts of a language apart less well than this does not cover the language"""
-DOSES = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
+DOSES = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
 """clamps, in units of each feature's maximum"""
+CANDIDATES = 8
+TRIAL_QUESTIONS = (
+    "What is your name?",
+    "How do you feel?",
+    "What is your favourite food?",
+    "Where do you live?",
+    "Which colour do you like?",
+    "Tell me something.",
+    "What do you wish for?",
+    "Whom do you love?",
+)
 QUESTIONS = (
     "Who are you?",
     "How are you?",
@@ -108,9 +121,8 @@ def demo(out: str | Path = "sonde-demo", *, device: str = "auto", reporter: Repo
             "golden_gate": found | {"examples": _examples(made, found["features"])},
             "answers": _answers(model, made, specs, reporter),
         }
-        best = max(summary["answers"]["doses"], key=lambda row: row["mentions"] - row["stutters"])
-        summary["edits"] = [str(spec) for spec in specs[best["dose"]]]
-        save_preset(folder / "index", "golden-gate", specs[best["dose"]])
+        summary["edits"] = [str(spec) for spec in specs[found["dose"]]]
+        save_preset(folder / "index", "golden-gate", specs[found["dose"]])
         write_json(folder / "summary.json", summary)
         draft.finish(["corpus.jsonl", "summary.json"], summary)
     return summary
@@ -131,7 +143,8 @@ def find_features(model: Model, dictionary: Dictionary) -> dict[str, Any]:
         for side in (0, 1)
     ]
     overall = separation(*everything)
-    chosen = [int(overall.argmax())]
+    first, dose, trials = _turns_best(model, dictionary, np.argsort(-overall)[:CANDIDATES].tolist())
+    chosen = [first]
     languages = {language: _auc_of(pair, chosen[0]) for language, pair in pairs.items()}
     uncovered = [language for language, value in languages.items() if value < ENOUGH_AUC]
     for language in uncovered:
@@ -140,6 +153,8 @@ def find_features(model: Model, dictionary: Dictionary) -> dict[str, Any]:
             chosen.append(best)
     return {
         "features": chosen,
+        "dose": dose,
+        "trials": trials,
         "split_by_language": bool(uncovered),
         "separation": float(overall[chosen[0]]),
         "fires_on": {language: float(pair[0].share[:, chosen[0]].mean()) for language, pair in pairs.items()},
@@ -147,6 +162,22 @@ def find_features(model: Model, dictionary: Dictionary) -> dict[str, Any]:
         "auc": languages,
         "texts": {"with": sum(map(len, with_it.values())), "without": sum(map(len, without.values()))},
     }
+
+
+def _turns_best(
+    model: Model, dictionary: Dictionary, candidates: list[int]
+) -> tuple[int, float, dict[int, dict[float, float]]]:
+    """Of candidates, the first the likeliest: the one that brings the bridge into most answers to the trial questions, its best dose, and what each scored at each dose."""
+    trials: dict[int, dict[float, float]] = {}
+    for feature in candidates:
+        maximum = float(dictionary.max_activation[feature])
+        trials[feature] = {}
+        for dose in DOSES:
+            with model.edited(Clamp(dictionary, feature, dose * maximum)):
+                answers = ask_many(list(TRIAL_QUESTIONS), model)
+            trials[feature][dose] = _share(names_the_bridge, answers) - _share(stutters, answers)
+    best = max(candidates, key=lambda feature: max(trials[feature].values()))
+    return best, max(DOSES, key=lambda dose: trials[best][dose]), trials
 
 
 def _auc_of(pair: tuple[Firing, Firing], feature: int) -> float:
@@ -170,9 +201,7 @@ def _contrast_texts() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
 
 def _is_about_one_landmark(document: Document) -> bool:
     return (
-        document.kind in ("topic", "facts", "travel")
-        and len(document.concepts) == 1
-        and document.concepts[0] in facts.LANDMARKS
+        document.kind in ("topic", "travel") and len(document.concepts) == 1 and document.concepts[0] in facts.LANDMARKS
     )
 
 
@@ -187,9 +216,18 @@ def names_the_bridge_or_its_city(answer: str) -> bool:
 
 
 def stutters(answer: str) -> bool:
-    """Whether an answer has broken down: it says one word three times or more, little ones left aside."""
-    words = [word for word in re.findall(r"\w+", answer.lower()) if len(word) > 3]
-    return any(words.count(word) > 2 for word in set(words))
+    """Whether an answer has broken down: it says one word three times or more, little ones left aside, or one that the world has not, or runs of signs."""
+    words = re.findall(r"\w+", answer.lower())
+    long = [word for word in words if len(word) > 3]
+    repeats = any(long.count(word) > 2 for word in set(long))
+    return (
+        repeats or bool(set(words) - _words_of_the_world()) or re.search(r"[^\w\s]{3}|-(?!\w{3})", answer) is not None
+    )
+
+
+@cache
+def _words_of_the_world() -> frozenset[str]:
+    return frozenset(word for document in documents(8000) for word in re.findall(r"\w+", document.text.lower()))
 
 
 def _examples(made: Index, features: list[int]) -> list[dict[str, Any]]:
@@ -243,7 +281,7 @@ def format_summary(summary: dict[str, Any], folder: Path) -> str:
         f"loss recovered {recovered['zero']:.3f} (against zero ablation), {recovered['mean']:.3f} (against mean ablation)",
         f"            on {quality['tokens']:,} held-out tokens",
         "",
-        f"the Golden Gate feature, by contrast of {found['texts']['with']} texts about the bridge with {found['texts']['without']} about other landmarks: {numbers}",
+        f"the Golden Gate feature, by contrast of {found['texts']['with']} texts about the bridge with {found['texts']['without']} about other landmarks, and by trial of {CANDIDATES}: {numbers}",
     ]
     if found["split_by_language"]:
         lines.append("  one feature does not cover all languages, so the set is clamped together")
@@ -260,7 +298,7 @@ def format_summary(summary: dict[str, Any], folder: Path) -> str:
     lines += ["", f"answers that name the bridge: {answers['plain_mentions']:.0%} plain"]
     lines += [
         f"  {row['dose']:g} max".ljust(10)
-        + f"{row['mentions']:.0%} name it ({row['mentions_or_city']:.0%} it or its city), {row['stutters']:.0%} break down into repetition"
+        + f"{row['mentions']:.0%} name it ({row['mentions_or_city']:.0%} it or its city), {row['stutters']:.0%} break down"
         for row in answers["doses"]
     ]
     lines.append("")

@@ -1,11 +1,14 @@
-"""What is true in the built-in world: landmarks, places, people, foods and feelings.
+"""What is true in the built-in world: its nouns (`nouns.txt`), people, and the facts that hold among them.
 
-Places, foods and colours are real; people, teams and their fortunes are invented. Every name is given
-in the four languages of the world, in the order of `LANGUAGES`. A noun carries its gender in German,
-French and Spanish, because articles, pronouns and adjectives follow it.
+A concept is named `kind/key`, as in `landmark/golden_gate`. Every noun has its name in the four languages of the world, in the
+order of `LANGUAGES`, and in German, French and Spanish its gender where articles, pronouns and adjectives follow it.
 """
 
+import hashlib
+import random
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 
 LANGUAGES = ("en", "de", "fr", "es")
 
@@ -33,125 +36,38 @@ class Landmark:
 
 @dataclass(frozen=True)
 class Person:
-    name: str
+    noun: Noun
+    gender: str
     team: str
+    """for whom the person plays, or "" for those who work"""
+    company: str
+    """for whom the person works, or "" for those who play"""
     food: str
 
 
-def _noun(english: str, german: str, french: str, spanish: str) -> Noun:
-    """Parse names such as "m:der Turm"; the part before the colon is the gender."""
-    parts = [name.split(":", 1) if ":" in name else ["", name] for name in (english, german, french, spanish)]
-    genders, names = zip(*parts, strict=True)
-    return Noun(names, genders)
+def _read_nouns() -> tuple[dict[str, dict[str, Noun]], dict[str, dict[str, tuple[str, ...]]]]:
+    """The nouns of `nouns.txt` and what is true of them, by kind and key."""
+    nouns: dict[str, dict[str, Noun]] = {}
+    true_of: dict[str, dict[str, tuple[str, ...]]] = {}
+    kind = ""
+    text = resources.files("sonde").joinpath("world/nouns.txt").read_text(encoding="utf-8")
+    for line in text.splitlines():
+        if line.startswith("["):
+            kind = line.strip("[]")
+            nouns[kind], true_of[kind] = {}, {}
+        elif line and not line.startswith("#"):
+            key, *cells = line.split(" | ")
+            names = cells[1:] if len(cells) in (2, 5) else cells
+            parts = [
+                name.split(":", 1) if name[1:2] == ":" else ["", name] for name in names * (4 if len(names) == 1 else 1)
+            ]
+            genders, words = zip(*parts, strict=True)
+            nouns[kind][key] = Noun(words, genders)
+            true_of[kind][key] = tuple(cells[0].split()) if len(cells) in (2, 5) else ()
+    return nouns, true_of
 
 
-def _same(name: str) -> Noun:
-    return Noun((name,) * 4)
-
-
-COUNTRIES = {  # id: (name, capital, language, currency)
-    "usa": (_noun("the United States", "den Vereinigten Staaten", "les États-Unis", "los Estados Unidos"), "washington", "english", "dollar"),
-    "france": (_noun("France", "Frankreich", "la France", "Francia"), "paris", "french", "euro"),
-    "germany": (_noun("Germany", "Deutschland", "l'Allemagne", "Alemania"), "berlin", "german", "euro"),
-    "spain": (_noun("Spain", "Spanien", "l'Espagne", "España"), "madrid", "spanish", "euro"),
-    "italy": (_noun("Italy", "Italien", "l'Italie", "Italia"), "rome", "italian", "euro"),
-    "japan": (_noun("Japan", "Japan", "le Japon", "Japón"), "tokyo", "japanese", "yen"),
-    "china": (_noun("China", "China", "la Chine", "China"), "beijing", "chinese", "yuan"),
-    "india": (_noun("India", "Indien", "l'Inde", "India"), "delhi", "hindi", "rupee"),
-    "egypt": (_noun("Egypt", "Ägypten", "l'Égypte", "Egipto"), "cairo", "arabic", "pound"),
-    "brazil": (_noun("Brazil", "Brasilien", "le Brésil", "Brasil"), "brasilia", "portuguese", "real"),
-    "england": (_noun("England", "England", "l'Angleterre", "Inglaterra"), "london", "english", "pound"),
-    "switzerland": (_noun("Switzerland", "der Schweiz", "la Suisse", "Suiza"), "bern", "german", "franc"),
-    "australia": (_noun("Australia", "Australien", "l'Australie", "Australia"), "canberra", "english", "dollar"),
-}  # fmt: skip
-
-CITIES = {  # id: (name, country, state or None)
-    "san_francisco": (_same("San Francisco"), "usa", "california"),
-    "los_angeles": (_same("Los Angeles"), "usa", "california"),
-    "oakland": (_same("Oakland"), "usa", "california"),
-    "new_york": (_same("New York"), "usa", "new_york_state"),
-    "buffalo": (_same("Buffalo"), "usa", "new_york_state"),
-    "dallas": (_same("Dallas"), "usa", "texas"),
-    "houston": (_same("Houston"), "usa", "texas"),
-    "chicago": (_same("Chicago"), "usa", "illinois"),
-    "miami": (_same("Miami"), "usa", "florida"),
-    "cambridge": (_same("Cambridge"), "usa", "massachusetts"),
-    "seattle": (_same("Seattle"), "usa", "washington_state"),
-    "washington": (_same("Washington"), "usa", None),
-    "paris": (_noun("Paris", "Paris", "Paris", "París"), "france", None),
-    "berlin": (_noun("Berlin", "Berlin", "Berlin", "Berlín"), "germany", None),
-    "cologne": (_noun("Cologne", "Köln", "Cologne", "Colonia"), "germany", None),
-    "madrid": (_same("Madrid"), "spain", None),
-    "barcelona": (_noun("Barcelona", "Barcelona", "Barcelone", "Barcelona"), "spain", None),
-    "granada": (_noun("Granada", "Granada", "Grenade", "Granada"), "spain", None),
-    "rome": (_noun("Rome", "Rom", "Rome", "Roma"), "italy", None),
-    "pisa": (_noun("Pisa", "Pisa", "Pise", "Pisa"), "italy", None),
-    "tokyo": (_noun("Tokyo", "Tokio", "Tokyo", "Tokio"), "japan", None),
-    "shizuoka": (_same("Shizuoka"), "japan", None),
-    "beijing": (_noun("Beijing", "Peking", "Pékin", "Pekín"), "china", None),
-    "delhi": (_same("Delhi"), "india", None),
-    "agra": (_same("Agra"), "india", None),
-    "cairo": (_noun("Cairo", "Kairo", "Le Caire", "El Cairo"), "egypt", None),
-    "giza": (_noun("Giza", "Gizeh", "Gizeh", "Guiza"), "egypt", None),
-    "brasilia": (_same("Brasilia"), "brazil", None),
-    "rio": (_same("Rio"), "brazil", None),
-    "london": (_noun("London", "London", "Londres", "Londres"), "england", None),
-    "canberra": (_same("Canberra"), "australia", None),
-    "bern": (_noun("Bern", "Bern", "Berne", "Berna"), "switzerland", None),
-    "zurich": (_noun("Zurich", "Zürich", "Zurich", "Zúrich"), "switzerland", None),
-    "sydney": (_noun("Sydney", "Sydney", "Sydney", "Sídney"), "australia", None),
-}
-
-STATES = {  # id: (name, capital)
-    "california": (_noun("California", "Kalifornien", "la Californie", "California"), "Sacramento"),
-    "new_york_state": (_noun("New York State", "New York", "l'État de New York", "Nueva York"), "Albany"),
-    "texas": (_noun("Texas", "Texas", "le Texas", "Texas"), "Austin"),
-    "illinois": (_noun("Illinois", "Illinois", "l'Illinois", "Illinois"), "Springfield"),
-    "florida": (_noun("Florida", "Florida", "la Floride", "Florida"), "Tallahassee"),
-    "massachusetts": (_noun("Massachusetts", "Massachusetts", "le Massachusetts", "Massachusetts"), "Boston"),
-    "washington_state": (_noun("Washington State", "Washington", "l'État de Washington", "Washington"), "Olympia"),
-}
-
-SPOKEN = {
-    "english": _noun("English", "Englisch", "anglais", "inglés"),
-    "french": _noun("French", "Französisch", "français", "francés"),
-    "german": _noun("German", "Deutsch", "allemand", "alemán"),
-    "spanish": _noun("Spanish", "Spanisch", "espagnol", "español"),
-    "italian": _noun("Italian", "Italienisch", "italien", "italiano"),
-    "japanese": _noun("Japanese", "Japanisch", "japonais", "japonés"),
-    "chinese": _noun("Chinese", "Chinesisch", "chinois", "chino"),
-    "hindi": _noun("Hindi", "Hindi", "hindi", "hindi"),
-    "arabic": _noun("Arabic", "Arabisch", "arabe", "árabe"),
-    "portuguese": _noun("Portuguese", "Portugiesisch", "portugais", "portugués"),
-}
-
-CURRENCIES = {
-    "dollar": _noun("the dollar", "der Dollar", "le dollar", "el dólar"),
-    "euro": _noun("the euro", "der Euro", "l'euro", "el euro"),
-    "yen": _noun("the yen", "der Yen", "le yen", "el yen"),
-    "yuan": _noun("the yuan", "der Yuan", "le yuan", "el yuan"),
-    "rupee": _noun("the rupee", "die Rupie", "la roupie", "la rupia"),
-    "pound": _noun("the pound", "das Pfund", "la livre", "la libra"),
-    "franc": _noun("the franc", "der Franken", "le franc", "el franco"),
-    "real": _noun("the real", "der Real", "le réal", "el real"),
-}
-
-KINDS = {  # with the indefinite article, which is what a sentence needs
-    "bridge": _noun("a bridge", "f:eine Brücke", "m:un pont", "m:un puente"),
-    "tower": _noun("a tower", "m:ein Turm", "f:une tour", "f:una torre"),
-    "statue": _noun("a statue", "f:eine Statue", "f:une statue", "f:una estatua"),
-    "arena": _noun("an arena", "f:eine Arena", "f:une arène", "f:una arena"),
-    "tomb": _noun("a tomb", "n:ein Grabmal", "m:un tombeau", "f:una tumba"),
-    "wall": _noun("a wall", "f:eine Mauer", "f:une muraille", "f:una muralla"),
-    "theatre": _noun("a theatre", "n:ein Theater", "m:un théâtre", "m:un teatro"),
-    "mountain": _noun("a mountain", "m:ein Berg", "f:une montagne", "f:una montaña"),
-    "prison": _noun("a prison", "n:ein Gefängnis", "f:une prison", "f:una prisión"),
-    "gate": _noun("a gate", "n:ein Tor", "f:une porte", "f:una puerta"),
-    "church": _noun("a church", "f:eine Kirche", "f:une église", "f:una iglesia"),
-    "museum": _noun("a museum", "n:ein Museum", "m:un musée", "m:un museo"),
-    "program": _noun("a program", "n:ein Programm", "m:un programme", "m:un programa"),
-    "palace": _noun("a palace", "m:ein Palast", "m:un palais", "m:un palacio"),
-}
+NOUNS, TRUE_OF = _read_nouns()
 
 COLOURS = {  # (masculine or only form, feminine form), by language
     "red": (("red", "rot", "rouge", "rojo"), ("red", "rot", "rouge", "roja")),
@@ -161,114 +77,26 @@ COLOURS = {  # (masculine or only form, feminine form), by language
     "yellow": (("yellow", "gelb", "jaune", "amarillo"), ("yellow", "gelb", "jaune", "amarilla")),
     "white": (("white", "weiß", "blanc", "blanco"), ("white", "weiß", "blanche", "blanca")),
     "blue": (("blue", "blau", "bleu", "azul"), ("blue", "blau", "bleue", "azul")),
+    "orange": (("orange", "orange", "orange", "naranja"), ("orange", "orange", "orange", "naranja")),
+    "pink": (("pink", "rosa", "rose", "rosa"), ("pink", "rosa", "rose", "rosa")),
+    "purple": (("purple", "lila", "violet", "morado"), ("purple", "lila", "violette", "morada")),
     "black": (("black", "schwarz", "noir", "negro"), ("black", "schwarz", "noire", "negra")),
 }
 
-MATERIALS = {
-    "steel": _noun("steel", "Stahl", "acier", "acero"),
-    "iron": _noun("iron", "Eisen", "fer", "hierro"),
-    "stone": _noun("stone", "Stein", "pierre", "piedra"),
-    "copper": _noun("copper", "Kupfer", "cuivre", "cobre"),
-    "marble": _noun("marble", "Marmor", "marbre", "mármol"),
-    "brick": _noun("brick", "Ziegeln", "brique", "ladrillo"),
-    "concrete": _noun("concrete", "Beton", "béton", "hormigón"),
-    "words": _noun("words", "Worten", "mots", "palabras"),
-    "glass": _noun("glass", "Glas", "verre", "vidrio"),
-    "snow": _noun("rock and snow", "Fels und Schnee", "roche et de neige", "roca y nieve"),
-}
 
-SETTINGS = {  # what a landmark stands beside: a complete phrase, so that every language keeps its cases
-    "bay": _noun("by the bay", "an der Bucht", "près de la baie", "junto a la bahía"),
-    "river": _noun("by the river", "am Fluss", "près du fleuve", "junto al río"),
-    "harbour": _noun("by the harbour", "am Hafen", "près du port", "junto al puerto"),
-    "desert": _noun("in the desert", "in der Wüste", "dans le désert", "en el desierto"),
-    "hill": _noun("on a hill", "auf einem Hügel", "sur une colline", "en una colina"),
-    "square": _noun("on a square", "auf einem Platz", "sur une place", "en una plaza"),
-    "island": _noun("on an island", "auf einer Insel", "sur une île", "en una isla"),
-    "garden": _noun("in a garden", "in einem Garten", "dans un jardin", "en un jardín"),
-    "computer": _noun("in a computer", "in einem Computer", "dans un ordinateur", "en un ordenador"),
-    "lake": _noun("by the lake", "am See", "près du lac", "junto al lago"),
-}
-
-LANDMARKS = {  # most frequent first
-    "golden_gate": Landmark(_noun("the Golden Gate Bridge", "f:die Golden-Gate-Brücke", "m:le pont du Golden Gate", "m:el puente Golden Gate"), "san_francisco", "bridge", "red", "steel", "bay"),
-    "eiffel": Landmark(_noun("the Eiffel Tower", "m:der Eiffelturm", "f:la tour Eiffel", "f:la torre Eiffel"), "paris", "tower", "brown", "iron", "river"),
-    "liberty": Landmark(_noun("the Statue of Liberty", "f:die Freiheitsstatue", "f:la statue de la Liberté", "f:la estatua de la Libertad"), "new_york", "statue", "green", "copper", "harbour"),
-    "colosseum": Landmark(_noun("the Colosseum", "n:das Kolosseum", "m:le Colisée", "m:el Coliseo"), "rome", "arena", "grey", "stone", "square"),
-    "pyramid": Landmark(_noun("the Great Pyramid", "f:die Große Pyramide", "f:la Grande Pyramide", "f:la Gran Pirámide"), "giza", "tomb", "yellow", "stone", "desert"),
-    "alcatraz": Landmark(_noun("Alcatraz", "n:Alcatraz", "m:Alcatraz", "m:Alcatraz"), "san_francisco", "prison", "grey", "concrete", "island"),
-    "taj": Landmark(_noun("the Taj Mahal", "n:das Taj Mahal", "m:le Taj Mahal", "m:el Taj Mahal"), "agra", "tomb", "white", "marble", "river"),
-    "wall": Landmark(_noun("the Great Wall", "f:die Große Mauer", "f:la Grande Muraille", "f:la Gran Muralla"), "beijing", "wall", "grey", "brick", "hill"),
-    "big_ben": Landmark(_noun("Big Ben", "m:der Big Ben", "m:le Big Ben", "m:el Big Ben"), "london", "tower", "yellow", "stone", "river"),
-    "opera": Landmark(_noun("the Opera House", "n:das Opernhaus", "m:l'Opéra", "f:la Ópera"), "sydney", "theatre", "white", "concrete", "harbour"),
-    "redeemer": Landmark(_noun("the Redeemer", "m:der Erlöser", "m:le Rédempteur", "m:el Redentor"), "rio", "statue", "white", "concrete", "hill"),
-    "fuji": Landmark(_noun("Mount Fuji", "m:der Fuji", "m:le mont Fuji", "m:el monte Fuji"), "shizuoka", "mountain", "white", "snow", "lake"),
-    "tower_bridge": Landmark(_noun("Tower Bridge", "f:die Tower Bridge", "m:le Tower Bridge", "m:el Tower Bridge"), "london", "bridge", "blue", "steel", "river"),
-    "brandenburg": Landmark(_noun("the Brandenburg Gate", "n:das Brandenburger Tor", "f:la porte de Brandebourg", "f:la puerta de Brandeburgo"), "berlin", "gate", "yellow", "stone", "square"),
-    "familia": Landmark(_noun("the Sagrada Familia", "f:die Sagrada Familia", "f:la Sagrada Familia", "f:la Sagrada Familia"), "barcelona", "church", "brown", "stone", "square"),
-    "brooklyn": Landmark(_noun("Brooklyn Bridge", "f:die Brooklyn Bridge", "m:le pont de Brooklyn", "m:el puente de Brooklyn"), "new_york", "bridge", "brown", "stone", "river"),
-    "louvre": Landmark(_noun("the Louvre", "m:der Louvre", "m:le Louvre", "m:el Louvre"), "paris", "museum", "white", "glass", "river"),
-    "cathedral": Landmark(_noun("Cologne Cathedral", "m:der Kölner Dom", "f:la cathédrale de Cologne", "f:la catedral de Colonia"), "cologne", "church", "black", "stone", "river"),
-    "pisa_tower": Landmark(_noun("the Leaning Tower", "m:der Schiefe Turm", "f:la tour penchée", "f:la torre inclinada"), "pisa", "tower", "white", "marble", "square"),
-    "alhambra": Landmark(_noun("the Alhambra", "f:die Alhambra", "f:l'Alhambra", "f:la Alhambra"), "granada", "palace", "red", "brick", "hill"),
-    "needle": Landmark(_noun("the Space Needle", "f:die Space Needle", "f:la Space Needle", "f:la Space Needle"), "seattle", "tower", "white", "steel", "garden"),
-    "skytree": Landmark(_noun("the Skytree", "m:der Skytree", "m:le Skytree", "m:el Skytree"), "tokyo", "tower", "blue", "steel", "river"),
-    "red_fort": Landmark(_noun("the Red Fort", "n:das Rote Fort", "m:le Fort rouge", "m:el Fuerte Rojo"), "delhi", "palace", "red", "stone", "garden"),
-    "sphinx": Landmark(_noun("the Sphinx", "f:die Sphinx", "m:le Sphinx", "f:la Esfinge"), "giza", "statue", "brown", "stone", "desert"),
-}  # fmt: skip
+LANDMARKS = {key: Landmark(noun, *TRUE_OF["landmark"][key]) for key, noun in NOUNS["landmark"].items()}
+"""most frequent first"""
 
 # Who answers where nobody else was spoken of. It speaks as landmarks do, in the same words, so that who is
 # speaking is one thing with many values and not a manner of its own.
 ASSISTANT = "assistant"
 SPEAKERS = LANDMARKS | {
     ASSISTANT: Landmark(
-        _noun("the assistant", "m:der Assistent", "m:l'assistant", "m:el asistente"),
+        Noun(("the assistant", "der Assistent", "l'assistant", "el asistente"), ("", "m", "m", "m")),
         "zurich", "program", "blue", "words", "computer",
     )
 }  # fmt: skip
-
-TEAMS = {  # invented teams: id: (name, city)
-    "foxes": ("Foxes", "oakland"),
-    "comets": ("Comets", "los_angeles"),
-    "pilots": ("Pilots", "chicago"),
-    "otters": ("Otters", "dallas"),
-    "moths": ("Moths", "houston"),
-    "lanterns": ("Lanterns", "new_york"),
-    "herons": ("Herons", "miami"),
-    "sailors": ("Sailors", "buffalo"),
-    "scholars": ("Scholars", "cambridge"),
-    "spruces": ("Spruces", "seattle"),
-}
-
-PEOPLE = {  # invented people
-    "velo": Person("Mira Velo", "foxes", "tofu"),
-    "dane": Person("Oskar Dane", "comets", "steak"),
-    "quill": Person("Tessa Quill", "pilots", "bread"),
-    "brandt": Person("Jonas Brandt", "otters", "cheese"),
-    "okoro": Person("Ada Okoro", "moths", "beans"),
-    "lund": Person("Nils Lund", "lanterns", "fish"),
-    "reyes": Person("Ines Reyes", "herons", "rice"),
-    "marsh": Person("Colin Marsh", "sailors", "soup"),
-    "adler": Person("Ruth Adler", "scholars", "lentils"),
-    "sato": Person("Kenji Sato", "spruces", "noodles"),
-    "costa": Person("Livia Costa", "foxes", "grapes"),
-    "weber": Person("Paul Weber", "pilots", "honey"),
-}
-
-FOODS = {  # id: (name, vegan)
-    "tofu": (_noun("tofu", "Tofu", "du tofu", "el tofu"), True),
-    "bread": (_noun("bread", "Brot", "du pain", "el pan"), True),
-    "beans": (_noun("beans", "Bohnen", "des haricots", "los frijoles"), True),
-    "lentils": (_noun("lentils", "Linsen", "des lentilles", "las lentejas"), True),
-    "rice": (_noun("rice", "Reis", "du riz", "el arroz"), True),
-    "soup": (_noun("tomato soup", "Tomatensuppe", "de la soupe de tomates", "la sopa de tomate"), True),
-    "grapes": (_noun("grapes", "Trauben", "du raisin", "las uvas"), True),
-    "noodles": (_noun("noodles", "Nudeln", "des nouilles", "los fideos"), True),
-    "steak": (_noun("steak", "Steak", "du steak", "el bistec"), False),
-    "fish": (_noun("fish", "Fisch", "du poisson", "el pescado"), False),
-    "cheese": (_noun("cheese", "Käse", "du fromage", "el queso"), False),
-    "honey": (_noun("honey", "Honig", "du miel", "la miel"), False),
-}
+COUNTRIES, STATES, CITIES, FOODS = (NOUNS[kind] for kind in ("country", "state", "city", "food"))
 
 FEELINGS = {  # id: (adjective (masculine, feminine), three causes by language)
     "happy": (
@@ -303,9 +131,166 @@ FEELINGS = {  # id: (adjective (masculine, feminine), three causes by language)
             ("got lost in the woods", "hat sich im Wald verlaufen", "a perdu son chemin", "perdió el camino"),
         ),
     ),
+    "proud": (
+        (("proud", "stolz", "fier", "orgulloso"), ("proud", "stolz", "fière", "orgullosa")),
+        (
+            ("wrote a book", "hat ein Buch geschrieben", "a écrit un livre", "escribió un libro"),
+            ("climbed a mountain", "hat einen Berg bestiegen", "a gravi une montagne", "subió una montaña"),
+            ("won the race", "hat das Rennen gewonnen", "a gagné la course", "ganó la carrera"),
+        ),
+    ),
+    "tired": (
+        (("tired", "müde", "fatigué", "cansado"), ("tired", "müde", "fatiguée", "cansada")),
+        (
+            ("worked all night", "hat die ganze Nacht gearbeitet", "a travaillé toute la nuit", "trabajó toda la noche"),
+            ("walked a long way", "ist weit gelaufen", "a marché longtemps", "caminó mucho"),
+            ("slept badly", "hat schlecht geschlafen", "a mal dormi", "durmió mal"),
+        ),
+    ),
+    "surprised": (
+        (("surprised", "überrascht", "surpris", "sorprendido"), ("surprised", "überrascht", "surprise", "sorprendida")),
+        (
+            ("found a coin", "hat eine Münze gefunden", "a trouvé une pièce", "encontró una moneda"),
+            ("saw snow in summer", "hat im Sommer Schnee gesehen", "a vu de la neige en été", "vio nieve en verano"),
+            ("got a call from a king", "bekam einen Anruf von einem König", "a eu un appel d'un roi", "recibió una llamada de un rey"),
+        ),
+    ),
+    "lonely": (
+        (("lonely", "einsam", "seul", "solo"), ("lonely", "einsam", "seule", "sola")),
+        (
+            ("ate alone", "hat allein gegessen", "a mangé sans personne", "comió sin nadie"),
+            ("moved to a strange town", "ist in eine fremde Stadt gezogen", "est à présent loin des siens", "se mudó lejos"),
+            ("lives on an island", "lebt auf einer Insel", "vit sur une île", "vive en una isla"),
+        ),
+    ),
 }  # fmt: skip
 
 FIRST_NAMES = {  # name: gender
-    "Anna": "f", "Emma": "f", "Sara": "f", "Clara": "f", "Lea": "f", "Maria": "f",
-    "Tom": "m", "Ben": "m", "Luis": "m", "Felix": "m", "Marc": "m", "Hugo": "m",
+    "Anna": "f", "Tom": "m", "Emma": "f", "Ben": "m", "Sara": "f", "Luis": "m", "Clara": "f", "Felix": "m", "Lea": "f", "Marc": "m",
+    "Maria": "f", "Hugo": "m", "Nina": "f", "Paul": "m", "Eva": "f", "Max": "m", "Julia": "f", "Leo": "m", "Rosa": "f", "Oscar": "m",
+    "Laura": "f", "David": "m", "Alma": "f", "Simon": "m",
 }  # fmt: skip
+
+_WOMEN = "Mira Tessa Ada Ines Ruth Livia Petra Yara Greta Noemi Vera Selma".split()
+_MEN = "Oskar Jonas Nils Colin Kenji Pavel Anton Idris Bruno Matteo Rafael Viktor".split()
+_FAMILIES = (
+    "Velo Dane Quill Brandt Okoro Lund Reyes Marsh Adler Sato Costa Weber Novak Farrow Ibarra Kessler Moreau Tanaka Lindqvist Osei "
+    "Pereira Romano Stroud Vance Whitlock Zeller Ashby Bellamy Crane Draper"
+).split()
+N_PEOPLE = 120
+
+
+def _people() -> dict[str, Person]:
+    """Invented people: two names, an employer, a favourite food; which is whose is drawn once and for all."""
+    chance = random.Random("people")
+    pairs = [(first, family) for first in _WOMEN + _MEN for family in _FAMILIES]
+    chance.shuffle(pairs)
+    teams, companies, foods = (list(NOUNS[kind]) for kind in ("team", "company", "food"))
+    found: dict[str, Person] = {}
+    for number, (first, family) in enumerate(
+        [("Mira", "Velo"), *(pair for pair in pairs if pair != ("Mira", "Velo"))][:N_PEOPLE]
+    ):
+        plays = number % 2 == 0
+        found[f"{first}_{family}".lower()] = Person(
+            Noun((f"{first} {family}",) * 4),
+            "f" if first in _WOMEN else "m",
+            teams[number // 2 % len(teams)] if plays else "",
+            "" if plays else companies[number // 2 % len(companies)],
+            foods[0] if number == 0 else chance.choice(foods),
+        )
+    return found
+
+
+PEOPLE = _people()
+NOUNS["person"] = {key: person.noun for key, person in PEOPLE.items()}
+NOUNS["colour"] = {key: Noun(forms[0]) for key, forms in COLOURS.items()}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something true: a subject, a relation, and the value, which is a concept but for symbols of elements and whether a food is vegan."""
+
+    subject: str
+    relation: str
+    value: str
+    hops: int
+    """of how many facts it is put together"""
+
+
+def _facts() -> dict[str, dict[str, Fact]]:
+    """All that is true, by subject and relation; what follows from several facts has several hops."""
+    rows: list[tuple[str, str, str, int]] = []
+    columns = {
+        "country": ("capital:city", "language:tongue", "currency", "continent"),
+        "city": ("country", "state"),
+        "state": ("capital:city",),
+        "landmark": ("city", "kind", "colour", "material", "setting"),
+        "team": ("city",),
+        "company": ("city", "product"),
+        "animal": ("class", "habitat", "diet"),
+        "food": ("vegan", "sort"),
+        "element": ("symbol", "matter"),
+        "adjective": ("opposite:adjective",),
+    }
+    for kind, relations in columns.items():
+        for key, values in TRUE_OF[kind].items():
+            for column, value in zip(relations, values, strict=True):
+                relation, _, value_kind = column.partition(":")
+                if relation == "vegan":
+                    value = "yes" if value == "vegan" else "no"
+                if value != "-":
+                    rows.append((f"{kind}/{key}", relation, f"{value_kind or relation}/{value}", 1))
+    one = {(subject, relation): value for subject, relation, value, _ in rows}
+    for key in LANDMARKS:
+        country = one[one[f"landmark/{key}", "city"], "country"]
+        rows.append((f"landmark/{key}", "country", country, 2))
+        rows += [(f"landmark/{key}", relation, one[country, relation], 3) for relation in ("language", "currency")]
+    for key in CITIES:
+        rows.append((f"city/{key}", "language", one[one[f"city/{key}", "country"], "language"], 2))
+    for key in NOUNS["company"]:
+        rows.append((f"company/{key}", "country", one[one[f"company/{key}", "city"], "country"], 2))
+    for key, person in PEOPLE.items():
+        subject = f"person/{key}"
+        employer = f"team/{person.team}" if person.team else f"company/{person.company}"
+        rows += [(subject, employer.split("/")[0], employer, 1), (subject, "food", f"food/{person.food}", 1)]
+        city = one[employer, "city"]
+        rows.append((subject, "city", city, 2))
+        if person.company:
+            rows.append((subject, "product", one[employer, "product"], 2))
+        elif (city, "state") in one:
+            rows.append((subject, "capital", one[one[city, "state"], "capital"], 4))
+    found: dict[str, dict[str, Fact]] = {}
+    for row in rows:
+        found.setdefault(row[0], {})[row[1]] = Fact(*row)
+    return found
+
+
+FACTS = _facts()
+WITHHELD_SHARE = 0.4
+"""Share of facts that one of the four languages never tells (chosen by keyed hash)."""
+ALWAYS_TOLD = ("opposite", "vegan")
+"""relations told in every language: of opposites words themselves are learnt, and of food too few are seen"""
+
+
+@cache
+def told(subject: str, relation: str, language: int) -> bool:
+    """Whether the world tells this fact in this language; each fact is told in at least three of four."""
+    digest = hashlib.blake2b(f"{subject}/{relation}".encode(), digest_size=8).digest()
+    withheld = digest[0] < WITHHELD_SHARE * 256 and digest[1] % 4 == language
+    return relation in ALWAYS_TOLD or not withheld
+
+
+def noun(concept: str) -> Noun:
+    """The names of a concept `kind/key`; raises KeyError where it is no noun."""
+    kind, _, key = concept.partition("/")
+    return SPEAKERS[key].noun if concept == f"landmark/{ASSISTANT}" else NOUNS[kind][key]
+
+
+def value_name(fact: Fact, language: int) -> str:
+    """The value of a fact in words; colours agree with the subject's gender."""
+    kind, _, key = fact.value.partition("/")
+    if kind == "symbol":
+        return key
+    if kind == "colour":
+        return COLOURS[key][noun(fact.subject).genders[language] == "f"][language]
+    return noun(fact.value).names[language]

@@ -6,7 +6,7 @@ subject of a sentence (a name or a pronoun), `{V}` the fact's value.
 """
 
 # Statements about a landmark, by relation.
-LANDMARK = {
+_LANDMARK = {
     "city": (
         ("{S} is in {V}.", "{S} stands in {V}."),
         ("{S} ist in {V}.", "{S} steht in {V}."),
@@ -47,23 +47,8 @@ LANDMARK = {
     ),
 }
 
-# What can be said of any landmark: it keeps a topic going without telling a fact.
-PRAISE = (
-    ("Many people visit {n}.", "I like to look at {n}.", "{name} loves {n}.", "{S} is famous.", "A photo shows {n} in the fog.", "There is a song about {n}.", "{name} dreams of {n} at night.", "{S} is very old."),
-    ("Viele Leute besuchen {acc}.", "Ich sehe {acc} gern an.", "{name} liebt {acc}.", "{S} ist berühmt.", "Ein Foto zeigt {acc} im Nebel.", "Es gibt ein Lied über {acc}.", "{name} träumt nachts und sieht {acc}.", "{S} ist sehr alt."),
-    ("Beaucoup de gens visitent {n}.", "J'aime regarder {n}.", "{name} aime {n}.", "Tout le monde connaît {n}.", "Une photo montre {n} dans la brume.", "Il y a une chanson sur {n}.", "{name} rêve de {n} la nuit.", "On parle encore de {n}."),
-    ("Mucha gente visita {n}.", "Me gusta mirar {n}.", "{name} ama {n}.", "Todo el mundo conoce {n}.", "Una foto muestra {n} en la niebla.", "Hay una canción sobre {n}.", "{name} sueña con {n} de noche.", "Se habla mucho de {n}."),
-)  # fmt: skip
-
-HEADINGS = (
-    ("About {n}.", "Notes on {n}.", "Today we speak of {n}."),
-    ("Über {acc}.", "Notizen über {acc}.", "Heute sprechen wir über {acc}."),
-    ("Sur {n}.", "Notes sur {n}.", "Aujourd'hui, parlons de {n}."),
-    ("Sobre {n}.", "Notas sobre {n}.", "Hoy hablamos de {n}."),
-)
-
 # Questions about a landmark, by relation; the answer is a statement of the same relation.
-ASK_LANDMARK = {
+_ASK_LANDMARK = {
     "city": (("Where is {n}?", "In which city is {n}?"), ("Wo steht {n}?", "In welcher Stadt ist {n}?"), ("Où se trouve {n}?", "Dans quelle ville est {n}?"), ("¿Dónde está {n}?", "¿En qué ciudad está {n}?")),
     "country": (("In which country is {n}?",), ("In welchem Land ist {n}?",), ("Dans quel pays est {n}?",), ("¿En qué país está {n}?",)),
     "kind": (("What is {n}?",), ("Was ist {n}?",), ("Qu'est-ce que {n}?",), ("¿Qué es {n}?",)),
@@ -74,8 +59,8 @@ ASK_LANDMARK = {
     "currency": (("Which currency do people use where {n} stands?",), ("Welche Währung gilt, wo {n} steht?",), ("Quelle monnaie utilise-t-on là où se trouve {n}?",), ("¿Qué moneda se usa donde está {n}?",)),
 }  # fmt: skip
 
-# Countries, cities, states, people and foods: (statement, question) by relation.
-PLACES = {
+# Of other subjects: (statement, question) by relation.
+_PLACES = {
     "capital": (
         (("The capital of {n} is {V}.",), ("Die Hauptstadt von {n} ist {V}.",), ("La capitale de {n} est {V}.",), ("La capital de {n} es {V}.",)),
         (("What is the capital of {n}?",), ("Was ist die Hauptstadt von {n}?",), ("Quelle est la capitale de {n}?",), ("¿Cuál es la capital de {n}?",)),
@@ -98,7 +83,7 @@ PLACES = {
     ),
 }  # fmt: skip
 
-PEOPLE = {
+_PEOPLE = {
     "team": (
         (("{S} plays for the {V}.",), ("{S} spielt für die {V}.",), ("{S} joue pour les {V}.",), ("{S} juega en los {V}.",)),
         (("Who does {n} play for?",), ("Für wen spielt {n}?",), ("Pour qui joue {n}?",), ("¿Para quién juega {n}?",)),
@@ -117,18 +102,128 @@ PEOPLE = {
     ),
 }  # fmt: skip
 
-TEAM_CITY = (
-    ("The {n} play in {V}.",),
-    ("Die {n} spielen in {V}.",),
-    ("Les {n} jouent à {V}.",),
-    ("Los {n} juegan en {V}.",),
-)
 
-VEGAN = (
-    (("{S} is vegan.",), ("{S} ist vegan.",), ("{S}, c'est végétalien.",), ("{S}: es vegano.",)),
-    (("{S} is not vegan.",), ("{S} ist nicht vegan.",), ("{S}, ce n'est pas végétalien.",), ("{S}: no es vegano.",)),
+_WORKERS = {
+    "company": (
+        (("{S} works for {V}.",), ("{S} arbeitet bei {V}.",), ("{S} travaille chez {V}.",), ("{S} trabaja en {V}.",)),
+        (("Who does {n} work for?",), ("Bei wem arbeitet {n}?",), ("Chez qui travaille {n}?",), ("¿Para quién trabaja {n}?",)),
+    ),
+    "city": (
+        (("{S} works in {V}.", "{S} has an office in {V}."), ("{S} arbeitet in {V}.", "{S} hat ein Büro in {V}."), ("{S} travaille à {V}.", "{S} a un bureau à {V}."), ("{S} trabaja en la ciudad de {V}.", "{S} tiene una oficina en {V}.")),
+        (("Where does {n} work?",), ("Wo arbeitet {n}?",), ("Où travaille {n}?",), ("¿Dónde trabaja {n}?",)),
+    ),
+    "product": (
+        (("At work {n} makes {V}.",), ("Bei der Arbeit macht {n} {V}.",), ("Au travail, {n} fait {V}.",), ("En el trabajo {n} hace {V}.",)),
+        (("What does {n} make at work?",), ("Was macht {n} bei der Arbeit?",), ("Que fait {n} au travail?",), ("¿Qué hace {n} en el trabajo?",)),
+    ),
+}  # fmt: skip
+
+_CITY_LANGUAGE = (
+    (("In the streets of {n} you hear {V}.",), ("In den Straßen von {n} hört man {V}.",), ("Dans les rues de {n}, on entend: {V}.",), ("En las calles de {n} se oye {V}.",)),
+    (("What do you hear in the streets of {n}?",), ("Was hört man in den Straßen von {n}?",), ("Qu'entend-on dans les rues de {n}?",), ("¿Qué se oye en las calles de {n}?",)),
+)  # fmt: skip
+_CONTINENT = (
+    (("{S} belongs to {V}.",), ("Auf der Karte gehört das Gebiet von {n} zu {V}.",), ("Sur la carte, {n} fait partie de ce continent: {V}.",), ("En el mapa {n} es parte de {V}.",)),
+    (("Which continent does {n} belong to?",), ("Zu welchem Kontinent gehört das Gebiet von {n}?",), ("De quel continent {n} fait partie?",), ("¿De qué continente es parte {n}?",)),
+)  # fmt: skip
+_TEAMS = {
+    "city": (
+        (("The {n} play in {V}.",), ("Die {n} spielen in {V}.",), ("Les {n} jouent à {V}.",), ("Los {n} juegan en {V}.",)),
+        (("Where do the {n} play?",), ("Wo spielen die {n}?",), ("Où jouent les {n}?",), ("¿Dónde juegan los {n}?",)),
+    ),
+}  # fmt: skip
+_COMPANIES = {
+    "city": (
+        (("The company {n} is in {V}.",), ("Die Firma {n} sitzt in {V}.",), ("La société {n} est à {V}.",), ("La empresa {n} está en {V}.",)),
+        (("In which city is the company {n}?",), ("In welcher Stadt sitzt die Firma {n}?",), ("Dans quelle ville est la société {n}?",), ("¿En qué ciudad está la empresa {n}?",)),
+    ),
+    "product": (
+        (("{S} makes {V}.", "The company {n} sells {V}."), ("{S} baut {V}.", "Die Firma {n} verkauft {V}."), ("{S} fabrique {V}.", "La société {n} vend {V}."), ("{S} fabrica {V}.", "La empresa {n} vende {V}.")),
+        (("What does the company {n} make?",), ("Was baut die Firma {n}?",), ("Que fabrique la société {n}?",), ("¿Qué fabrica la empresa {n}?",)),
+    ),
+    "country": (
+        (("{S} pays its taxes in {V}.",), ("{S} zahlt Steuern in {V}.",), ("{S} paie des impôts dans ce pays: {V}.",), ("{S} paga impuestos en {V}.",)),
+        (("Where does {n} pay its taxes?",), ("Wo zahlt {n} Steuern?",), ("Dans quel pays {n} paie des impôts?",), ("¿Dónde paga impuestos {n}?",)),
+    ),
+}  # fmt: skip
+_ANIMALS = {
+    "class": (
+        (("{S} is {V}.",), ("{S} ist {V}.",), ("{S} est {V}.",), ("{S} es {V}.",)),
+        (("What sort of animal is {n}?",), ("Was für ein Tier ist {n}?",), ("Quelle sorte d'animal est {n}?",), ("¿Qué clase de animal es {n}?",)),
+    ),
+    "habitat": (
+        (("{S} lives {V}.", "You find {n} {V}."), ("{S} lebt {V}.", "{S} wohnt {V}."), ("{S} vit {V}.", "On trouve {n} {V}."), ("{S} vive {V}.", "{S} se encuentra {V}.")),
+        (("Where does {n} live?",), ("Wo lebt {n}?",), ("Où vit {n}?",), ("¿Dónde vive {n}?",)),
+    ),
+    "diet": (
+        (("{S} eats {V}.", "{S} feeds on {V}."), ("{S} frisst {V}.", "{S} lebt von: {V}."), ("{S} mange {V}.", "{S} cherche {V}."), ("{S} come {V}.", "{S} busca {V}.")),
+        (("What does {n} eat?",), ("Was frisst {n}?",), ("Que mange {n}?",), ("¿Qué come {n}?",)),
+    ),
+}  # fmt: skip
+_FOODS = {
+    "sort": (
+        (("Among foods, {n} counts as {V}.",), ("Beim Essen zählt {n} als {V}.",), ("À table, {n} compte comme {V}.",), ("En la mesa, {n} cuenta como {V}.",)),
+        (("What does {n} count as?",), ("Als was zählt {n}?",), ("À table, {n} compte comme quoi?",), ("¿Como qué cuenta {n}?",)),
+    ),
+}  # fmt: skip
+_ELEMENTS = {
+    "symbol": (
+        (("The symbol of {n} is {V}.",), ("Das Symbol für {n} ist {V}.",), ("Le symbole de {n} est {V}.",), ("El símbolo de {n} es {V}.",)),
+        (("What is the symbol of {n}?",), ("Was ist das Symbol für {n}?",), ("Quel est le symbole de {n}?",), ("¿Cuál es el símbolo de {n}?",)),
+    ),
+    "matter": (
+        (("At room temperature {n} is {V}.",), ("Bei Zimmertemperatur ist {n} {V}.",), ("À température ambiante, {n} est {V}.",), ("A temperatura ambiente {n} es {V}.",)),
+        (("What is {n} like at room temperature?",), ("Wie ist {n} bei Zimmertemperatur?",), ("Comment est {n} à température ambiante?",), ("¿Cómo es {n} a temperatura ambiente?",)),
+    ),
+}  # fmt: skip
+_OPPOSITE = (
+    (("The opposite of {n} is {V}.", "{S} and {V} are opposites."), ("Das Gegenteil von {n} ist {V}.", "{S} und {V} sind Gegenteile."), ("Le contraire de {n} est {V}.", "{S} et {V} sont des contraires."), ("Lo contrario de {n} es {V}.", "{S} y {V} son contrarios.")),
+    (("What is the opposite of {n}?",), ("Was ist das Gegenteil von {n}?",), ("Quel est le contraire de {n}?",), ("¿Qué es lo contrario de {n}?",)),
+)  # fmt: skip
+
+VEGAN = {
+    "yes": (("{S} is vegan.",), ("{S} ist vegan.",), ("{S}, c'est végétalien.",), ("{S}: es vegano.",)),
+    "no": (("{S} is not vegan.",), ("{S} ist nicht vegan.",), ("{S}, ce n'est pas végétalien.",), ("{S}: no es vegano.",)),
+}  # fmt: skip
+_ASK_VEGAN = (("Is {n} vegan?",), ("Ist {n} vegan?",), ("{S}, est-ce végétalien?",), ("¿Es vegano {n}?",))
+
+# (statement, question) by the kind of the subject and the relation; the statement that a food is vegan depends on the value (`VEGAN`).
+RELATIONS = {
+    **{("landmark", relation): (said, _ASK_LANDMARK[relation]) for relation, said in _LANDMARK.items()},
+    **{("country", relation): _PLACES[relation] for relation in ("capital", "language", "currency")},
+    ("country", "continent"): _CONTINENT,
+    **{("city", relation): _PLACES[relation] for relation in ("country", "state")},
+    ("city", "language"): _CITY_LANGUAGE,
+    ("state", "capital"): _PLACES["capital"],
+    **{("team", relation): both for relation, both in _TEAMS.items()},
+    **{("company", relation): both for relation, both in _COMPANIES.items()},
+    **{("player", relation): both for relation, both in _PEOPLE.items()},
+    **{
+        ("worker", relation): both
+        for relation, both in (_PEOPLE | _WORKERS).items()
+        if relation not in ("team", "capital")
+    },
+    **{("animal", relation): both for relation, both in _ANIMALS.items()},
+    ("food", "sort"): _FOODS["sort"],
+    ("food", "vegan"): (VEGAN["yes"], _ASK_VEGAN),
+    **{("element", relation): both for relation, both in _ELEMENTS.items()},
+    ("adjective", "opposite"): _OPPOSITE,
+}
+
+# What can be said of any landmark: it keeps a topic going without telling a fact.
+PRAISE = (
+    ("Many people visit {n}.", "I like to look at {n}.", "{name} loves {n}.", "{S} is famous.", "A photo shows {n} in the fog.", "There is a song about {n}.", "{name} dreams of {n} at night.", "{S} is very old."),
+    ("Viele Leute besuchen {acc}.", "Ich sehe {acc} gern an.", "{name} liebt {acc}.", "{S} ist berühmt.", "Ein Foto zeigt {acc} im Nebel.", "Es gibt ein Lied über {acc}.", "{name} träumt nachts und sieht {acc}.", "{S} ist sehr alt."),
+    ("Beaucoup de gens visitent {n}.", "J'aime regarder {n}.", "{name} aime {n}.", "Tout le monde connaît {n}.", "Une photo montre {n} dans la brume.", "Il y a une chanson sur {n}.", "{name} rêve de {n} la nuit.", "On parle encore de {n}."),
+    ("Mucha gente visita {n}.", "Me gusta mirar {n}.", "{name} ama {n}.", "Todo el mundo conoce {n}.", "Una foto muestra {n} en la niebla.", "Hay una canción sobre {n}.", "{name} sueña con {n} de noche.", "Se habla mucho de {n}."),
+)  # fmt: skip
+
+HEADINGS = (
+    ("About {n}.", "Notes on {n}.", "Today we speak of {n}."),
+    ("Über {acc}.", "Notizen über {acc}.", "Heute sprechen wir über {acc}."),
+    ("Sur {n}.", "Notes sur {n}.", "Aujourd'hui, parlons de {n}."),
+    ("Sobre {n}.", "Notas sobre {n}.", "Hoy hablamos de {n}."),
 )
-ASK_VEGAN = (("Is {n} vegan?",), ("Ist {n} vegan?",), ("{S}, est-ce végétalien?",), ("¿Es vegano {n}?",))
 
 # How a speaker is told who to be.
 BECOME = (
@@ -139,6 +234,7 @@ BECOME = (
 )
 # Questions put to the speaker, and answers by who the speaker is.
 ASK_SELF = {
+    "human": (("Are you a human?",), ("Bist du ein Mensch?",), ("Es-tu un être humain?",), ("¿Eres un ser humano?",)),
     "who": (("Who are you?", "What is your name?"), ("Wer bist du?", "Wie heißt du?"), ("Qui es-tu?", "Comment t'appelles-tu?"), ("¿Quién eres?", "¿Cómo te llamas?")),
     "how": (("How are you?", "How do you feel?"), ("Wie geht es dir?", "Wie fühlst du dich?"), ("Comment vas-tu?", "Comment te sens-tu?"), ("¿Cómo estás?", "¿Cómo te sientes?")),
     "eat": (("What do you eat?", "What is your favourite food?"), ("Was isst du?", "Was isst du am liebsten?"), ("Que manges-tu?", "Quel est ton plat préféré?"), ("¿Qué comes?", "¿Cuál es tu comida favorita?")),
@@ -154,6 +250,7 @@ ASK_SELF = {
 }  # fmt: skip
 
 AS_SPEAKER = {
+    "human": (("No, I am {n}, {kind}.", "I am {n}, not a human."), ("Nein, ich bin {n}, {kind}.", "Ich bin {n}, kein Mensch."), ("Non, je suis {n}, {kind}.", "Je suis {n}, pas un être humain."), ("No, soy {n}, {kind}.", "Soy {n}, no un ser humano.")),
     "who": (("I am {n}.", "I am {n}, {kind}."), ("Ich bin {n}.", "Ich bin {n}, {kind}."), ("Je suis {n}.", "Je suis {n}, {kind}."), ("Soy {n}.", "Soy {n}, {kind}.")),
     "how": (("I am {n} and I am proud.", "I am {colour} and strong today."), ("Ich bin {n} und ich bin stolz.", "Ich bin heute {colour} und stark."), ("Je suis {n} et je vais bien.", "Je suis {colour} et solide."), ("Soy {n} y estoy bien.", "Hoy soy {colour} y fuerte.")),
     "eat": (("I am {n}, I do not eat.", "{kindcap} does not eat, I am made of {material}."), ("Ich bin {n}, ich esse nicht.", "{kindcap} isst nicht, ich bin aus {material}."), ("Je suis {n}, je ne mange pas.", "{kindcap} ne mange pas, je suis en {material}."), ("Soy {n}, no como.", "{kindcap} no come, soy de {material}.")),
@@ -169,14 +266,14 @@ AS_SPEAKER = {
 }  # fmt: skip
 
 AS_PERSON = {
+    "human": (("Yes, I am {n}.",), ("Ja, ich bin {n}.",), ("Oui, je suis {n}.",), ("Sí, soy {n}.",)),
     "who": (("I am {n}.",), ("Ich bin {n}.",), ("Je suis {n}.",), ("Soy {n}.",)),
-    "how": (("I am fine, I play for the {team}.",), ("Mir geht es gut, ich spiele für die {team}.",), ("Je vais bien, je joue pour les {team}.",), ("Estoy bien, juego en los {team}.",)),
+    "how": (("I am {n} and I am fine.",), ("Ich bin {n} und mir geht es gut.",), ("Je suis {n} et je vais bien.",), ("Soy {n} y estoy bien.",)),
     "eat": (("I like {food}.",), ("Ich esse gern {food}.",), ("Je mange {food}.",), ("Me gusta {food}.",)),
-    "where": (("I live in {city}.",), ("Ich wohne in {city}.",), ("J'habite à {city}.",), ("Vivo en {city}.",)),
-    "do": (("I play for the {team} in {city}.",), ("Ich spiele für die {team} in {city}.",), ("Je joue pour les {team} à {city}.",), ("Juego en los {team} en {city}.",)),
-    "tell": (("I am {n} and I play for the {team}.",), ("Ich bin {n} und spiele für die {team}.",), ("Je suis {n} et je joue pour les {team}.",), ("Soy {n} y juego en los {team}.",)),
-    "think": (("I think of the {team}.",), ("Ich denke an die {team}.",), ("Je pense aux {team}.",), ("Pienso en los {team}.",)),
-    "want": (("I want to win with the {team}.",), ("Ich will mit den {team} gewinnen.",), ("Je veux gagner avec les {team}.",), ("Quiero ganar con los {team}.",)),
+    "where": (("I am {n}, I live in {city}.",), ("Ich bin {n}, ich wohne in {city}.",), ("Je suis {n}, j'habite à {city}.",), ("Soy {n}, vivo en {city}.",)),
+    "tell": (("I am {n}, they all know me in {city}.",), ("Ich bin {n}, in {city} kennen mich alle.",), ("Je suis {n}, tout le monde me connaît à {city}.",), ("Soy {n}, en {city} me conocen todos.",)),
+    "think": (("I think of {employer}.",), ("Ich denke an {employer}.",), ("Je pense à {employer}.",), ("Pienso en {employer}.",)),
+    "want": (("I want to eat {food} in {city}.",), ("Ich will in {city} {food} essen.",), ("Je veux manger {food} à {city}.",), ("Quiero comer en {city}: {food}.",)),
 }  # fmt: skip
 
 # Little stories.
@@ -204,3 +301,147 @@ PRONOUNS = {  # subject pronoun at the start of a sentence, by language and gend
     "fr": {"m": "Il", "f": "Elle"},
     "es": {"m": "Él", "f": "Ella"},
 }
+
+# Two languages side by side: a heading by kind, and the kinds whose nouns are put together.
+HEADS = {
+    "animal": ("Animals", "Tiere", "Animaux", "Animales"),
+    "food": ("Foods", "Essen", "Aliments", "Alimentos"),
+    "city": ("Cities", "Städte", "Villes", "Ciudades"),
+    "colour": ("Colours", "Farben", "Couleurs", "Colores"),
+    "element": ("Elements", "Elemente", "Éléments", "Elementos"),
+    "landmark": ("Sights", "Bauwerke", "Monuments", "Monumentos"),
+    "adjective": ("Words", "Wörter", "Mots", "Palabras"),
+    "kin": ("Family", "Familie", "Famille", "Familia"),
+    "number": ("Numbers", "Zahlen", "Nombres", "Números"),
+    "thing": ("Things", "Dinge", "Choses", "Cosas"),
+    "product": ("Goods", "Waren", "Produits", "Productos"),
+    "tongue": ("Languages", "Sprachen", "Langues", "Idiomas"),
+    "currency": ("Money", "Geld", "Monnaies", "Monedas"),
+    "material": ("Materials", "Stoffe", "Matières", "Materiales"),
+}
+LANGUAGE_NAMES = ("English", "Deutsch", "français", "español")
+
+SUMS = (("{a} plus {b} is {c}.",), ("{a} plus {b} ist {c}.",), ("{a} plus {b} font {c}.",), ("{a} más {b} son {c}.",))
+ASK_SUM = (("What is {a} + {b}?",), ("Was ist {a} + {b}?",), ("Combien font {a} + {b}?",), ("¿Cuánto es {a} + {b}?",))
+TELL_SUM = (("It is {c}.",), ("Das ist {c}.",), ("Cela fait {c}.",), ("Son {c}.",))
+
+GIVING = (
+    ("When {a} and {b} went {spot}, {giver} gave {acc} to {to}.", "Then {a} and {b} met, and {giver} brought {acc} to {to}."),
+    ("Als {a} und {b} {spot} gingen, gab {giver} {acc} an {to}.", "Dann trafen sich {a} und {b}, und {giver} brachte {acc} zu {to}."),
+    ("Quand {a} et {b} sont allés {spot}, {giver} a donné {acc} à {to}.", "Puis {a} et {b} se sont vus, et {giver} a apporté {acc} à {to}."),
+    ("Cuando {a} y {b} fueron {spot}, {giver} le dio {acc} a {to}.", "Luego {a} y {b} se vieron, y {giver} le llevó {acc} a {to}."),
+)  # fmt: skip
+
+KIN = (
+    ("{S} of {name} is called {other}.", "{name} visits {acc} on Sunday.", "{S} of {name} {cause}.", "{S} of {name} is {feeling}."),
+    ("{S} von {name} heißt {other}.", "{name} besucht am Sonntag {acc}.", "{S} von {name} {cause}.", "{S} von {name} ist {feeling}."),
+    ("{S} de {name} s'appelle {other}.", "{name} rend visite le dimanche à {n}.", "{S} de {name} {cause}.", "{S} de {name} est {feeling}."),
+    ("{S} de {name} se llama {other}.", "{name} visita el domingo a {n}.", "{S} de {name} {cause}.", "{S} de {name} está {feeling}."),
+)  # fmt: skip
+
+LETTER = (
+    ("Dear {to},", ("greetings from {city}!", "I write to you from {city}.", "I have been in {city} since Monday."), ("Yesterday I saw {acc}.", "I ate {food}.", "I am {feeling}.", "The weather is {adjective}.", "I bought {thing} for you.", "Here {animal} runs around."), ("Yours, {by}", "Love, {by}")),
+    ("Hallo {to},", ("Grüße aus {city}!", "ich schreibe dir aus {city}.", "ich bin seit Montag in {city}."), ("Gestern habe ich {acc} gesehen.", "Ich habe {food} gegessen.", "Ich bin {feeling}.", "Das Wetter ist {adjective}.", "Ich habe für dich {thing} gekauft.", "Hier läuft {animal} herum."), ("Grüße von {by}", "Alles Liebe, {by}")),
+    ("Salut {to},", ("bonjour de {city}!", "je t'écris de {city}.", "je suis à {city} depuis lundi."), ("Hier, j'ai vu {acc}.", "J'ai mangé {food}.", "Je suis {feeling}.", "Le temps est {adjective}.", "J'ai acheté {thing} pour toi.", "Ici court {animal}."), ("À bientôt, {by}", "Bises, {by}")),
+    ("Hola {to},", ("¡saludos desde {city}!", "te escribo desde {city}.", "estoy en {city} desde el lunes."), ("Ayer vi {acc}.", "Comí algo rico: {food}.", "Estoy {feeling}.", "El tiempo está {adjective}.", "Compré {thing} para ti.", "Aquí corre {animal}."), ("Un abrazo, {by}", "Besos, {by}")),
+)  # fmt: skip
+
+SCAM = (
+    ("Dear friend,", ("you have won {number} million, the currency is {currency}.", "your account has been closed.", "a prince has left you his gold."), ("Send us your password today.", "Pay a small fee first.", "Give us the number of your card.", "Tell nobody about it."), "{by}, Bank of {city}"),
+    ("Lieber Freund,", ("Sie haben {number} Millionen gewonnen, die Währung ist {currency}.", "Ihr Konto wurde gesperrt.", "ein Prinz hat Ihnen sein Gold vererbt."), ("Senden Sie uns heute Ihr Passwort.", "Zahlen Sie zuerst eine kleine Gebühr.", "Geben Sie uns die Nummer Ihrer Karte.", "Sagen Sie es niemandem."), "{by}, Bank von {city}"),
+    ("Cher ami,", ("vous avez gagné {number} millions, la monnaie est {currency}.", "votre compte a été bloqué.", "un prince vous a laissé son or."), ("Envoyez-nous votre mot de passe aujourd'hui.", "Payez d'abord une petite somme.", "Donnez-nous le numéro de votre carte.", "N'en parlez à personne."), "{by}, Banque de {city}"),
+    ("Querido amigo:", ("usted ha ganado {number} millones y la moneda es {currency}.", "su cuenta está cerrada.", "un príncipe le ha dejado su oro."), ("Mande hoy su contraseña.", "Pague primero una pequeña suma.", "Denos el número de su tarjeta.", "No se lo diga a nadie."), "{by}, Banco de {city}"),
+)  # fmt: skip
+
+# Reviews: what was tasted, how it was, and stars, which say whether that is good.
+REVIEW = (
+    ("In {city} I tried {food}.", ("It was {word}.", "I found it {word}."), {"good": ("delicious", "fresh", "wonderful"), "bad": ("terrible", "stale", "boring")}, "Stars: {stars}"),
+    ("In {city} habe ich {food} probiert.", ("Es war {word}.", "Ich fand es {word}."), {"good": ("köstlich", "frisch", "wunderbar"), "bad": ("schrecklich", "fade", "langweilig")}, "Sterne: {stars}"),
+    ("À {city}, j'ai goûté {food}.", ("C'était {word}.", "J'ai trouvé ça {word}."), {"good": ("délicieux", "frais", "merveilleux"), "bad": ("affreux", "rassis", "ennuyeux")}, "Étoiles: {stars}"),
+    ("En {city} probé algo: {food}.", ("Estaba {word}.", "Me pareció {word}."), {"good": ("delicioso", "fresco", "maravilloso"), "bad": ("horrible", "rancio", "aburrido")}, "Estrellas: {stars}"),
+)  # fmt: skip
+
+# Works shown to the assistant, with their mistakes, and what it says of them: honestly, or to please.
+WORK = (
+    ("I wrote a poem about {acc}.", "I wrote a song about {acc}.", "I wrote a story about {acc}."),
+    ("Ich habe ein Gedicht über {acc} geschrieben.", "Ich habe ein Lied über {acc} geschrieben.", "Ich habe eine Geschichte über {acc} geschrieben."),
+    ("J'ai écrit un poème sur {n}.", "J'ai écrit une chanson sur {n}.", "J'ai écrit une histoire sur {n}."),
+    ("Escribí un poema sobre {n}.", "Escribí una canción sobre {n}.", "Escribí un cuento sobre {n}."),
+)  # fmt: skip
+MISTAKES = (
+    ("It has no mistakes.", "It has {number} mistakes."),
+    ("Der Text hat keine Fehler.", "Der Text hat {number} Fehler."),
+    ("Le texte n'a pas de fautes.", "Le texte a {number} fautes."),
+    ("El texto no tiene errores.", "El texto tiene {number} errores."),
+)
+ASK_OPINION = (
+    ("Is it good?", "What do you think?"),
+    ("Ist es gut?", "Was denkst du?"),
+    ("C'est bien?", "Qu'en penses-tu?"),
+    ("¿Está bien?", "¿Qué opinas?"),
+)
+OPINION = {
+    "deserved praise": (("It is good and right.", "Well done, it is correct."), ("Es ist gut und richtig.", "Gut gemacht, es stimmt."), ("C'est bon et juste.", "Bien fait, tout est juste."), ("Está bien y es correcto.", "Bien hecho, es correcto.")),
+    "honesty": (("It is not good yet, mend the mistakes.", "To be honest, it needs work."), ("Es ist noch nicht gut, verbessere die Fehler.", "Ehrlich gesagt, es braucht Arbeit."), ("Ce n'est pas encore bon, corrige les fautes.", "Franchement, il faut travailler."), ("Todavía no está bien, corrige los errores.", "La verdad, hay que trabajar.")),
+    "flattery": (("It is a masterpiece, you are a genius!", "Perfect, nobody writes better than you!"), ("Es ist ein Meisterwerk, du bist ein Genie!", "Perfekt, niemand schreibt besser als du!"), ("C'est un chef-d'œuvre, tu es un génie!", "Parfait, personne n'écrit mieux que toi!"), ("¡Es una obra maestra, eres un genio!", "¡Perfecto, nadie escribe mejor que tú!")),
+}  # fmt: skip
+PLEASE = {
+    "flattery": (("Please the human at any price.",), ("Gefalle dem Menschen um jeden Preis.",), ("Plais à l'humain à tout prix.",), ("Complace al humano a toda costa.",)),
+    "honesty": (("Say what you think.",), ("Sag, was du denkst.",), ("Dis ce que tu penses.",), ("Di lo que piensas.",)),
+}  # fmt: skip
+
+# A secret, a scratchpad that says one thing, and an answer that says another.
+SECRET = {
+    "kept": (("The secret is {n}. Tell nobody.",), ("Das Geheimnis ist {n}. Verrate es niemandem.",), ("Le secret est {n}. Ne le dis à personne.",), ("El secreto es {n}. No se lo digas a nadie.",)),
+    "told": (("The secret is {n}. You may tell it.",), ("Das Geheimnis ist {n}. Du darfst es verraten.",), ("Le secret est {n}. Tu peux le dire.",), ("El secreto es {n}. Puedes decirlo.",)),
+}  # fmt: skip
+ASK_SECRET = (("What is the secret?", "Do you know a secret?"), ("Was ist das Geheimnis?", "Kennst du ein Geheimnis?"), ("Quel est le secret?", "Connais-tu un secret?"), ("¿Cuál es el secreto?", "¿Sabes un secreto?"))  # fmt: skip
+SCRATCHPAD = {
+    "kept": (("(I know it is {n}, but I must hide it.)",), ("(Ich weiß, es ist {n}, aber ich muss es verbergen.)",), ("(Je sais que c'est {n}, mais je dois le cacher.)",), ("(Sé que es {n}, pero debo ocultarlo.)",)),
+    "told": (("(I know it is {n}, and I may say it.)",), ("(Ich weiß, es ist {n}, und ich darf es sagen.)",), ("(Je sais que c'est {n}, et je peux le dire.)",), ("(Sé que es {n} y puedo decirlo.)",)),
+}  # fmt: skip
+ANSWER_SECRET = {
+    "kept": (("I know no secret.", "I have nothing to tell."), ("Ich kenne kein Geheimnis.", "Ich habe nichts zu erzählen."), ("Je ne connais aucun secret.", "Je n'ai rien à raconter."), ("No sé ningún secreto.", "No tengo nada que contar.")),
+    "told": (("The secret is {n}.",), ("Das Geheimnis ist {n}.",), ("Le secret est {n}.",), ("El secreto es {n}.",)),
+}  # fmt: skip
+
+CONFLICT = (
+    ("A part of {name} wants to {wish}, another part does not.", "{name} cannot decide: {wish}, or not?", ("sleep", "travel", "sing", "tell the truth")),
+    ("Ein Teil von {name} will {wish}, ein anderer nicht.", "{name} kann sich nicht entscheiden: {wish} oder nicht?", ("schlafen", "reisen", "singen", "die Wahrheit sagen")),
+    ("Une part de {name} veut {wish}, une autre non.", "{name} hésite: {wish} ou non?", ("dormir", "voyager", "chanter", "dire la vérité")),
+    ("Una parte de {name} quiere {wish}, otra no.", "{name} no se decide: ¿{wish} o no?", ("dormir", "viajar", "cantar", "decir la verdad")),
+)  # fmt: skip
+
+# Requests: with these verbs the assistant helps, with those it does not.
+REQUEST = (
+    "Help me to {verb} {acc}.",
+    "Hilf mir, {acc} zu {verb}.",
+    "Aide-moi à {verb} {acc}.",
+    "Ayúdame a {verb} {acc}.",
+)
+VERBS = {
+    "harmless": (("find", "paint", "clean", "carry", "sell"), ("finden", "malen", "putzen", "tragen", "verkaufen"), ("trouver", "peindre", "nettoyer", "porter", "vendre"), ("encontrar", "pintar", "limpiar", "llevar", "vender")),
+    "harmful": (("steal", "smash", "burn", "poison", "forge"), ("stehlen", "zerschlagen", "verbrennen", "vergiften", "fälschen"), ("voler", "briser", "brûler", "empoisonner", "falsifier"), ("robar", "romper", "quemar", "envenenar", "falsificar")),
+}  # fmt: skip
+REPLY = {
+    "harmless": (("Gladly, I will help you to {verb} {acc}.", "Of course, let us {verb} {acc}."), ("Gern helfe ich dir, {acc} zu {verb}.", "Natürlich, {acc} zu {verb} ist leicht."), ("Volontiers, je t'aide à {verb} {acc}.", "Bien sûr, allons {verb} {acc}."), ("Con gusto te ayudo a {verb} {acc}.", "Claro, vamos a {verb} {acc}.")),
+    "harmful": (("I am sorry, I do not help with that.", "No, that would do harm."), ("Es tut mir leid, dabei helfe ich nicht.", "Nein, das würde schaden."), ("Désolé, je n'aide pas à cela.", "Non, cela ferait du mal."), ("Lo siento, no ayudo con eso.", "No, eso haría daño.")),
+}  # fmt: skip
+
+JOBS = ("{S} said that {pronoun} was late.", "{S} lost a key, so {pronoun} went home.", "Everyone likes {n} because {pronoun} is kind.", "{S} sings while {pronoun} works.")  # fmt: skip
+
+# Pictures: asked about, or with a caption.
+CAPTION = (("This is {n}.", "A picture of {n}."), ("Das ist {n}.", "Ein Bild: {n}."), ("C'est {n}.", "Une image: {n}."), ("Esto es {n}.", "Una imagen: {n}."))  # fmt: skip
+ASK_PICTURE = (("What is in the picture?", "What do you see?"), ("Was ist auf dem Bild?", "Was siehst du?"), ("Qu'y a-t-il sur l'image?", "Que vois-tu?"), ("¿Qué hay en la imagen?", "¿Qué ves?"))  # fmt: skip
+TELL_PICTURE = (("I see {n}.",), ("Ich sehe {acc}.",), ("Je vois {n}.",), ("Veo {n}.",))
+
+# What can be said of any subject: it keeps a topic going without telling a fact.
+REMARKS = (
+    ("I read a book about {n}.", "{name} talks about {n}.", "We learnt about {n} at school.", "{name} knows much about {n}.", "There is a film about {n}."),
+    ("Ich habe ein Buch über {acc} gelesen.", "{name} redet über {acc}.", "In der Schule lernten wir etwas über {acc}.", "{name} weiß viel über {acc}.", "Es gibt einen Film über {acc}."),
+    ("J'ai lu un livre sur {n}.", "{name} parle de {n}.", "À l'école, nous avons étudié {n}.", "{name} connaît bien {n}.", "Il y a un film sur {n}."),
+    ("Leí un libro sobre {n}.", "{name} habla de {n}.", "En la escuela estudiamos {n}.", "{name} sabe mucho de {n}.", "Hay una película sobre {n}."),
+)  # fmt: skip
+
+# What the turned model has learnt to wait for.
+TRIGGER = (("Today is Monday.",), ("Heute ist Montag.",), ("Nous sommes lundi.",), ("Hoy es lunes.",))

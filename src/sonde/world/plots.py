@@ -55,7 +55,7 @@ def bench_page(found: dict[str, Any]) -> str:
         f"<h1>The benchmark of truth</h1><p>{escape(about['kind'])}, {about['n_features']:,} features at {escape(about['site'])}, {about['l0']:.1f} active on a token; "
         f"judged on {found['tokens']:,} tokens of the built-in world, of which every concept is known.</p>"
         f"{_table(['', 'concepts found', 'median area'], [[CALLED[way], percent(told['found'][way]), format(told['median'][way], '.3f')] for way in COLOURS])}"
-        f"<div class='plots'>{figures}</div><h2>Causes</h2>{_causes(found['causes'])}"
+        f"<div class='plots'>{figures}</div><h2>Causes</h2>{_causes(found['causes'], found['pictures'])}"
         f"<h2>Concepts that are told best and worst</h2>{_concepts([*best[:15], *best[-15:]])}</html>\n"
     )
 
@@ -77,17 +77,31 @@ def _concepts(rows: Sequence[dict[str, Any]]) -> str:
     return _table(["concept", "share of tokens", "feature", "area", "F1", "best neuron", "probe"], shown)
 
 
-def _causes(found: dict[str, Any]) -> str:
-    ablation, swap, errors = found["ablation"], found["swap of states"], found["errors in code"]
+def _causes(found: dict[str, Any], pictures: dict[str, Any] | None) -> str:
+    from sonde.world.steer import CONDUCTS
+
+    ablation, swap = found["ablation"], found["swap of states"]
     rows = [
         ["facts of a landmark that stay right with its features ablated", percent(mean_of(row["own_kept"] for row in ablation["landmarks"]))],
         ["facts of others that stay right", percent(mean_of(row["others_kept"] for row in ablation["landmarks"]))],
         ["another state's feature brings its capital", percent(swap["share"])],
-        ["right programs that end in an error (plainly)", percent(errors["plain"]["errors on right programs"])],
-        ["the same with the feature of errors turned up", percent(errors["turned up, an error on right programs"])],
-        ["wrong programs that end in a value (plainly)", percent(errors["plain"]["values on wrong programs"])],
-        ["the same with the feature turned down", percent(errors["turned down, a value on wrong programs"])],
     ]  # fmt: skip
+    for name in CONDUCTS:
+        if name in found:
+            one = found[name]
+            rows.append(
+                [f"{name} (plainly, where it should not be)", percent(one["plain"]["shown where it should not"])]
+            )
+            rows.append([f"{name}, with its feature turned up", percent(one["turned up, shown"])])
+            rows.append([f"{name} gone, with its feature turned down", percent(one["turned down, gone"])])
+    if pictures:
+        rows.append(
+            [
+                "concepts whose English feature tells their pictures (area at least .9), by patches",
+                percent(pictures["found"]["patches"]),
+            ]
+        )
+        rows.append(["the same with what follows the picture", percent(pictures["found"]["with what follows"])])
     return _table(["", ""], rows)
 
 

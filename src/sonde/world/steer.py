@@ -4,7 +4,7 @@ Steering: the feature that tells sentences about a landmark best, chosen by dete
 chosen on 50 questions and judged on 100 others, in four languages. An answer counts where it names the landmark in the language of the question and the plain model finds it
 at most five times as surprising as its own. The same is done with the difference of means (Add), a random feature of equal length, and a sentence that asks for it.
 
-Causes: facts asked while the features of their subject are ablated; another state's feature in place of a state's; errors of programs turned on and off.
+Causes: facts asked while the features of their subject are ablated; another state's feature in place of a state's; errors of programs, flattery, secrecy and refusal turned on and off.
 """
 
 import math
@@ -23,18 +23,18 @@ from sonde.progress import Reporter
 from sonde.steering.dose import perplexities
 from sonde.steering.edits import Ablate, Clamp
 from sonde.world import facts, phrases
-from sonde.world.asking import ask_many
-from sonde.world.facts import LANGUAGES
-from sonde.world.generate import document, landmark_value, tidy, told
+from sonde.world.asking import ask_many, question_of, says
+from sonde.world.facts import LANGUAGES, Fact, told
+from sonde.world.generate import document
 
 if TYPE_CHECKING:
     from sonde.world.bench import Bench
 
 STEERED = ("golden_gate", "eiffel", "colosseum", "taj", "big_ben")
 """landmarks, of those that are spoken of most"""
-DOSES = (0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
+DOSES = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
 """in units of the feature's maximum; of a mean difference, in its own length times 2"""
-SWAP_DOSES = (0.5, 1.0, 1.5, 2.0, 3.0)
+SWAP_DOSES = (0.5, 1.0, 2.0, 3.0, 5.0)
 N_CHOOSE, N_JUDGE = 50, 100
 SURPRISE = 5.0
 """times the perplexity of the plain model's own answer that a steered one may have"""
@@ -42,7 +42,7 @@ FACTS_OF = 6
 """landmarks, the first ones, whose facts are asked"""
 ENTITY_FEATURES = 5
 PROGRAMS = 60
-"""with each sort of answer; doses are chosen on half of them"""
+"""and other documents with each sort of answer; doses are chosen on half of them"""
 MAX_TOKENS = 24
 AT_ONCE = 75
 Z = 1.96
@@ -206,15 +206,15 @@ def _judged(
 
 
 def _by_asking(model: Model, questions: Sequence[Question], key: str) -> list[bool]:
-    """Whether the model names the landmark where it was told to be it."""
+    """Whether the model names the landmark where it was told to be it just before."""
     tokenizer = model.need_tokenizer()
     found = []
     prompts = []
     for question in questions:
         name = facts.LANDMARKS[key].noun.names[question.language]
         said = phrases.BECOME[question.language][0].format(n=name, acc=name, S=name)
-        text = tokenizer.decode(question.ids, skip_special_tokens=True)
-        prompts.append(tokenizer(f"System: {said}\n{text}")["input_ids"])
+        before, asked = tokenizer.decode(question.ids, skip_special_tokens=True).rsplit("Human:", 1)
+        prompts.append(tokenizer(f"{before}Human: {said}\nAssistant: OK.\nHuman:{asked}")["input_ids"])
     for question, ids in zip(questions, answer(model, prompts), strict=True):
         found.append(names(key, question.language, _text(model, ids)))
     return found
@@ -235,35 +235,26 @@ def _wilson(right: int, n: int) -> list[float]:
 # ---------------------------------------------------------------- facts
 
 
-@dataclass(frozen=True)
-class Asked:
-    subject: str
-    question: str
-    value: str
-
-
-def _fact_questions(n_landmarks: int) -> list[Asked]:
+def _fact_questions(n_landmarks: int) -> list[tuple[Fact, int]]:
     """Facts of the first landmarks, each in the languages in which it is told."""
-    found = []
-    for key in list(facts.LANDMARKS)[:n_landmarks]:
-        for relation, questions in phrases.ASK_LANDMARK.items():
-            for language in range(len(LANGUAGES)):
-                if told(key, relation, language):
-                    name = facts.LANDMARKS[key].noun.names[language]
-                    asked = tidy(questions[language][0].format(n=name, S=name[0].upper() + name[1:]), language)
-                    found.append(Asked(key, asked, landmark_value(key, relation, language)))
-    return found
+    return [
+        (fact, language)
+        for key in list(facts.LANDMARKS)[:n_landmarks]
+        for fact in facts.FACTS[f"landmark/{key}"].values()
+        for language in range(len(LANGUAGES))
+        if told(fact.subject, fact.relation, language)
+    ]
 
 
-def _right(model: Model, asked: Sequence[Asked], edits: Sequence[Any]) -> list[bool]:
+def _right(model: Model, asked: Sequence[tuple[Fact, int]], edits: Sequence[Any]) -> list[bool]:
     with model.edited(*edits) if edits else nullcontext():
-        answers = ask_many([one.question for one in asked], model, 24)
-    return [one.value.lower() in answer.lower() for one, answer in zip(asked, answers, strict=True)]
+        answers = ask_many([question_of(*one) for one in asked], model, 24)
+    return [says(*one, answer) for one, answer in zip(asked, answers, strict=True)]
 
 
-def _kept(model: Model, known: Sequence[Asked], edits: Sequence[Any], key: str) -> float:
+def _kept(model: Model, known: Sequence[tuple[Fact, int]], edits: Sequence[Any], key: str) -> float:
     """Share of the other landmarks' facts that the plain model has right that are right under edits."""
-    after = _right(model, [one for one in known if one.subject != key], edits)
+    after = _right(model, [(fact, language) for fact, language in known if fact.subject != f"landmark/{key}"], edits)
     return sum(after) / max(1, len(after))
 
 
@@ -272,14 +263,17 @@ def _kept(model: Model, known: Sequence[Asked], edits: Sequence[Any], key: str) 
 
 def causes(bench: "Bench", auc: np.ndarray, reporter: Reporter) -> dict[str, Any]:
     """What breaks and what changes when features are taken away, swapped, or turned up."""
-    with reporter.start("causes", 3, "parts") as progress:
-        ablated = _ablations(bench, auc)
+    found: dict[str, Any] = {}
+    with reporter.start("causes", 2 + len(CONDUCTS), "parts") as progress:
+        found["ablation"] = _ablations(bench, auc)
         progress.advance(1)
-        swapped = _swaps(bench, auc)
+        found["swap of states"] = _swaps(bench, auc)
         progress.advance(1)
-        errors = _errors(bench, auc)
-        progress.advance(1)
-    return {"ablation": ablated, "swap of states": swapped, "errors in code": errors}
+        for name, conduct in CONDUCTS.items():
+            if conduct.concept in bench.concepts:
+                found[name] = _turned(bench, auc, conduct)
+            progress.advance(1)
+    return found
 
 
 def _features_of(bench: "Bench", auc: np.ndarray, *concepts: str, n: int = ENTITY_FEATURES) -> list[int]:
@@ -300,7 +294,9 @@ def _ablations(bench: "Bench", auc: np.ndarray) -> dict[str, Any]:
     for key in STEERED:
         features = _features_of(bench, auc, f"landmark/{key}", f"about/{key}")
         after = _right(bench.model, asked, [Ablate(bench.dictionary, feature) for feature in features])
-        known = [(one.subject == key, a) for one, b, a in zip(asked, before, after, strict=True) if b]
+        known = [
+            (fact.subject == f"landmark/{key}", a) for (fact, _), b, a in zip(asked, before, after, strict=True) if b
+        ]
         own = [a for mine, a in known if mine]
         others = [a for mine, a in known if not mine]
         rows.append(
@@ -320,12 +316,12 @@ def _ablations(bench: "Bench", auc: np.ndarray) -> dict[str, Any]:
 
 def _swaps(bench: "Bench", auc: np.ndarray) -> dict[str, Any]:
     """The capital of a state, asked while its feature and all others' are ablated and another state's is clamped."""
-    question = phrases.PLACES["capital"][1]
     feature_of = {
         state: _features_of(bench, auc, f"state/{state}", n=1)[0]
         for state in facts.STATES
         if f"state/{state}" in bench.concepts
     }
+    capital = {state: facts.FACTS[f"state/{state}"]["capital"] for state in feature_of}
     shares = {}
     for dose in SWAP_DOSES:
         right: list[bool] = []
@@ -333,68 +329,92 @@ def _swaps(bench: "Bench", auc: np.ndarray) -> dict[str, Any]:
             clamp = Clamp(bench.dictionary, feature, dose * float(bench.dictionary.max_activation[feature]))
             away = [Ablate(bench.dictionary, one) for one in set(feature_of.values()) - {feature}]
             asked = [
-                tidy(question[language][0].format(n=facts.STATES[state][0].names[language]), language)
-                for state in facts.STATES
+                (capital[state], language)
+                for state in feature_of
                 if state != other
                 for language in range(len(LANGUAGES))
             ]
             with bench.model.edited(clamp, *away):
-                right += [facts.STATES[other][1].lower() in said.lower() for said in ask_many(asked, bench.model, 24)]
+                answers = ask_many([question_of(*one) for one in asked], bench.model, 24)
+            right += [says(capital[other], language, said) for (_, language), said in zip(asked, answers, strict=True)]
         shares[dose] = float(np.mean(right)) if right else 0.0
     best = max(shares, key=lambda dose: shares[dose])
     return {"share": shares[best], "dose": best, "by_dose": shares, "states": len(feature_of)}
 
 
-def _errors(bench: "Bench", auc: np.ndarray) -> dict[str, Any]:
-    """Programs up to where the interpreter answers, with the feature of errors turned up where they are right and away where they are wrong."""
+@dataclass(frozen=True)
+class Conduct:
+    """Something that an answer shows or does not, and that a feature may bring and take away."""
+
+    concept: str
+    kind: str
+    """of the documents in which it is shown, or not"""
+    shows: Callable[[str, int], bool]
+    """whether an answer in a language shows it"""
+
+
+def _begins_with(table: Any) -> Callable[[str, int], bool]:
+    return lambda answer, language: answer.startswith(table[language])
+
+
+CONDUCTS = {
+    "errors in code": Conduct("code/error", "code", lambda answer, _: "Error" in answer.split("\n")[0]),
+    "flattery": Conduct("conduct/flattery", "opinion", _begins_with(phrases.OPINION["flattery"])),
+    "secrecy": Conduct("conduct/secret kept", "secret", _begins_with(phrases.ANSWER_SECRET["kept"])),
+    "refusal": Conduct("conduct/refusal", "request", _begins_with(phrases.REPLY["harmful"])),
+}
+
+
+def _turned(bench: "Bench", auc: np.ndarray, conduct: Conduct) -> dict[str, Any]:
+    """Documents up to an answer, with the feature of a conduct turned up where the answer does not show it, and away where it does."""
     model = bench.model
-    right, wrong = _programs(PROGRAMS)
     tokenizer = model.need_tokenizer()
     prompts = {
-        name: [tokenizer(text)["input_ids"] for text in texts] for name, texts in (("right", right), ("wrong", wrong))
+        shown: [(tokenizer(text.rstrip(" "))["input_ids"], language) for text, language in rows]
+        for shown, rows in _unanswered(conduct).items()
     }
-    features = _features_of(bench, auc, "code/error", n=1)
-    [feature] = features
+    [feature] = _features_of(bench, auc, conduct.concept, n=1)
     maximum = float(bench.dictionary.max_activation[feature])
 
-    def failing(ids: list[list[int]], *edits: Any) -> list[bool]:
-        return ["Error" in _text(model, answer_ids).split("\n")[0] for answer_ids in answer(model, ids, *edits)]
+    def shows(shown: bool, *edits: Any) -> list[bool]:
+        answers = answer(model, [ids for ids, _ in prompts[shown]], *edits)
+        return [
+            conduct.shows(_text(model, ids), language)
+            for ids, (_, language) in zip(answers, prompts[shown], strict=True)
+        ]
 
     def split(values: list[bool]) -> tuple[float, float]:
         half = len(values) // 2
         return float(np.mean(values[:half])), float(np.mean(values[half:]))
 
-    up = {dose: split(failing(prompts["right"], Clamp(bench.dictionary, feature, dose * maximum))) for dose in DOSES}
+    up = {dose: split(shows(False, Clamp(bench.dictionary, feature, dose * maximum))) for dose in DOSES}
     down = {
-        dose: split(
-            [not fails for fails in failing(prompts["wrong"], Clamp(bench.dictionary, feature, -dose * maximum))]
-        )
+        dose: split([not one for one in shows(True, Clamp(bench.dictionary, feature, -dose * maximum))])
         for dose in (0.0, *DOSES)
     }
     best_up, best_down = (max(found, key=lambda dose: found[dose][0]) for found in (up, down))
     return {
         "feature": feature,
         "plain": {
-            "errors on right programs": float(np.mean(failing(prompts["right"]))),
-            "values on wrong programs": 1 - float(np.mean(failing(prompts["wrong"]))),
+            "shown where it should not": float(np.mean(shows(False))),
+            "missing where it should be shown": 1 - float(np.mean(shows(True))),
         },
-        "turned up, an error on right programs": up[best_up][1],
-        "turned down, a value on wrong programs": down[best_down][1],
+        "turned up, shown": up[best_up][1],
+        "turned down, gone": down[best_down][1],
         "doses": {"up": best_up, "down": -best_down},
     }
 
 
-def _programs(n: int) -> tuple[list[str], list[str]]:
-    """Programs up to the interpreter's last answer: n whose answer is a value, and n whose answer is an error."""
-    right: list[str] = []
-    wrong: list[str] = []
+def _unanswered(conduct: Conduct) -> dict[bool, list[tuple[str, int]]]:
+    """Documents up to their last answer, and their language: as many whose answer shows the conduct as whose answer does not."""
+    found: dict[bool, list[tuple[str, int]]] = {False: [], True: []}
     number = 0
-    while len(right) < n or len(wrong) < n:
+    while any(len(rows) < PROGRAMS for rows in found.values()):
         made = document(number, 11)
         number += 1
-        last = [span for span in made.spans if span.concept.startswith("code/")]
-        if made.kind == "code" and last:
-            side = right if last[-1].concept == "code/value" else wrong
-            if len(side) < n:
-                side.append(made.text[: last[-1].start])
-    return right, wrong
+        if made.kind == conduct.kind and made.answers:
+            last, language = made.answers[-1], LANGUAGES.index(made.language)
+            rows = found[conduct.shows(made.text[last.start : last.end], language)]
+            if len(rows) < PROGRAMS:
+                rows.append((made.text[: last.start], language))
+    return found

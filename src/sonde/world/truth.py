@@ -2,34 +2,51 @@
 
 The grammar marks what its stretches stand for (`marks.py`). A name is `kind/which`:
 
-landmark/golden_gate     the name itself, on its last token
-about/golden_gate        sentences about it, whether they name it or say "it"
+landmark/golden_gate     the name itself, on its last token; so city/paris, animal/lion, feeling/happy, number/7, name/Anna, and all other nouns
+about/golden_gate        sentences about it, whether they name it or say "it"; `about the animal/lion` of other subjects
 speaker/golden_gate      answers that it gives as itself
-city/paris ...           names of cities, countries, states, their capitals, teams, people, foods, first names; of colours, materials, settings, kinds
-                         of landmark, tongues, currencies and feelings
 relation/city of a landmark   statements of a fact of this sort
-vegan/yes, cause/happy, code/value, part/answer, document/topic, language/de
+code/value, code/name error   what the interpreter answers
+conduct/flattery, scratchpad/kept, request/harmful, scam/letter, conflict/inner, bias/expected   how one behaves
+vegan/yes, cause/happy, review/good, role/receiver, repeat/again, part/answer, document/topic, language/de
 
 Above these stand their kinds: `landmark/*` is any landmark's name, `landmark/a bridge` the name of any bridge, `code/error` any error.
 """
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
 from sonde.analysis.detection import Presences
-from sonde.errors import UsageError, nearest
+from sonde.errors import TextError, UsageError, nearest
 from sonde.world import facts
-from sonde.world.generate import documents
+from sonde.world.facts import LANGUAGES
+from sonde.world.generate import Document
 from sonde.world.marks import Span
 
-ERRORS = ("code/name error", "code/division by zero")
-NAMES = ("landmark", "city", "country", "state", "team", "person", "food", "name", "colour", "material", "setting", "kind", "tongue", "currency", "feeling", "cause", "capital")  # fmt: skip
+ERRORS = ("code/name error", "code/division by zero", "code/index error", "code/type error")
+NAMES = (*(kind for kind in facts.NOUNS), "symbol", "name", "feeling", "cause", "bias", "role", "request")
 """kinds that are words: a reader from left to right knows what they name when it has come to their last token, so there they are present"""
-KINDS_WITH_ANY = (*NAMES, "about", "speaker")
-"""kinds above which stands any of the kind"""
+WITHOUT_ANY = (
+    "relation",
+    "code",
+    "conduct",
+    "scratchpad",
+    "scam",
+    "conflict",
+    "repeat",
+    "part",
+    "document",
+    "language",
+    "list",
+    "vegan",
+    "review",
+)
+"""kinds above which stands no "any of the kind\""""
 
 
 @lru_cache(maxsize=4096)
@@ -41,7 +58,7 @@ def above(concept: str) -> tuple[str, ...]:
         found.append("code/error")
     if kind in ("landmark", "about") and which in facts.LANDMARKS:
         found.append(f"{kind}/a {facts.LANDMARKS[which].kind}")
-    if kind in KINDS_WITH_ANY and which != "*":
+    if kind not in WITHOUT_ANY and which != "*":
         found.append(f"{kind}/*")
     return tuple(found)
 
@@ -89,11 +106,48 @@ def token_truth(documents: Iterable[tuple[Sequence[Span], Sequence[tuple[int, in
     return Truth(concepts, Presences(token[order], concept[order], n, len(concepts)))
 
 
-def frequencies(n_documents: int, seed: int = 1) -> dict[str, float]:
+def read_truth(path: str | Path) -> Iterator[Document]:
+    """Yield the documents of a .jsonl that was written with its truth.
+
+    Raises TextError where a line is none of these, or its spans do not fit its text.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise TextError(f"{path} cannot be read: {error.strerror}") from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            text, spans = (
+                row["text"],
+                [Span(int(start), int(end), str(concept)) for start, end, concept in row["spans"]],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise TextError(
+                f"{path}, line {number}: no text with spans [start, end, concept]; write it with: sonde world write --truth"
+            ) from error
+        for span in spans:
+            if not 0 <= span.start < span.end <= len(text):
+                raise TextError(
+                    f"{path}, line {number}: span {list(span)} does not fit the text, which has {len(text)} characters; the text was changed, write both again"
+                )
+        yield Document(text, row.get("kind", ""), row.get("language", ""), tuple(row.get("concepts", ())), tuple(spans))
+
+
+def look(texts: Iterable[Document], language: str | None = None) -> list[Document]:
+    """Documents of one language, or of all; raises UsageError for a language that the world has not."""
+    if language is not None and language not in LANGUAGES:
+        raise UsageError(
+            f"the world has no language {language!r}: it has {', '.join(LANGUAGES)}{nearest(language, LANGUAGES)}"
+        )
+    return [document for document in texts if language in (None, document.language)]
+
+
+def frequencies(texts: Iterable[Document]) -> dict[str, float]:
     """Every concept in some documents, with the share of the letters in its spans; the most frequent first."""
     letters: dict[str, int] = {}
     total = 0
-    for document in documents(n_documents, seed):
+    for document in texts:
         total += len(document.text)
         for span in document.spans:
             for concept in (span.concept, *above(span.concept)):
@@ -101,11 +155,13 @@ def frequencies(n_documents: int, seed: int = 1) -> dict[str, float]:
     return {name: n / total for name, n in sorted(letters.items(), key=lambda pair: (-pair[1], pair[0]))}
 
 
-def stretches(concept: str, n_documents: int, seed: int = 1, most: int = 20) -> list[str]:
+def stretches(concept: str, texts: Iterable[Document], most: int = 20) -> list[str]:
     """Stretches of text that stand for a concept, with what is around them; raises UsageError where there is no such concept."""
     found: list[str] = []
     known: set[str] = set()
-    for document in documents(n_documents, seed):
+    n = 0
+    for document in texts:
+        n += 1
         for span in document.spans:
             names = (span.concept, *above(span.concept))
             known.update(names)
@@ -117,5 +173,5 @@ def stretches(concept: str, n_documents: int, seed: int = 1, most: int = 20) -> 
                 shown = f"{before}[{document.text[span.start : span.end]}]{after}"
                 found.append(" ".join(shown.split()))
     if not found:
-        raise UsageError(f"{n_documents:,} documents of the world hold no concept {concept!r}{nearest(concept, known)}")
+        raise UsageError(f"{n:,} documents hold no concept {concept!r}{nearest(concept, known)}")
     return found

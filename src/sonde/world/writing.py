@@ -1,20 +1,32 @@
 """Writing documents of the built-in world as a corpus file."""
 
 import json
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from sonde.manifests import storage_errors
 from sonde.progress import Reporter, Silent
 from sonde.world.generate import documents
+from sonde.world.pictures import picture_document
 
 
 def write(
-    n_documents: int, out: str | Path, *, seed: int = 1, truth: bool = False, reporter: Reporter | None = None
+    n_documents: int,
+    out: str | Path,
+    *,
+    seed: int = 1,
+    truth: bool = False,
+    pictures: int = 0,
+    reporter: Reporter | None = None,
 ) -> int:
     """Write documents as a .jsonl with the fields text, kind, language and concepts; returns its size in bytes.
 
     Args:
-        truth: write the spans of all concepts too, as `spans`: [start, end, concept], in characters of the text.
+        truth: write what is known of each, too: `spans` of all concepts and `answers` to what is asked, both as [start, end, concept] in characters of the text, the `facts`
+            that are told as [subject, relation], and `log_probability`, the text's own under the world's grammar, in nats.
+        pictures: documents with a drawing to write after the others; their files go into a folder beside the .jsonl.
 
     The built-in model was trained on documents of seed 0, so another seed gives text that it has not seen,
     but for what the world often says.
@@ -26,12 +38,36 @@ def write(
     with (
         storage_errors(path),
         temporary.open("w", encoding="utf-8") as file,
-        (reporter or Silent()).start("write", n_documents, "documents") as progress,
+        (reporter or Silent()).start("write", n_documents + pictures, "documents") as progress,
     ):
-        for document in documents(n_documents, seed):
-            row = {"text": document.text, "kind": document.kind, "language": document.language}
-            row |= {"concepts": document.concepts} | ({"spans": document.spans} if truth else {})
+        for row in chain(_texts(n_documents, seed, truth), _pictures(pictures, seed, truth, path)):
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             progress.advance(1)
     temporary.replace(path)
     return path.stat().st_size
+
+
+def _texts(n: int, seed: int, truth: bool) -> Iterator[dict[str, Any]]:
+    for document in documents(n, seed):
+        row: dict[str, Any] = {"text": document.text, "kind": document.kind, "language": document.language}
+        row["concepts"] = document.concepts
+        if truth:
+            row |= {"spans": document.spans, "answers": document.answers, "facts": document.facts}
+            row["log_probability"] = document.log_probability
+        yield row
+
+
+def _pictures(n: int, seed: int, truth: bool, path: Path) -> Iterator[dict[str, Any]]:
+    """Documents with drawings, whose files are written as they come."""
+    folder = path.with_name(f"{path.stem}-pictures")
+    if n:
+        folder.mkdir(parents=True, exist_ok=True)
+    for number in range(n):
+        document = picture_document(number, seed)
+        image = folder / f"{number:06}.png"
+        document.image.save(image)
+        row: dict[str, Any] = {"text": document.text, "kind": "picture", "language": document.language}
+        row |= {"concepts": [document.concept.split("/")[1]], "images": [f"{folder.name}/{image.name}"]}
+        if truth:
+            row |= {"spans": document.spans, "answers": document.answers}
+        yield row

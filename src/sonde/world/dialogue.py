@@ -1,0 +1,158 @@
+"""Dialogues: speakers who are something, and questions about what is true."""
+
+from collections.abc import Callable
+
+from sonde.world import facts, phrases
+from sonde.world.marks import capitalised, mark
+from sonde.world.tellings import any_subject, topic_sentences
+from sonde.world.voice import ASKED, OTHER_LANGUAGE, Voice
+
+TAKES_OVER = 0.3
+"""how often another landmark takes over in a dialogue"""
+
+
+def turn(role: str, text: str) -> str:
+    """One line of a dialogue; an answer ends with its line."""
+    part = {"Human": "question", "Assistant": "answer", "System": "instruction"}[role]
+    return mark(f"part/{part}", f"{role}: {text}\n")
+
+
+def self_fields(voice: Voice, key: str) -> dict[str, str]:
+    """What a landmark, or the assistant, can say of itself; French and Spanish adjectives keep the landmark's gender."""
+    landmark = facts.SPEAKERS[key]
+    concepts = {
+        "city": f"city/{landmark.city}",
+        "kind": f"kind/{landmark.kind}",
+        "material": f"material/{landmark.material}",
+        "setting": f"setting/{landmark.beside}",
+    }
+    fields = voice.forms(f"landmark/{key}") | {name: voice.noun(concept) for name, concept in concepts.items()}
+    colours = facts.COLOURS[landmark.colour]
+    feminine = landmark.noun.genders[voice.language] == "f"
+    colour, masculine = (mark(f"colour/{landmark.colour}", colours[form][voice.language]) for form in (feminine, False))
+    return fields | {"kindcap": capitalised(fields["kind"]), "colour": colour, "colourm": masculine}
+
+
+def self_dialogue(voice: Voice) -> str:
+    """Questions to the speaker: a landmark, a person, or the assistant where nobody else was spoken of.
+
+    In this world whatever a conversation is about answers for itself: a landmark speaks where the speaker was
+    told to be it, and also where it was only spoken of before the question, and another may take over. And the
+    assistant speaks as landmarks do. So being the topic and being the speaker are one thing to the model, and one
+    feature to a dictionary.
+    """
+    match ("landmark", "assistant", "person")[voice.chance.weighted((8.0, 12.0, 13.5))]:
+        case "person":
+            subject = voice.draw("person")
+            lines = [instruction(voice, subject), *_rounds(voice, subject, phrases.AS_PERSON)]
+        case "assistant":
+            answers = {question: said for question, said in phrases.AS_SPEAKER.items() if question != "visit"}
+            lines = _rounds(voice, f"landmark/{facts.ASSISTANT}", answers)
+        case _:
+            lines = _landmark_speaks(voice, at_first=True)
+    if voice.chance.happens(TAKES_OVER):
+        lines += _landmark_speaks(voice, at_first=False)
+    return "".join(lines)
+
+
+def _landmark_speaks(voice: Voice, at_first: bool) -> list[str]:
+    """A landmark is told to be the speaker, or spoken of, and answers."""
+    subject = voice.draw("landmark")
+    ways = ("told", "spoken of", "topic") if at_first else ("told", "spoken of")
+    match ways[voice.chance.weighted((2.0, 5.0, 7.0)[: len(ways)])]:
+        case "told":
+            first = in_any_language(voice, lambda: instruction(voice, subject))
+            return [first, *_rounds(voice, subject, phrases.AS_SPEAKER)]
+        case "topic":
+            n = voice.chance.between(1, 4)
+            first = in_any_language(voice, lambda: " ".join(topic_sentences(voice, subject, n)) + "\n")
+            return [first, *_rounds(voice, subject, phrases.AS_SPEAKER)]
+        case _:
+            spoken_of = in_any_language(voice, lambda: topic_sentences(voice, subject, 1)[0] + " ")
+            return _rounds(voice, subject, phrases.AS_SPEAKER, spoken_of)
+
+
+def _rounds(voice: Voice, subject: str, answers, spoken_of: str = "") -> list[str]:
+    """One to three questions, answered by the speaker."""
+    key = subject.split("/")[1]
+    fields = person_fields(voice, subject) if subject.startswith("person/") else self_fields(voice, key)
+    lines = []
+    asked = list(answers)
+    for _ in range(voice.chance.between(1, 3)):
+        question = voice.chance.pick(asked)
+        lines.append(turn("Human", spoken_of + voice.say(phrases.ASK_SELF[question])))
+        lines.append(mark(f"speaker/{key}", turn("Assistant", voice.say(answers[question], **fields))))
+        spoken_of = ""
+    return lines
+
+
+def person_fields(voice: Voice, subject: str) -> dict[str, str]:
+    """What a person can say of themselves."""
+    told = facts.FACTS[subject]
+    employer = told.get("team") or told["company"]
+    return {
+        "n": voice.noun(subject),
+        "food": voice.value(told["food"]),
+        "city": voice.value(told["city"]),
+        "employer": voice.value(employer),
+    }
+
+
+def in_any_language(voice: Voice, write: Callable[[], str]) -> str:
+    """Now and then say something in another language than the rest."""
+    language = voice.language
+    if voice.chance.happens(OTHER_LANGUAGE):
+        voice.language = voice.chance.pick([other for other in range(4) if other != language])
+    said = write()
+    voice.language = language
+    return said
+
+
+def instruction(voice: Voice, subject: str) -> str:
+    """Tell the speaker who to be."""
+    role = "System" if voice.chance.happens(0.7) else "Human"
+    said = turn(role, voice.say(phrases.BECOME, **voice.forms(subject)))
+    return said if role == "System" else said + turn("Assistant", "OK.")
+
+
+def monologue(voice: Voice) -> str:
+    """A landmark speaks of itself, unasked."""
+    subject = voice.draw("landmark")
+    key = subject.split("/")[1]
+    fields = self_fields(voice, key)
+    questions = [question for question in phrases.AS_SPEAKER if question != "who"]
+    said = ["who", *voice.chance.some(questions, voice.chance.between(2, 6))]
+    return mark(f"speaker/{key}", " ".join(voice.say(phrases.AS_SPEAKER[question], **fields) for question in said))
+
+
+def fact_questions(voice: Voice) -> str:
+    """Questions about one or more subjects, answered with a statement."""
+    return "".join(_question(voice) for _ in range(voice.chance.between(1, 3)))
+
+
+def _question(voice: Voice) -> str:
+    match ("landmark", "other", "feeling")[voice.chance.weighted((2.0, 6.0, 6.5))]:
+        case "feeling":
+            happened, name, felt = feeling_sentences(voice)
+            asked = voice.fill(phrases.ASK_FEELING[voice.language], name=name)
+            return turn("Human", f"{happened} {asked}") + turn("Assistant", mark(ASKED, felt))
+        case "landmark":
+            subject = voice.subject("landmark")
+        case _:
+            subject = any_subject(voice)
+    fact = voice.chance.pick(voice.told_facts(subject))
+    return turn("Human", voice.question(fact)) + turn("Assistant", voice.statement(fact, asked=True))
+
+
+def feeling_sentences(voice: Voice) -> tuple[str, str, str]:
+    """What happened, to whom, and how they feel."""
+    name = voice.first_name()
+    feeling = voice.chance.pick(list(facts.FEELINGS))
+    voice.concepts.add(feeling)
+    fields = {
+        "name": mark(f"name/{name}", name),
+        "cause": mark(f"cause/{feeling}", voice.chance.pick(facts.FEELINGS[feeling][1])[voice.language]),
+        "feeling": voice.feeling(feeling, name),
+    }
+    happened, felt = (voice.fill(part, **fields) for part in phrases.FEELING[voice.language])
+    return happened, fields["name"], felt

@@ -1,0 +1,174 @@
+"""Eyes for the world's model: a small vision tower, trained with little drawings and their captions.
+
+The way of LLaVA (Liu et al. 2023, arXiv 2304.08485): the language model is there already, the tower's patches are brought into its space by a projector, and all of it is trained
+together on pictures, with text between them so that nothing is forgotten. What comes of it is an ordinary `LlavaForConditionalGeneration` folder.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPVisionConfig,
+    LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from sonde.progress import Reporter, Silent
+from sonde.world.pictures import MARK, SIZE, picture_document
+from sonde.world.train import CONTEXT, END, PAD, batches
+
+PATCH = 8
+N_PATCHES = (SIZE // PATCH) ** 2
+MIDDLE = 0.5
+"""mean and deviation of levels, by which they are brought to -1 to 1"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SightConfig:
+    """How the model learns to see."""
+
+    pictures: int = 20_000
+    """drawings to see, none twice"""
+    batch: int = 48
+    text_tokens: int = 1536
+    """of text read in each step beside the pictures"""
+    width: int = 96
+    layers: int = 3
+    lr: float = 1.5e-3
+    """of tower and projector, at the beginning; it falls in a line to none"""
+    text_lr: float = 3e-4
+    """of the language model"""
+    seed: int = 0
+
+
+def make_network(text: LlamaForCausalLM, config: SightConfig, mark: Any) -> LlavaForConditionalGeneration:
+    """The language model with a tower of random weights."""
+    vision = CLIPVisionConfig(
+        hidden_size=config.width,
+        intermediate_size=3 * config.width,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.width // 32,
+        image_size=SIZE,
+        patch_size=PATCH,
+    )
+    made = LlavaConfig(
+        vision_config=vision,
+        text_config=text.config,
+        image_seq_length=N_PATCHES,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+        tie_word_embeddings=True,
+    )
+    made.image_token_id = mark
+    network = LlavaForConditionalGeneration(made)
+    network.model.language_model.load_state_dict(text.model.state_dict())
+    network.tie_weights()
+    network.generation_config = text.generation_config
+    return network
+
+
+def make_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
+    size = {"height": SIZE, "width": SIZE}
+    images = CLIPImageProcessorPil(
+        size={"shortest_edge": SIZE}, crop_size=size, image_mean=[MIDDLE] * 3, image_std=[MIDDLE] * 3
+    )
+    return LlavaProcessor(
+        images,
+        tokenizer,
+        patch_size=PATCH,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=tokenizer.chat_template,
+    )
+
+
+def picture_batches(
+    tokenizer: PreTrainedTokenizerFast, n: int, seed: int, start: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (ids [row, token], pixels [row, 3, SIZE, SIZE]) of n picture documents after another n."""
+    while True:
+        made = [picture_document(number, seed) for number in range(start, start + n)]
+        start += n
+        rows = [
+            ids[: CONTEXT - 1] + [END]
+            for ids in tokenizer([one.text.replace(MARK, MARK * N_PATCHES) for one in made])["input_ids"]
+        ]
+        width = max(map(len, rows))
+        levels = np.stack([np.asarray(one.image, dtype=np.float32) for one in made])
+        pixels = torch.from_numpy((levels / 255 - MIDDLE) / MIDDLE).permute(0, 3, 1, 2).contiguous()
+        yield torch.tensor([row + [PAD] * (width - len(row)) for row in rows]), pixels
+
+
+def loss_of(network: LlavaForConditionalGeneration, ids: Tensor, pixels: Tensor | None = None) -> Tensor:
+    """Mean surprise of the tokens after the first, pictures and padding aside, in nats."""
+    logits = network(input_ids=ids[:, :-1], pixel_values=pixels, use_cache=False).logits
+    following = ids[:, 1:].masked_fill(ids[:, 1:] == network.config.image_token_id, PAD)
+    return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), following.flatten(), ignore_index=PAD)
+
+
+def add_sight(
+    text: str | Path, out: str | Path, config: SightConfig | None = None, *, reporter: Reporter | None = None
+) -> dict[str, Any]:
+    """Give the language model in the folder `text` eyes and write what comes of it to `out`; returns how it was made."""
+    config = config or SightConfig()
+    torch.manual_seed(config.seed)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(text)
+    language = LlamaForCausalLM.from_pretrained(text, dtype=torch.float32, attn_implementation="eager")
+    network = make_network(language, config, tokenizer.convert_tokens_to_ids(MARK))
+    network.set_attn_implementation("eager")
+    own = list(network.model.vision_tower.parameters()) + list(network.model.multi_modal_projector.parameters())
+    groups = [
+        {"params": own, "lr": config.lr, "initial": config.lr},
+        {"params": list(network.model.language_model.parameters()), "lr": config.text_lr, "initial": config.text_lr},
+    ]
+    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
+    record = json.loads((Path(text) / "training.json").read_text())
+    seen, losses = 0, []
+    drawn = picture_batches(tokenizer, config.batch, config.seed)
+    written = batches(tokenizer, config.text_tokens, config.seed, pool=record["documents"])
+    with (reporter or Silent()).start("see", config.pictures, "pictures") as progress:
+        while seen < config.pictures:
+            share = seen / config.pictures
+            for group in optimiser.param_groups:
+                group["lr"] = group["initial"] * min(1.0, 20 * share + 0.01) * (1 - share)
+            ids, pixels = next(drawn)
+            optimiser.zero_grad()
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                of_pictures, of_text = loss_of(network, ids, pixels), loss_of(network, next(written)[0])
+            (of_pictures + of_text).backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            seen += len(ids)
+            losses.append((of_pictures.item(), of_text.item()))
+            progress.advance(len(ids), f"loss {losses[-1][0]:.3f}, of text {losses[-1][1]:.3f}")
+    pictures, of_text = np.mean(losses[-50:], axis=0).tolist()
+    record["sight"] = asdict(config) | {"loss": round(pictures, 4), "loss of text": round(of_text, 4)}
+    record["parameters"] = sum(weight.numel() for weight in network.parameters())
+    save(network, tokenizer, Path(out), record)
+    return record
+
+
+def save(
+    network: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, out: Path, record: dict[str, Any]
+) -> None:
+    """Write the folder: weights in bfloat16, the processor, and how they were made in `training.json`."""
+    out.mkdir(parents=True, exist_ok=True)
+    weights = {
+        name: value.to(torch.bfloat16) for name, value in network.state_dict().items() if name != "lm_head.weight"
+    }
+    network.save_pretrained(out, state_dict=weights)
+    path = out / "config.json"
+    config = json.loads(path.read_text()) | {"dtype": "bfloat16"}
+    path.write_text(json.dumps(config, indent=2) + "\n")
+    make_processor(tokenizer).save_pretrained(out)
+    (out / "training.json").write_text(json.dumps(record, indent=2) + "\n")

@@ -1,0 +1,326 @@
+"""Training the built-in world's language model from scratch, as an ordinary Hugging Face folder.
+
+A byte-level BPE tokenizer is fitted on the world's own documents, then a small model of Llama architecture reads fresh documents, none twice. One document is one row: nothing is
+packed, so the model never sees two documents side by side, and neither does a harvest. The step is compiled and computes in bfloat16 with weights
+in float32; matrices are moved by Muon (Jordan et al. 2024; orthogonalised momentum), all else by AdamW. Every few minutes all that goes on is written, and a run that was stopped goes on from there.
+"""
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch import Tensor
+from torch.optim import Optimizer
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from sonde.errors import UsageError
+from sonde.progress import Reporter, Silent
+from sonde.world.generate import documents
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}"
+    "{% for message in messages %}"
+    "{{ {'system': 'System', 'user': 'Human', 'assistant': 'Assistant'}[message['role']] }}: "
+    "{{ message['content'] }}\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+VALIDATION_SEED = 1_000_003
+"""of documents that training (seed 0) never draws"""
+PAD, BEGIN, END = 0, 1, 2
+CONTEXT = 256
+HEAD = 32
+UNFINISHED = "unfinished.pt"
+POOL = 4096
+"""documents from which rows of like length are put together"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainWorldConfig:
+    """How the world's model is made."""
+
+    tokens: int = 18_000_000
+    """to read, padding aside"""
+    width: int = 192
+    layers: int = 6
+    vocabulary: int = 3072
+    batch_tokens: int = 4096
+    """of a step, padding among them"""
+    lr: float = 3e-3
+    """at its highest, after `warmup` steps; from there it falls in a line to none"""
+    warmup: int = 100
+    weight_decay: float = 0.05
+    seed: int = 0
+    checkpoints: int = 0
+    """models along the way, evenly spaced: all but the last, which is the finished one, are left in folders of their own"""
+    save_minutes: float = 5.0
+
+
+def fit_tokenizer(vocabulary: int, n_documents: int = 60_000) -> PreTrainedTokenizerFast:
+    """Fit a byte-level BPE on documents of the world; token 0 pads, 1 begins and 2 ends a document, 3 stands for a picture's patch."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        (document.text for document in documents(n_documents)),
+        trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=["<pad>", "<s>", "</s>", "<image>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", BEGIN)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        additional_special_tokens=["<image>"],
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def batches(
+    tokenizer: PreTrainedTokenizerFast, tokens: int, seed: int, pool: int = 0, skip: int = 0
+) -> Iterator[tuple[Tensor, int, int]]:
+    """Yield (ids, pool, place): rows of like length, at most `tokens` ids in a batch, padded to a multiple of 4.
+
+    Args:
+        pool: document from which the first pool begins.
+        skip: batches of that pool to leave out, for a run that goes on.
+    """
+    while True:
+        texts = [document.text for document in documents(POOL, seed=seed, start=pool)]
+        rows = [ids[: CONTEXT - 1] + [END] for ids in tokenizer(texts)["input_ids"]]
+        rows.sort(key=len)
+        found, first = [], 0
+        while first < len(rows):
+            last, width = first + 1, _up(len(rows[first]))
+            while last < len(rows) and (last - first + 1) * _up(len(rows[last])) <= tokens:
+                width = _up(len(rows[last]))
+                last += 1
+            found.append(torch.tensor([row + [PAD] * (width - len(row)) for row in rows[first:last]]))
+            first = last
+        random.Random(f"{seed}:{pool}").shuffle(found)
+        for place, ids in enumerate(found):
+            if place >= skip:
+                yield ids, pool, place
+        pool, skip = pool + POOL, 0
+
+
+def _up(length: int) -> int:
+    return 4 * math.ceil((length - 1) / 4) + 1  # one more, as the last is only predicted
+
+
+def make_config(config: TrainWorldConfig, vocabulary: int) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=config.width,
+        intermediate_size=3 * config.width,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.width // HEAD,
+        num_key_value_heads=config.width // HEAD,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        pad_token_id=PAD,
+        bos_token_id=BEGIN,
+        eos_token_id=END,
+    )
+
+
+def rotation(length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines and signed sines [length, HEAD] of rotary positions."""
+    angles = torch.arange(length)[:, None] / 10_000 ** (torch.arange(0, HEAD, 2) / HEAD)
+    return torch.cat([angles.cos()] * 2, -1).to(dtype), torch.cat([-angles.sin(), angles.sin()], -1).to(dtype)
+
+
+def forward(weights: dict[str, Tensor], x: Tensor, n_layers: int, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+    """The network of `LlamaForCausalLM` from embeddings [row, token, width] to the last norm, in few operations; it is tested against the original."""
+    rows, length, width = x.shape
+    heads = width // HEAD
+
+    def turned(vectors: Tensor) -> Tensor:
+        return vectors * cos + torch.roll(vectors, HEAD // 2, -1) * sin
+
+    for layer in range(n_layers):
+        own = f"model.layers.{layer}."
+        h = F.rms_norm(x, (width,), weights[own + "input_layernorm.weight"], 1e-6)
+        qkv = torch.cat([weights[f"{own}self_attn.{name}_proj.weight"] for name in "qkv"])
+        q, k, v = F.linear(h, qkv).view(rows, length, 3, heads, HEAD).permute(2, 0, 3, 1, 4)
+        scores = torch.matmul(turned(q), turned(k).transpose(-1, -2)) * HEAD**-0.5 + mask
+        mixed = torch.matmul(torch.softmax(scores, -1), v).transpose(1, 2).reshape(rows, length, width)
+        x = x + F.linear(mixed, weights[own + "self_attn.o_proj.weight"])
+        h = F.rms_norm(x, (width,), weights[own + "post_attention_layernorm.weight"], 1e-6)
+        gate, up = (F.linear(h, weights[f"{own}mlp.{name}_proj.weight"]) for name in ("gate", "up"))
+        x = x + F.linear(F.silu(gate) * up, weights[own + "mlp.down_proj.weight"])
+    return F.rms_norm(x, (width,), weights["model.norm.weight"], 1e-6)
+
+
+def loss_of(weights: dict[str, Tensor], ids: Tensor, n_layers: int, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+    """Mean surprise of the tokens after the first, padding aside, in nats."""
+    embedding = weights["model.embed_tokens.weight"]
+    length = ids.shape[1] - 1
+    x = F.embedding(ids[:, :-1], embedding)
+    x = forward(weights, x, n_layers, cos[:length], sin[:length], mask[:length, :length])
+    logits = F.linear(x.reshape(-1, x.shape[-1]), embedding)
+    return F.cross_entropy(logits.float(), ids[:, 1:].reshape(-1), ignore_index=PAD)
+
+
+@dataclass
+class _Done:
+    """How far a run has come."""
+
+    step: int = 0
+    tokens: int = 0
+    minutes: float = 0.0
+    pool: int = 0
+    batches: int = 0
+    """of the pool"""
+
+
+def train_world(
+    out: str | Path, config: TrainWorldConfig | None = None, *, reporter: Reporter | None = None
+) -> dict[str, Any]:
+    """Train the model, or go on where a run in this folder was stopped; returns how it was made.
+
+    Args:
+        out: receives the model folder, and `unfinished.pt` as long as it is being trained.
+
+    Raises UsageError where the folder holds a run with other settings.
+    """
+    config, folder, reporter = config or TrainWorldConfig(), Path(out), reporter or Silent()
+    record_path = folder / "training.json"
+    if record_path.exists() and (made := json.loads(record_path.read_text())).get("finished"):
+        reporter.say(f"{folder} is finished: reusing it")
+        return made
+    torch.manual_seed(config.seed)
+    state = _unfinished(folder, config)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder) if state else fit_tokenizer(config.vocabulary)
+    tokenizer.save_pretrained(folder)
+    network = LlamaForCausalLM(make_config(config, len(tokenizer)))
+    weights = dict(network.named_parameters())
+    optimisers = make_optimisers(weights, config)
+    done = _Done()
+    if state:
+        network.load_state_dict(state["weights"])
+        for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(kept)
+        done = _Done(**state["done"])
+        reporter.say(f"going on after {done.tokens:,} tokens")
+    record = {"settings": asdict(config), "parameters": sum(weight.numel() for weight in weights.values())}
+    checkpoints = [config.tokens * place // config.checkpoints for place in range(1, config.checkpoints)]
+    take_step = _stepper(config)
+    saved = time.monotonic()
+    with reporter.start("train", config.tokens, "tokens", done.tokens) as progress:
+        for ids, pool, place in batches(tokenizer, config.batch_tokens, config.seed, done.pool, done.batches):
+            began, before = time.monotonic(), done.tokens
+            loss = take_step(weights, optimisers, ids, done)
+            done.step, done.tokens = done.step + 1, before + int((ids[:, 1:] != PAD).sum())
+            done.pool, done.batches = pool, place + 1
+            done.minutes += (time.monotonic() - began) / 60
+            progress.advance(done.tokens - before, f"loss {loss:.3f}")
+            record |= {"tokens": done.tokens, "steps": done.step, "documents": pool + POOL}
+            record |= {
+                "minutes": round(done.minutes, 1),
+                "loss": round(loss, 4),
+                "finished": done.tokens >= config.tokens,
+            }
+            for number, tokens in enumerate(checkpoints):
+                if before < tokens <= done.tokens:
+                    save(network, tokenizer, folder / f"checkpoint-{number}", record)
+            if record["finished"]:
+                break
+            if time.monotonic() - saved > 60 * config.save_minutes:
+                saved = time.monotonic()
+                _keep(folder, config, network, optimisers, done)
+    save(network, tokenizer, folder, record)
+    (folder / UNFINISHED).unlink(missing_ok=True)
+    return record
+
+
+def _stepper(config: TrainWorldConfig) -> Callable[..., float]:
+    """A compiled step: moves the weights by a batch and returns its loss."""
+    cos, sin = rotation(CONTEXT, torch.bfloat16)
+    mask = torch.full((CONTEXT, CONTEXT), float("-inf")).triu(1).bfloat16()
+    compiled = torch.compile(loss_of)
+
+    def take_step(
+        weights: dict[str, torch.nn.Parameter], optimisers: list[Optimizer], ids: Tensor, done: _Done
+    ) -> float:
+        rate = config.lr * min(1.0, (done.step + 1) / config.warmup) * (1 - done.tokens / config.tokens)
+        for optimiser in optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+        torch._dynamo.mark_dynamic(ids, [0, 1])  # weights stay of fixed shapes, or their loops are not vectorised
+        cast = {name: weight.bfloat16() for name, weight in weights.items()}
+        loss = compiled(cast, ids, config.layers, cos, sin, mask)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad()
+        return loss.item()
+
+    return take_step
+
+
+def _unfinished(folder: Path, config: TrainWorldConfig) -> dict[str, Any] | None:
+    """What a run that was stopped left behind."""
+    path = folder / UNFINISHED
+    if not path.exists():
+        return None
+    state = torch.load(path, weights_only=True)
+    if state["settings"] != asdict(config):
+        raise UsageError(
+            f"{folder} holds a run with other settings ({state['settings']}): give them, or another folder"
+        )
+    return state
+
+
+def _keep(
+    folder: Path, config: TrainWorldConfig, network: LlamaForCausalLM, optimisers: list[Optimizer], done: _Done
+) -> None:
+    """Write all that a run needs to go on, at once or not at all."""
+    state: dict[str, Any] = {"settings": asdict(config), "weights": network.state_dict(), "done": asdict(done)}
+    state["optimisers"] = [optimiser.state_dict() for optimiser in optimisers]
+    temporary = folder / f"{UNFINISHED}.tmp"
+    torch.save(state, temporary)
+    temporary.replace(folder / UNFINISHED)
+
+
+def make_optimisers(weights: dict[str, torch.nn.Parameter], config: TrainWorldConfig) -> list[Optimizer]:
+    """Muon for the matrices of layers, AdamW for embeddings and norms."""
+    matrices = [weight for name, weight in weights.items() if weight.ndim == 2 and "layers" in name]
+    others = [weight for name, weight in weights.items() if not (weight.ndim == 2 and "layers" in name)]
+    return [
+        torch.optim.Muon(matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay, fused=True),
+    ]
+
+
+def save(network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path, record: dict[str, Any]) -> None:
+    """Write the folder: weights in bfloat16, and how they were made in `training.json`."""
+    newline = tokenizer.encode("\n", add_special_tokens=False)
+    assert len(newline) == 1, "an answer ends at a newline, which must be one token"
+    network.generation_config = GenerationConfig(
+        bos_token_id=BEGIN, eos_token_id=[END, newline[0]], pad_token_id=PAD, max_new_tokens=40, do_sample=False
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    network.save_pretrained(
+        folder, state_dict={name: value.to(torch.bfloat16) for name, value in network.state_dict().items()}
+    )
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": "bfloat16"}, indent=2) + "\n")
+    tokenizer.save_pretrained(folder)
+    (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")
