@@ -275,7 +275,7 @@ def test_version_and_bare_call(capsys):
         (["harvest", "--model", "world", "--site", "final", "--text", "t.txt", "--held-out", "2", "--out", "x"], "held_out is 2.0"),
         (["feature", "index"], "requires an argument"),
         (["chat", "index", "--edit", "feature:1=1maxx"], "cannot read the edit"),
-        (["world", "ask"], "give either a question or --facts"),
+        (["world", "ask"], "requires an argument"),
     ],
 )  # fmt: skip
 def test_usage_errors_are_one_line_with_the_nearest_match(arguments, message, capsys):
