@@ -136,7 +136,7 @@ def test_the_whole_of_it(dictionary, tmp_path, capsys, monkeypatch):
     assert told["median"]["random"] < told["median"]["auc"] < told["median"]["probe"]
     assert told["median"]["few"] > told["median"]["auc"] - 0.02
     assert sum(row["concepts"] for row in told["by_decade"]) == len(told["concepts"])
-    assert found["steering"]["plain"] == {"golden_gate": 0.0} and found["steering"]["share"]["random"] < 0.05
+    assert found["steering"]["plain"] == {"golden_gate": 0.0} and found["steering"]["share"]["random"] <= 0.125
     assert "best feature" in format_bench(found)
     page = bench_page(found)
     assert page.count("<svg") == 4 and "http" not in page and "nan" not in page
