@@ -4,7 +4,6 @@ import json
 import re
 from collections import Counter
 
-import numpy as np
 import pytest
 
 import sonde
@@ -177,13 +176,13 @@ def test_the_demo_from_nothing_and_again(tmp_path, monkeypatch):
     small = {"documents": 1500, "n_features": 256, "k": 8, "train_tokens": 100_000, "index_tokens": 20_000}
     monkeypatch.setattr(demo_module, "SETTINGS", small)
     monkeypatch.setattr(demo_module, "CONTRAST_TEXTS", 15)
+    monkeypatch.setattr(demo_module, "CANDIDATES", 2)
+    monkeypatch.setattr(demo_module, "DOSES", (2.0, 4.0))
     summary = demo(tmp_path / "demo", device="cpu")
     assert summary["quality"]["fvu"] < 0.5 and summary["quality"]["l0"] == pytest.approx(8, abs=0.1)
     assert summary["golden_gate"]["features"] and len(summary["answers"]["plain"]) == 10
     assert all(0 <= row["mentions"] <= 1 and len(row["answers"]) == 10 for row in summary["answers"]["doses"])
-    assert (
-        np.median(list(summary["golden_gate"]["auc"].values())) > 0.6
-    )  # chosen by trial among the best of few features
+    assert min(summary["golden_gate"]["auc"].values()) > 0.6
     text = format_summary(summary, tmp_path / "demo")
     assert "answers that name the bridge" in text and "Who are you?" in text
 
