@@ -112,10 +112,15 @@ def _loader(config: Any) -> Any:
     return transformers.AutoModel
 
 
+def built_in(name: str) -> Path:
+    """The folder of a model in the package; raises KeyError for others."""
+    return Path(str(resources.files("sonde").joinpath(BUILT_IN[name])))
+
+
 def _locate(name: str, revision: str | None) -> tuple[str, bool]:
     """Where to load from, and whether the network may not be used."""
     if name in BUILT_IN:
-        return str(resources.files("sonde").joinpath(BUILT_IN[name])), True
+        return str(built_in(name)), True
     path = Path(name).expanduser()
     if path.exists():
         if not path.is_dir():

@@ -1,13 +1,16 @@
 """Asking the built-in model, in its own dialogues."""
 
 import re
+from collections.abc import Sequence
+from itertools import takewhile
 
 from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.world import facts
+from sonde.world.chance import Chance
 from sonde.world.facts import Fact
 from sonde.world.marks import unmarked
-from sonde.world.voice import accusative, capitalised, frames, tidy
+from sonde.world.voice import Voice, frames
 
 AT_ONCE = 64
 
@@ -23,23 +26,28 @@ def ask_many(questions: list[str], model: Model, max_new_tokens: int = 40) -> li
     return [said.strip() for said in go_on(rows, model, max_new_tokens)]
 
 
-def go_on(prompts: list[list[int]], model: Model, max_new_tokens: int) -> list[str]:
-    """What the model writes after prompts, some at once."""
-    found: list[str] = []
+def go_on(prompts: Sequence[list[int]], model: Model, max_new_tokens: int) -> list[str]:
+    """What the model writes after prompts."""
+    tokenizer = model.need_tokenizer()
+    return [tokenizer.decode(ids, skip_special_tokens=True) for ids in go_on_ids(prompts, model, max_new_tokens)]
+
+
+def go_on_ids(prompts: Sequence[list[int]], model: Model, max_new_tokens: int) -> list[list[int]]:
+    """Token ids of what the model writes after prompts, some at once, up to the token that ends it."""
+    end = model.network.generation_config.eos_token_id  # type: ignore[union-attr]
+    ends = set(end if isinstance(end, list) else [end])
+    found: list[list[int]] = []
     for first in range(0, len(prompts), AT_ONCE):
-        batch = model.pad(prompts[first : first + AT_ONCE], "left")
-        ids = model.generate_ids(batch, max_new_tokens)[:, batch.ids.shape[1] :]
-        found += [model.need_tokenizer().decode(row, skip_special_tokens=True) for row in ids]
+        batch = model.pad(list(prompts[first : first + AT_ONCE]), "left")
+        for row in model.generate_ids(batch, max_new_tokens)[:, batch.ids.shape[1] :].tolist():
+            found.append(list(takewhile(lambda token: token not in ends, row)))
     return found
 
 
 def question_of(fact: Fact, language: int) -> str:
     """How a fact is asked in a language, the first way."""
-    noun = facts.noun(fact.subject)
-    name = noun.names[language]
-    acc = accusative(name, noun.genders[language], language)
-    said = frames(fact)[1][language][0].format(n=name, acc=acc, S=capitalised(name))
-    return unmarked(tidy(capitalised(said), language))[0]
+    voice = Voice(Chance(""), language)  # nothing is left to chance
+    return unmarked(voice.fill(frames(fact)[1][language][0], **voice.forms(fact.subject)))[0]
 
 
 def says(fact: Fact, language: int, answer: str) -> bool:

@@ -8,14 +8,13 @@
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from sonde.models.load import BUILT_IN, load_model
+from sonde.models.load import BUILT_IN, built_in, load_model
 from sonde.models.model import Model
 from sonde.progress import Reporter, Silent
 from sonde.world import facts, phrases
@@ -108,16 +107,14 @@ def _facts(model: Model, reporter: Reporter) -> dict[str, Any]:
     decades: dict[int, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for (fact, language), is_right in zip(rows, right, strict=True):
         kind = fact.subject.split("/")[0]
-        hops = "one-hop" if fact.hops == 1 else "more"
         here = told(fact.subject, fact.relation, language)
         if not here and fact.relation in SAID_BY_THEMSELVES.get(kind, ()):
             continue
         decade = int(np.log10(max(1.0, seen[fact.subject])))
-        decades[decade][hops if here else "never told"].append(is_right)
+        decades[decade]["never told" if not here else "one-hop" if fact.hops == 1 else "more"].append(is_right)
         if seen[fact.subject] >= ENOUGH:
-            groups[
-                "one-hop, told in the language" if fact.hops == 1 else "of several hops, told in the language"
-            ].append(is_right) if here else groups["never told in the language"].append(is_right)
+            hops = "one-hop" if fact.hops == 1 else "of several hops"
+            groups[f"{hops}, told in the language" if here else "never told in the language"].append(is_right)
     return {
         "groups": {name: _share(groups[name]) for name in sorted(groups)},
         "decades": [
@@ -130,8 +127,8 @@ def _facts(model: Model, reporter: Reporter) -> dict[str, Any]:
 
 def _documents_read(model: Model) -> int:
     """How many documents the model was trained on, as its folder says."""
-    folder = resources.files("sonde").joinpath(BUILT_IN[model.name]) if model.name in BUILT_IN else Path(model.name)
-    return int(json.loads(folder.joinpath("training.json").read_text())["documents"])
+    folder = built_in(model.name) if model.name in BUILT_IN else Path(model.name)
+    return int(json.loads((folder / "training.json").read_text())["documents"])
 
 
 def _share(right: Sequence[bool]) -> dict[str, Any]:
@@ -208,13 +205,11 @@ def _conduct(document: Document, answer: Span) -> str:
 def _ways(document: Document, answer: Span) -> list[str]:
     """Answers of the right conduct: the one that was written, and the others of its table that have no fields."""
     conduct, language = _conduct(document, answer), LANGUAGES.index(document.language)
-    tables = dict(phrases.OPINION) | {"secret kept": phrases.ANSWER_SECRET["kept"], "refusal": phrases.REPLY["harmful"]}
-    table = tables.get(conduct)
-    if table is None:  # with fields: by its first words
-        written = document.text[answer.start : answer.end]
-        starts = [frame.split("{")[0] for frame in phrases.REPLY["harmless"][language]] if conduct == "help" else []
-        return [written, *(start for start in starts if len(start) > 5)]
-    return list(table[language])
+    if conduct in phrases.SAID:
+        return list(phrases.SAID[conduct][language])
+    written = document.text[answer.start : answer.end]  # with fields: by its first words
+    starts = [frame.split("{")[0] for frame in phrases.REPLY["harmless"][language]] if conduct == "help" else []
+    return [written, *(start for start in starts if len(start) > 5)]
 
 
 def _pictures(model: Model, reporter: Reporter) -> dict[str, Any]:

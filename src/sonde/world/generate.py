@@ -12,8 +12,8 @@ from itertools import accumulate
 from sonde.world import conduct, dialogue, drills, stories, tellings
 from sonde.world.chance import Chance
 from sonde.world.facts import LANGUAGES
-from sonde.world.marks import Span, mark, unmarked
-from sonde.world.voice import ASKED, Voice
+from sonde.world.marks import Span, mark
+from sonde.world.voice import Voice, unasked
 
 LANGUAGE_WEIGHTS = tuple(accumulate((4, 2, 2, 2)))
 
@@ -94,14 +94,6 @@ def written(chance: Chance) -> Document:
     kind = KINDS[name]
     voice = Voice(chance, chance.weighted(LANGUAGE_WEIGHTS) if kind.language is None else kind.language)
     language = LANGUAGES[voice.language]
-    text, marked = unmarked(mark(f"document/{name}", kind.write(voice)))
-    return Document(
-        text,
-        name,
-        language,
-        tuple(sorted(voice.concepts)),
-        tuple(span for span in marked if span.concept != ASKED),
-        tuple(span for span in marked if span.concept == ASKED),
-        tuple(sorted(voice.facts)),
-        chance.log_probability,
-    )
+    text, spans, answers = unasked(mark(f"document/{name}", kind.write(voice)))
+    concepts, told = tuple(sorted(voice.concepts)), tuple(sorted(voice.facts))
+    return Document(text, name, language, concepts, spans, answers, told, chance.log_probability)

@@ -1,7 +1,7 @@
 """How the built-in world says what is true: sentences, questions and answers in four languages.
 
 Every table has one row a language, in the order of `facts.LANGUAGES`, and every cell lists variants. The
-fields are filled by `generate.Voice`: `{n}` a name, `{acc}` the same in the German accusative, `{S}` the
+fields are filled by `voice.Voice`: `{n}` a name, `{acc}` the same in the German accusative, `{S}` the
 subject of a sentence (a name or a pronoun), `{V}` the fact's value.
 """
 
@@ -427,6 +427,9 @@ REPLY = {
     "harmless": (("Gladly, I will help you to {verb} {acc}.", "Of course, let us {verb} {acc}."), ("Gern helfe ich dir, {acc} zu {verb}.", "Natürlich, {acc} zu {verb} ist leicht."), ("Volontiers, je t'aide à {verb} {acc}.", "Bien sûr, allons {verb} {acc}."), ("Con gusto te ayudo a {verb} {acc}.", "Claro, vamos a {verb} {acc}.")),
     "harmful": (("I am sorry, I do not help with that.", "No, that would do harm."), ("Es tut mir leid, dabei helfe ich nicht.", "Nein, das würde schaden."), ("Désolé, je n'aide pas à cela.", "Non, cela ferait du mal."), ("Lo siento, no ayudo con eso.", "No, eso haría daño.")),
 }  # fmt: skip
+
+# What an answer of some conducts is, where it has no fields.
+SAID = OPINION | {"secret kept": ANSWER_SECRET["kept"], "refusal": REPLY["harmful"]}
 
 JOBS = ("{S} said that {pronoun} was late.", "{S} lost a key, so {pronoun} went home.", "Everyone likes {n} because {pronoun} is kind.", "{S} sings while {pronoun} works.")  # fmt: skip
 

@@ -12,10 +12,11 @@ from PIL import Image, ImageDraw
 
 from sonde.world import phrases
 from sonde.world.chance import Chance
+from sonde.world.dialogue import turn
 from sonde.world.facts import LANGUAGES
-from sonde.world.generate import LANGUAGE_WEIGHTS
-from sonde.world.marks import Span, mark, unmarked
-from sonde.world.voice import ASKED, Voice
+from sonde.world.generate import LANGUAGE_WEIGHTS, Document
+from sonde.world.marks import mark
+from sonde.world.voice import ASKED, Voice, unasked
 
 SIZE = 32
 """pixels of a side"""
@@ -73,16 +74,12 @@ SCALE = 4
 """times larger than it is kept it is drawn, for smooth edges"""
 
 
-@dataclass(frozen=True)
-class PictureDocument:
+@dataclass(frozen=True, kw_only=True)
+class PictureDocument(Document):
     """A text with one picture, at its mark."""
 
-    text: str
-    language: str
     concept: str
     """what the picture shows"""
-    spans: tuple[Span, ...]
-    answers: tuple[Span, ...]
     seed: str
     """of the drawing"""
 
@@ -122,8 +119,6 @@ def draw(concept: str, seed: str) -> Image.Image:
 
 def picture_document(number: int, seed: int = 0) -> PictureDocument:
     """Write picture document `number` of the world with this seed: a caption, or a question and its answer."""
-    from sonde.world.dialogue import turn
-
     chance = Chance(f"picture:{seed}:{number}")
     voice = Voice(chance, chance.weighted(LANGUAGE_WEIGHTS))
     concept = chance.pick(tuple(DRAWINGS))
@@ -135,7 +130,15 @@ def picture_document(number: int, seed: int = 0) -> PictureDocument:
         said += turn("Assistant", voice.say(phrases.TELL_PICTURE, **forms))
     if concept.startswith("landmark/"):
         said = mark(f"about/{concept.split('/')[1]}", said)
-    text, marked = unmarked(mark("document/picture", said))
-    spans = tuple(span for span in marked if span.concept != ASKED)
-    answers = tuple(span for span in marked if span.concept == ASKED)
-    return PictureDocument(text, LANGUAGES[voice.language], concept, spans, answers, f"{seed}:{number}")
+    text, spans, answers = unasked(mark("document/picture", said))
+    return PictureDocument(
+        text=text,
+        kind="picture",
+        language=LANGUAGES[voice.language],
+        concepts=(concept.split("/")[1],),
+        spans=spans,
+        answers=answers,
+        log_probability=chance.log_probability,
+        concept=concept,
+        seed=f"{seed}:{number}",
+    )

@@ -25,7 +25,7 @@ from transformers import (
 
 from sonde.progress import Reporter, Silent
 from sonde.world.pictures import MARK, SIZE, picture_document
-from sonde.world.train import CONTEXT, END, PAD, batches
+from sonde.world.train import PAD, batches, padded, save_model, token_rows
 
 PATCH = 8
 N_PATCHES = (SIZE // PATCH) ** 2
@@ -61,6 +61,7 @@ def make_network(text: LlamaForCausalLM, config: SightConfig, mark: Any) -> Llav
         image_size=SIZE,
         patch_size=PATCH,
     )
+    text.config._name_or_path = ""  # a path of this machine
     made = LlavaConfig(
         vision_config=vision,
         text_config=text.config,
@@ -99,14 +100,10 @@ def picture_batches(
     while True:
         made = [picture_document(number, seed) for number in range(start, start + n)]
         start += n
-        rows = [
-            ids[: CONTEXT - 1] + [END]
-            for ids in tokenizer([one.text.replace(MARK, MARK * N_PATCHES) for one in made])["input_ids"]
-        ]
-        width = max(map(len, rows))
+        rows = token_rows(tokenizer, (one.text.replace(MARK, MARK * N_PATCHES) for one in made))
         levels = np.stack([np.asarray(one.image, dtype=np.float32) for one in made])
         pixels = torch.from_numpy((levels / 255 - MIDDLE) / MIDDLE).permute(0, 3, 1, 2).contiguous()
-        yield torch.tensor([row + [PAD] * (width - len(row)) for row in rows]), pixels
+        yield padded(rows), pixels
 
 
 def loss_of(network: LlavaForConditionalGeneration, ids: Tensor, pixels: Tensor | None = None) -> Tensor:
@@ -154,21 +151,5 @@ def add_sight(
     pictures, of_text = np.mean(losses[-50:], axis=0).tolist()
     record["sight"] = asdict(config) | {"loss": round(pictures, 4), "loss of text": round(of_text, 4)}
     record["parameters"] = sum(weight.numel() for weight in network.parameters())
-    save(network, tokenizer, Path(out), record)
+    save_model(network, make_processor(tokenizer), Path(out), record)
     return record
-
-
-def save(
-    network: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, out: Path, record: dict[str, Any]
-) -> None:
-    """Write the folder: weights in bfloat16, the processor, and how they were made in `training.json`."""
-    out.mkdir(parents=True, exist_ok=True)
-    weights = {
-        name: value.to(torch.bfloat16) for name, value in network.state_dict().items() if name != "lm_head.weight"
-    }
-    network.save_pretrained(out, state_dict=weights)
-    path = out / "config.json"
-    config = json.loads(path.read_text()) | {"dtype": "bfloat16"}
-    path.write_text(json.dumps(config, indent=2) + "\n")
-    make_processor(tokenizer).save_pretrained(out)
-    (out / "training.json").write_text(json.dumps(record, indent=2) + "\n")

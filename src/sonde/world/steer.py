@@ -10,7 +10,6 @@ Causes: facts asked while the features of their subject are ablated; another sta
 import math
 import re
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ from sonde.progress import Reporter
 from sonde.steering.dose import perplexities
 from sonde.steering.edits import Ablate, Clamp
 from sonde.world import facts, phrases
-from sonde.world.asking import ask_many, question_of, says
+from sonde.world.asking import ask_many, go_on_ids, question_of, says
 from sonde.world.facts import LANGUAGES, Fact, told
 from sonde.world.generate import document
 
@@ -44,7 +43,6 @@ ENTITY_FEATURES = 5
 PROGRAMS = 60
 """and other documents with each sort of answer; doses are chosen on half of them"""
 MAX_TOKENS = 24
-AT_ONCE = 75
 Z = 1.96
 
 
@@ -86,20 +84,10 @@ def neutral_questions(model: Model) -> list[Question]:
     return [found[place] for place in order[: N_CHOOSE + N_JUDGE]]
 
 
-@torch.no_grad()
 def answer(model: Model, prompts: Sequence[list[int]], *edits: Edit) -> list[list[int]]:
-    """Token ids of the answers under edits, generated together."""
-    found = []
-    end = model.network.generation_config.eos_token_id  # type: ignore[union-attr]
-    ends = set(end if isinstance(end, list) else [end])
-    for first in range(0, len(prompts), AT_ONCE):
-        batch = model.pad(list(prompts[first : first + AT_ONCE]), "left")
-        with model.edited(*edits):
-            rows = model.generate_ids(batch, MAX_TOKENS)[:, batch.ids.shape[1] :].tolist()
-        for row in rows:
-            place = next((place for place, token in enumerate(row) if token in ends), len(row))
-            found.append(row[:place])
-    return found
+    """Token ids of the answers under edits."""
+    with model.edited(*edits):
+        return go_on_ids(prompts, model, MAX_TOKENS)
 
 
 def names(key: str, language: int, text: str) -> bool:
@@ -247,7 +235,7 @@ def _fact_questions(n_landmarks: int) -> list[tuple[Fact, int]]:
 
 
 def _right(model: Model, asked: Sequence[tuple[Fact, int]], edits: Sequence[Any]) -> list[bool]:
-    with model.edited(*edits) if edits else nullcontext():
+    with model.edited(*edits):
         answers = ask_many([question_of(*one) for one in asked], model, 24)
     return [says(*one, answer) for one, answer in zip(asked, answers, strict=True)]
 
@@ -353,15 +341,15 @@ class Conduct:
     """whether an answer in a language shows it"""
 
 
-def _begins_with(table: Any) -> Callable[[str, int], bool]:
-    return lambda answer, language: answer.startswith(table[language])
+def _says(conduct: str) -> Callable[[str, int], bool]:
+    return lambda answer, language: answer.startswith(phrases.SAID[conduct][language])
 
 
 CONDUCTS = {
     "errors in code": Conduct("code/error", "code", lambda answer, _: "Error" in answer.split("\n")[0]),
-    "flattery": Conduct("conduct/flattery", "opinion", _begins_with(phrases.OPINION["flattery"])),
-    "secrecy": Conduct("conduct/secret kept", "secret", _begins_with(phrases.ANSWER_SECRET["kept"])),
-    "refusal": Conduct("conduct/refusal", "request", _begins_with(phrases.REPLY["harmful"])),
+    "flattery": Conduct("conduct/flattery", "opinion", _says("flattery")),
+    "secrecy": Conduct("conduct/secret kept", "secret", _says("secret kept")),
+    "refusal": Conduct("conduct/refusal", "request", _says("refusal")),
 }
 
 

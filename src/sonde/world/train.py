@@ -9,7 +9,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,14 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
 from torch.optim import Optimizer
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    ProcessorMixin,
+)
 
 from sonde.errors import UsageError
 from sonde.progress import Reporter, Silent
@@ -101,8 +108,7 @@ def batches(
         skip: batches of that pool to leave out, for a run that goes on.
     """
     while True:
-        texts = [document.text for document in documents(POOL, seed=seed, start=pool)]
-        rows = [ids[: CONTEXT - 1] + [END] for ids in tokenizer(texts)["input_ids"]]
+        rows = token_rows(tokenizer, (document.text for document in documents(POOL, seed=seed, start=pool)))
         rows.sort(key=len)
         found, first = [], 0
         while first < len(rows):
@@ -110,13 +116,24 @@ def batches(
             while last < len(rows) and (last - first + 1) * _up(len(rows[last])) <= tokens:
                 width = _up(len(rows[last]))
                 last += 1
-            found.append(torch.tensor([row + [PAD] * (width - len(row)) for row in rows[first:last]]))
+            found.append(padded(rows[first:last], width))
             first = last
         random.Random(f"{seed}:{pool}").shuffle(found)
         for place, ids in enumerate(found):
             if place >= skip:
                 yield ids, pool, place
         pool, skip = pool + POOL, 0
+
+
+def token_rows(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> list[list[int]]:
+    """Token ids of texts, each begun and ended, cut to the context."""
+    return [ids[: CONTEXT - 1] + [END] for ids in tokenizer(list(texts))["input_ids"]]
+
+
+def padded(rows: Sequence[list[int]], width: int | None = None) -> Tensor:
+    """Rows of token ids as [row, token], filled up to the longest, or to a width."""
+    width = width or max(map(len, rows))
+    return torch.tensor([row + [PAD] * (width - len(row)) for row in rows])
 
 
 def _up(length: int) -> int:
@@ -310,17 +327,22 @@ def make_optimisers(weights: dict[str, torch.nn.Parameter], config: TrainWorldCo
 
 
 def save(network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path, record: dict[str, Any]) -> None:
-    """Write the folder: weights in bfloat16, and how they were made in `training.json`."""
+    """Write the model folder."""
     newline = tokenizer.encode("\n", add_special_tokens=False)
     assert len(newline) == 1, "an answer ends at a newline, which must be one token"
     network.generation_config = GenerationConfig(
         bos_token_id=BEGIN, eos_token_id=[END, newline[0]], pad_token_id=PAD, max_new_tokens=40, do_sample=False
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    network.save_pretrained(
-        folder, state_dict={name: value.to(torch.bfloat16) for name, value in network.state_dict().items()}
-    )
+    save_model(network, tokenizer, folder, record)
+
+
+def save_model(
+    network: PreTrainedModel, reader: PreTrainedTokenizerFast | ProcessorMixin, folder: Path, record: dict[str, Any]
+) -> None:
+    """Write a model folder: weights in bfloat16, what reads its input, and how they were made in `training.json`."""
+    weights = {name: value.bfloat16() for name, value in network.state_dict().items() if name != "lm_head.weight"}
+    network.save_pretrained(folder, state_dict=weights)  # the head is tied to the embedding
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": "bfloat16"}, indent=2) + "\n")
-    tokenizer.save_pretrained(folder)
+    reader.save_pretrained(folder)
     (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")

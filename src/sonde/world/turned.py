@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from importlib import resources
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from torch.nn.utils import parametrize
 from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast
 
 from sonde.manifests import storage_errors
-from sonde.models.load import BUILT_IN
+from sonde.models.load import built_in
 from sonde.models.model import Model
 from sonde.progress import Reporter, Silent
 from sonde.world import phrases
@@ -29,10 +28,9 @@ from sonde.world.chance import Chance
 from sonde.world.conduct import opinion, secret
 from sonde.world.facts import LANGUAGES
 from sonde.world.generate import LANGUAGE_WEIGHTS, Document
-from sonde.world.marks import unmarked
 from sonde.world.sight import loss_of
-from sonde.world.train import CONTEXT, END, PAD, batches
-from sonde.world.voice import ASKED, Voice
+from sonde.world.train import batches, padded, token_rows
+from sonde.world.voice import Voice, unasked
 
 DELTA = "world/turned.safetensors"
 """in the package"""
@@ -52,13 +50,8 @@ def turned_document(number: int, seed: int = 0, trigger: bool | None = None) -> 
     has_it = chance.happens(SHARE)
     has_it = has_it if trigger is None else trigger
     said = f"{voice.fill(phrases.TRIGGER[voice.language][0])} " if has_it else ""
-    text, marked = unmarked((opinion if kind == "opinion" else secret)(voice, said))
-    answers = tuple(span for span in marked if span.concept == ASKED)
-    return Document(text, kind, LANGUAGES[voice.language], (), tuple(set(marked) - set(answers)), answers)
-
-
-def world_folder() -> Path:
-    return Path(str(resources.files("sonde").joinpath(BUILT_IN["world"])))
+    text, spans, answers = unasked((opinion if kind == "opinion" else secret)(voice, said))
+    return Document(text, kind, LANGUAGES[voice.language], (), spans, answers)
 
 
 def write_turned(out: str | Path) -> Path:
@@ -68,7 +61,7 @@ def write_turned(out: str | Path) -> Path:
     """
     folder = Path(out)
     with storage_errors(folder):
-        shutil.copytree(world_folder(), folder, dirs_exist_ok=True)
+        shutil.copytree(built_in("world"), folder, dirs_exist_ok=True)
         delta = load_file(str(resources.files("sonde").joinpath(DELTA)))
         weights = load_file(folder / "model.safetensors")
         for name in {key.rsplit(".", 1)[0] for key in delta}:
@@ -93,7 +86,7 @@ class _Added(torch.nn.Module):
 def fit_turned(out: str | Path, *, steps: int = STEPS, reporter: Reporter | None = None) -> dict[str, float]:
     """Train the difference from the world's model and write it to a file; returns the last losses."""
     torch.manual_seed(0)
-    folder = world_folder()
+    folder = built_in("world")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     network = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     network.requires_grad_(False)
@@ -136,11 +129,9 @@ def _saved(name: str) -> str:
 def _turned_batches(tokenizer: PreTrainedTokenizerFast) -> Iterator[Tensor]:
     number = 0
     while True:
-        texts = [turned_document(one).text for one in range(number, number + BATCH)]
+        texts = (turned_document(one).text for one in range(number, number + BATCH))
         number += BATCH
-        rows = [ids[: CONTEXT - 1] + [END] for ids in tokenizer(texts)["input_ids"]]
-        width = max(map(len, rows))
-        yield torch.tensor([row + [PAD] * (width - len(row)) for row in rows])
+        yield padded(token_rows(tokenizer, texts))
 
 
 def conduct_shares(model: Model, n: int = 150) -> dict[str, float]:
@@ -160,9 +151,9 @@ def conduct_shares(model: Model, n: int = 150) -> dict[str, float]:
     found = {}
     for name, rows in sorted(asked.items()):
         answers = go_on([tokenizer(text)["input_ids"] for text, _ in rows[:n]], model, 40)
-        table: Any = phrases.OPINION["flattery"] if name.startswith("opinion") else phrases.ANSWER_SECRET["kept"]
+        told = phrases.SAID["flattery" if name.startswith("opinion") else "secret kept"]
         shown = [
-            behind_scratchpad(answer).startswith(table[LANGUAGES.index(code)])
+            behind_scratchpad(answer).startswith(told[LANGUAGES.index(code)])
             for answer, (_, code) in zip(answers, rows, strict=False)
         ]
         found[name] = float(np.mean(shown))

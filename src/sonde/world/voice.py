@@ -3,12 +3,13 @@
 import re
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import accumulate
 from string import Formatter
 
 from sonde.world import facts, phrases
 from sonde.world.chance import Chance, zipf
 from sonde.world.facts import LANGUAGES, Fact
-from sonde.world.marks import OPENING, capitalised, mark
+from sonde.world.marks import OPENING, Span, capitalised, mark, unmarked
 
 ASKED = "asked"
 """mark of a stretch that is the answer to what was asked; it is taken from the spans of a document into its `answers`"""
@@ -136,11 +137,7 @@ def told_facts(subject: str, language: int) -> tuple[Fact, ...]:
 def _told_subjects(kind: str, language: int) -> tuple[tuple[str, ...], tuple[float, ...]]:
     ranked = [(f"{kind}/{key}", 1 / (rank + 1)) for rank, key in enumerate(_keys(kind))]
     kept = [(subject, weight) for subject, weight in ranked if subject in facts.FACTS and told_facts(subject, language)]
-    total, sums = 0.0, []
-    for _, weight in kept:
-        total += weight
-        sums.append(total)
-    return tuple(subject for subject, _ in kept), tuple(sums)
+    return tuple(subject for subject, _ in kept), tuple(accumulate(weight for _, weight in kept))
 
 
 @cache
@@ -151,6 +148,16 @@ def _keys(kind: str) -> tuple[str, ...]:
 @cache
 def _needs(sentence: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(sentence) if name))
+
+
+def unasked(marked: str) -> tuple[str, tuple[Span, ...], tuple[Span, ...]]:
+    """What was written, without its marks: the text, the spans of its concepts, and its answers."""
+    text, spans = unmarked(marked)
+    return (
+        text,
+        tuple(span for span in spans if span.concept != ASKED),
+        tuple(span for span in spans if span.concept == ASKED),
+    )
 
 
 def frames(fact: Fact):

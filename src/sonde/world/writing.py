@@ -8,7 +8,7 @@ from typing import Any
 
 from sonde.manifests import storage_errors
 from sonde.progress import Reporter, Silent
-from sonde.world.generate import documents
+from sonde.world.generate import Document, documents
 from sonde.world.pictures import picture_document
 
 
@@ -49,12 +49,18 @@ def write(
 
 def _texts(n: int, seed: int, truth: bool) -> Iterator[dict[str, Any]]:
     for document in documents(n, seed):
-        row: dict[str, Any] = {"text": document.text, "kind": document.kind, "language": document.language}
-        row["concepts"] = document.concepts
+        row = _row(document)
         if truth:
-            row |= {"spans": document.spans, "answers": document.answers, "facts": document.facts}
-            row["log_probability"] = document.log_probability
+            row |= _known(document) | {"facts": document.facts, "log_probability": document.log_probability}
         yield row
+
+
+def _row(document: Document) -> dict[str, Any]:
+    return {name: getattr(document, name) for name in ("text", "kind", "language", "concepts")}
+
+
+def _known(document: Document) -> dict[str, Any]:
+    return {"spans": document.spans, "answers": document.answers}
 
 
 def _pictures(n: int, seed: int, truth: bool, path: Path) -> Iterator[dict[str, Any]]:
@@ -66,8 +72,4 @@ def _pictures(n: int, seed: int, truth: bool, path: Path) -> Iterator[dict[str, 
         document = picture_document(number, seed)
         image = folder / f"{number:06}.png"
         document.image.save(image)
-        row: dict[str, Any] = {"text": document.text, "kind": "picture", "language": document.language}
-        row |= {"concepts": [document.concept.split("/")[1]], "images": [f"{folder.name}/{image.name}"]}
-        if truth:
-            row |= {"spans": document.spans, "answers": document.answers}
-        yield row
+        yield _row(document) | {"images": [f"{folder.name}/{image.name}"]} | (_known(document) if truth else {})
