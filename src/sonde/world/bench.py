@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sonde.analysis.contrast import auc as auc_of_values
 from sonde.analysis.detection import (
     Activations,
     Presences,
@@ -41,6 +42,7 @@ from sonde.progress import Reporter, Silent
 from sonde.world.facts import LANGUAGES
 from sonde.world.generate import Document, documents
 from sonde.world.pictures import DRAWINGS, picture_document
+from sonde.world.steer import CONDUCTS, causes, steering
 from sonde.world.truth import Truth, above, token_truth
 from sonde.world.voice import about
 
@@ -140,8 +142,6 @@ def bench(
 
     Raises ArtifactMismatchError where it is of another model.
     """
-    from sonde.world.steer import causes, steering
-
     reporter = reporter or Silent()
     prepared = prepare(dictionary, tokens=tokens, reporter=reporter)
     facts = prepared.dictionary.facts
@@ -404,7 +404,7 @@ def pictures(bench: Bench) -> dict[str, Any] | None:
     rows = []
     for concept, feature in features.items():
         has = shown == concept
-        by_patches, by_all = (auc_of_ranks(of[:, feature], has) for of in scores)
+        by_patches, by_all = (auc_of_values(of[has, feature], of[~has, feature]) for of in scores)
         rows.append({"concept": concept, "feature": feature, "patches": by_patches, "with what follows": by_all})
     return {
         "pictures": len(made),
@@ -414,12 +414,6 @@ def pictures(bench: Bench) -> dict[str, Any] | None:
         },
         "concepts": rows,
     }
-
-
-def auc_of_ranks(scores: np.ndarray, has: np.ndarray) -> float:
-    """The area under the ROC curve of scores for a truth, ties counted half."""
-    positive, negative = scores[has][:, None], scores[~has][None]
-    return float(((positive > negative) + 0.5 * (positive == negative)).mean())
 
 
 def purity(bench: Bench, best: np.ndarray) -> list[dict[str, Any]]:
@@ -499,8 +493,6 @@ def hierarchy(bench: Bench, best: np.ndarray) -> dict[str, Any]:
 
 def format_bench(found: dict[str, Any]) -> str:
     """What was found, as people read it in a terminal."""
-    from sonde.world.steer import CONDUCTS
-
     told, of, steered, cause = found["recovery"], found["dictionary"], found["steering"], found["causes"]
     lines = [
         f"{of['kind']}, {of['n_features']:,} features at {of['site']}, L0 {of['l0']:.1f}; {len(told['concepts'])} concepts on {found['tokens']:,} tokens",

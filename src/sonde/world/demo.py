@@ -11,6 +11,7 @@
    second on the trial questions.
 """
 
+import json
 import re
 from collections.abc import Callable
 from functools import cache
@@ -118,7 +119,7 @@ def demo(out: str | Path = "sonde-demo", *, device: str = "auto", reporter: Repo
             "site": SITE,
             "n_features": dictionary.n_features,
             "quality": quality.to_json(),
-            "golden_gate": found | {"examples": _examples(made, found["features"])},
+            "golden_gate": found | {"examples": _examples(made, found["features"], corpus)},
             "answers": _answers(model, made, specs, reporter),
         }
         summary["edits"] = [str(spec) for spec in specs[found["dose"]]]
@@ -230,9 +231,10 @@ def _words_of_the_world() -> frozenset[str]:
     return frozenset(word for document in documents(8000) for word in re.findall(r"\w+", document.text.lower()))
 
 
-def _examples(made: Index, features: list[int]) -> list[dict[str, Any]]:
+def _examples(made: Index, features: list[int], corpus: Path) -> list[dict[str, Any]]:
     """The strongest examples of the first feature, by language, as they are."""
-    languages = {document.text: document.language for document in documents(SETTINGS["documents"], CORPUS_SEED)}
+    with corpus.open(encoding="utf-8") as lines:
+        languages = {row["text"]: row["language"] for row in map(json.loads, lines)}
     shown: dict[str, list[dict[str, Any]]] = {language: [] for language in LANGUAGES}
     for example in made.examples(features[0], 200):
         language = languages[made.document(example.document)[0]]

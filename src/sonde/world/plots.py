@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from sonde.world.bench import mean_of, percent
+from sonde.world.steer import CONDUCTS
 
 WIDE, HIGH = 460, 180
 LEFT, BOTTOM = 44, 40
@@ -78,8 +79,6 @@ def _concepts(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _causes(found: dict[str, Any], pictures: dict[str, Any] | None) -> str:
-    from sonde.world.steer import CONDUCTS
-
     ablation, swap = found["ablation"], found["swap of states"]
     rows = [
         ["facts of a landmark that stay right with its features ablated", percent(mean_of(row["own_kept"] for row in ablation["landmarks"]))],
