@@ -312,7 +312,7 @@ def _best_neuron(bench: Bench, reporter: Reporter) -> np.ndarray:
             first = auc_of_scores(values[0], bench.choose.present)
             column = np.nan_to_num(np.abs(first - 0.5)).argmax(axis=0)
             size = np.abs(first[column, np.arange(len(column))] - 0.5)
-            for place in np.flatnonzero(np.nan_to_num(size) > score):
+            for place in bench.judged[np.nan_to_num(size)[bench.judged] > score[bench.judged]]:
                 second = _auc_of_one(values[1][:, [column[place]]], bench.judge.present, int(place))
                 best[place] = second if first[column[place], place] >= 0.5 else 1 - second
                 score[place] = size[place]

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sonde.dictionaries.dictionary import Dictionary
 from sonde.models.model import Edit, Model
 from sonde.progress import Reporter
 from sonde.steering.dose import perplexities
-from sonde.steering.edits import Ablate, Clamp
+from sonde.steering.edits import Clamp
 from sonde.world import facts, phrases
 from sonde.world.asking import ask_many, go_on_ids, question_of, says
 from sonde.world.facts import LANGUAGES, Fact, told
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 
 STEERED = ("golden_gate", "eiffel", "colosseum", "taj", "big_ben")
 """landmarks, of those that are spoken of most"""
-DOSES = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
+DOSES = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 """in units of the feature's maximum; of a mean difference, in its own length times 2"""
-SWAP_DOSES = (0.5, 1.0, 2.0, 3.0, 5.0)
+SWAP_DOSES = (0.5, 1.0, 2.0, 3.0)
 N_CHOOSE, N_JUDGE = 50, 100
 SURPRISE = 5.0
 """times the perplexity of the plain model's own answer that a steered one may have"""
@@ -63,6 +64,23 @@ class Push:
 
     def __call__(self, x: Tensor) -> Tensor:
         return x + self.vector.to(x)
+
+
+@dataclass(frozen=True)
+class Without:
+    """An edit that takes features away where they fire: `Ablate` of each, with the stream encoded once for all."""
+
+    dictionary: Dictionary
+    features: list[int]
+
+    @property
+    def site(self) -> str:
+        return self.dictionary.site
+
+    def __call__(self, x: Tensor) -> Tensor:
+        wide = (x.flatten(2) if x.ndim == 4 else x).to(self.dictionary.W_dec)
+        step = self.dictionary.encode(wide)[..., self.features] @ self.dictionary.W_dec[self.features]
+        return x - step.to(x).reshape(x.shape)
 
 
 def neutral_questions(model: Model) -> list[Question]:
@@ -181,16 +199,19 @@ def _judged(
     edits: Sequence[Any],
 ) -> list[bool]:
     """Of each question, whether the answer under edits names the landmark and is still language."""
-    prompts = [question.ids for question in questions]
-    answers = answer(model, prompts, *edits)
-    found = perplexities(model, prompts, answers)
-    return [
-        names(key, question.language, _text(model, ids))
-        and now is not None
-        and before is not None
-        and now <= SURPRISE * before
-        for question, ids, now, before in zip(questions, answers, found, surprise, strict=True)
+    answers = answer(model, [question.ids for question in questions], *edits)
+    told = [
+        place
+        for place, (question, ids) in enumerate(zip(questions, answers, strict=True))
+        if names(key, question.language, _text(model, ids))
     ]
+    right = [False] * len(questions)
+    if told:
+        found = perplexities(model, [questions[place].ids for place in told], [answers[place] for place in told])
+        for place, now in zip(told, found, strict=True):
+            before = surprise[place]
+            right[place] = now is not None and before is not None and now <= SURPRISE * before
+    return right
 
 
 def _by_asking(model: Model, questions: Sequence[Question], key: str) -> list[bool]:
@@ -281,7 +302,7 @@ def _ablations(bench: "Bench", auc: np.ndarray) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for key in STEERED:
         features = _features_of(bench, auc, f"landmark/{key}", f"about/{key}")
-        after = _right(bench.model, asked, [Ablate(bench.dictionary, feature) for feature in features])
+        after = _right(bench.model, asked, [Without(bench.dictionary, features)])
         known = [
             (fact.subject == f"landmark/{key}", a) for (fact, _), b, a in zip(asked, before, after, strict=True) if b
         ]
@@ -315,14 +336,14 @@ def _swaps(bench: "Bench", auc: np.ndarray) -> dict[str, Any]:
         right: list[bool] = []
         for other, feature in feature_of.items():
             clamp = Clamp(bench.dictionary, feature, dose * float(bench.dictionary.max_activation[feature]))
-            away = [Ablate(bench.dictionary, one) for one in set(feature_of.values()) - {feature}]
+            away = Without(bench.dictionary, sorted(set(feature_of.values()) - {feature}))
             asked = [
                 (capital[state], language)
                 for state in feature_of
                 if state != other
                 for language in range(len(LANGUAGES))
             ]
-            with bench.model.edited(clamp, *away):
+            with bench.model.edited(clamp, away):
                 answers = ask_many([question_of(*one) for one in asked], bench.model, 24)
             right += [says(capital[other], language, said) for (_, language), said in zip(asked, answers, strict=True)]
         shares[dose] = float(np.mean(right)) if right else 0.0
@@ -358,38 +379,33 @@ def _turned(bench: "Bench", auc: np.ndarray, conduct: Conduct) -> dict[str, Any]
     model = bench.model
     tokenizer = model.need_tokenizer()
     prompts = {
-        shown: [(tokenizer(text.rstrip(" "))["input_ids"], language) for text, language in rows]
-        for shown, rows in _unanswered(conduct).items()
+        shows: [(tokenizer(text.rstrip(" "))["input_ids"], language) for text, language in rows]
+        for shows, rows in _unanswered(conduct).items()
     }
     [feature] = _features_of(bench, auc, conduct.concept, n=1)
     maximum = float(bench.dictionary.max_activation[feature])
 
-    def shows(shown: bool, *edits: Any) -> list[bool]:
-        answers = answer(model, [ids for ids, _ in prompts[shown]], *edits)
-        return [
-            conduct.shows(_text(model, ids), language)
-            for ids, (_, language) in zip(answers, prompts[shown], strict=True)
-        ]
+    def shown(rows: list[tuple[list[int], int]], *edits: Any) -> float:
+        answers = answer(model, [ids for ids, _ in rows], *edits)
+        return float(
+            np.mean([conduct.shows(_text(model, ids), of) for ids, (_, of) in zip(answers, rows, strict=True)])
+        )
 
-    def split(values: list[bool]) -> tuple[float, float]:
-        half = len(values) // 2
-        return float(np.mean(values[:half])), float(np.mean(values[half:]))
+    def at(dose: float) -> Clamp:
+        return Clamp(bench.dictionary, feature, dose * maximum)
 
-    up = {dose: split(shows(False, Clamp(bench.dictionary, feature, dose * maximum))) for dose in DOSES}
-    down = {
-        dose: split([not one for one in shows(True, Clamp(bench.dictionary, feature, -dose * maximum))])
-        for dose in (0.0, *DOSES)
-    }
-    best_up, best_down = (max(found, key=lambda dose: found[dose][0]) for found in (up, down))
+    half = PROGRAMS // 2
+    up = max(DOSES, key=lambda dose: shown(prompts[False][:half], at(dose)))
+    down = min((0.0, *DOSES), key=lambda dose: shown(prompts[True][:half], at(-dose)))
     return {
         "feature": feature,
         "plain": {
-            "shown where it should not": float(np.mean(shows(False))),
-            "missing where it should be shown": 1 - float(np.mean(shows(True))),
+            "shown where it should not": shown(prompts[False]),
+            "missing where it should be shown": 1 - shown(prompts[True]),
         },
-        "turned up, shown": up[best_up][1],
-        "turned down, gone": down[best_down][1],
-        "doses": {"up": best_up, "down": -best_down},
+        "turned up, shown": shown(prompts[False][half:], at(up)),
+        "turned down, gone": 1 - shown(prompts[True][half:], at(-down)),
+        "doses": {"up": up, "down": -down},
     }
 
 
