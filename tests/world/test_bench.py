@@ -9,11 +9,12 @@ import torch
 import sonde
 from sonde.cli import run
 from sonde.errors import ArtifactMismatchError
+from sonde.steering.edits import Ablate
 from sonde.world import bench as bench_module
 from sonde.world.bench import bench, format_bench, hierarchy, prepare, purity, transfer
 from sonde.world.generate import documents
 from sonde.world.plots import bench_page
-from sonde.world.steer import CONDUCTS, DOSES, _unanswered, names, neutral_questions
+from sonde.world.steer import CONDUCTS, DOSES, Without, _unanswered, names, neutral_questions
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,21 @@ def test_a_feature_taken_over_by_another_is_absorbed(prepared, monkeypatch):
     assert [(row["concept"], row["contains"], row["absorbed"]) for row in found["concepts"]] == [
         ("landmark/*", 2, ["landmark/golden_gate"])
     ]
+
+
+def test_features_taken_away_together_and_one_by_one(dictionary):
+    model = sonde.load_model("world", device="cpu")
+    tokens = model.tokenize("The Golden Gate Bridge is in San Francisco. It is red.")
+    fires = dictionary.encode(model.read(tokens, dictionary.site)[dictionary.site])[0, 1:].amax(dim=0)
+    features = fires.topk(5).indices.tolist()
+    with torch.no_grad():
+        plain = model.logits(tokens)
+        with model.edited(Without(dictionary, features)):
+            together = model.logits(tokens)
+        with model.edited(*(Ablate(dictionary, feature) for feature in features)):
+            one_by_one = model.logits(tokens)
+    torch.testing.assert_close(together, one_by_one, atol=1e-4, rtol=1e-4)
+    assert (together - plain).abs().max() > 0.1
 
 
 def test_names_in_each_language():

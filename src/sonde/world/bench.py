@@ -347,7 +347,9 @@ def _probe(bench: Bench) -> np.ndarray:
 def transfer(bench: Bench) -> dict[str, Any]:
     """The area of the feature chosen on English documents, in each language; concepts that are told in all."""
     found: dict[str, list[float]] = {language: [] for language in LANGUAGES}
-    golden_gate: dict[str, float] = {}
+    golden_gate: dict[str, dict[str, float]] = {
+        concept: {} for concept in ("landmark/golden_gate", "about/golden_gate")
+    }
     by_language: dict[tuple[str, str], tuple[Activations, Presences]] = {}
     for name, half in (("choose", bench.choose), ("judge", bench.judge)):
         languages = np.array([document.language for document in half.documents])[half.document]
@@ -365,15 +367,14 @@ def transfer(bench: Bench) -> dict[str, Any]:
         auc = auc_of_features(fires, present)
         for place in places:
             found[language].append(float(auc[best[place], place]))
-            if bench.concepts[place] == "about/golden_gate":
-                golden_gate[language] = float(auc[best[place], place])
+            if bench.concepts[place] in golden_gate:
+                golden_gate[bench.concepts[place]][language] = float(auc[best[place], place])
     return {
         "concepts": len(places),
         "median": {language: float(np.median(values)) if values else None for language, values in found.items()},
         "found": {language: _share([value >= FOUND_AUC for value in values]) for language, values in found.items()},
         "found_in_all": _share([min(values) >= 0.9 for values in zip(*found.values(), strict=True)]),
-        "about/golden_gate": golden_gate,
-    }
+    } | golden_gate
 
 
 def pictures(bench: Bench) -> dict[str, Any] | None:
