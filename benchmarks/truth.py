@@ -67,7 +67,9 @@ SAELENS_CENTRES = True
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kinds", nargs="+", default=["topk", "l1"])
+    parser.add_argument(
+        "--kinds", nargs="*", default=["topk", "l1"], help="peers need a topk of their size, of this run or one before"
+    )
     parser.add_argument("--sizes", nargs="+", type=int, default=[512, 2048, 8192])
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--peers", nargs="*", default=[], choices=list(PEERS))
