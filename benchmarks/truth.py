@@ -38,11 +38,11 @@ def peers_dictionary(name: str, folder: Path, like, n_rows: int):
     for rows in ("train.npy", "test.npy"):
         (place / rows).symlink_to((folder / rows).resolve())
     steps = n_rows // PEERS_BATCH
-    arguments = [place, like.n_features, like.facts["settings"]["k"], PEERS_BATCH, steps, 0, json.dumps(options)]
+    arguments = [place, like.n_features, like.k, PEERS_BATCH, steps, 0, json.dumps(options)]
     python = peer_python(*packages, folder=environment)
     subprocess.run([python, "-W", "ignore", "-c", code, *map(str, arguments)], check=True)
     weights = load_file(next(place.glob("*/*.safetensors")))
-    if name == "sparsify":  # encoder [n, d], which is given x - b_dec
+    if name == "sparsify":  # encoder [n, d]
         W_enc, b_enc = weights["encoder.weight"], weights["encoder.bias"]
     else:  # encoder [d, n], whose results are chosen by the length of what they add
         W_enc, b_enc = weights["W_enc"].T, weights["b_enc"]
@@ -51,7 +51,7 @@ def peers_dictionary(name: str, folder: Path, like, n_rows: int):
     W_dec, b_dec = weights["W_dec"], weights["b_dec"]
     with torch.no_grad():
         like.W_enc.copy_(W_enc)
-        like.b_enc.copy_(b_enc - W_enc @ b_dec if name == "sparsify" or SAELENS_CENTRES else b_enc)
+        like.b_enc.copy_(b_enc - W_enc @ b_dec)  # both take b_dec from what they read
         like.W_dec.copy_(torch.nn.functional.normalize(W_dec, dim=1))
         like.b_dec.copy_(b_dec)
         rows = torch.from_numpy(numpy.load(folder / "test.npy"))
@@ -59,10 +59,6 @@ def peers_dictionary(name: str, folder: Path, like, n_rows: int):
         like.max_activation.copy_(codes.amax(dim=0))
         like.mean_activation.copy_(codes.mean(dim=0))
     return like
-
-
-SAELENS_CENTRES = True
-"""its TopK takes b_dec from what it reads (apply_b_dec_to_input, by default)"""
 
 
 def main() -> None:
@@ -111,7 +107,7 @@ def write_rows(store, folder: Path) -> None:
     import torch
 
     if not (folder / "train.npy").exists():
-        rows = torch.cat(list(store.stream(4096, epochs=1)))
+        rows = torch.cat(list(store.stream(4096, epochs=1))).float()
         numpy.save(folder / "train.npy", rows.numpy())
         numpy.save(folder / "test.npy", rows[:65536].numpy())
 
