@@ -7,7 +7,7 @@ from typing import Any
 from sonde.world.bench import mean_of, percent
 from sonde.world.steer import CONDUCTS
 
-WIDE, HIGH = 460, 180
+WIDE, HIGH = 620, 180
 LEFT, BOTTOM = 44, 40
 COLOURS = {
     "auc": "#c2541b",
@@ -113,8 +113,8 @@ def _frame(body: str, names: Sequence[str], colours: Sequence[str], labels: Sequ
         f"<text x='{x:.1f}' y='{HIGH + 16}' text-anchor='middle'>{escape(label)}</text>" for x, label in labels
     )
     key = "".join(
-        f"<rect x='{LEFT + 130 * (place % 3)}' y='{HIGH + 26 + 17 * (place // 3)}' width='10' height='10' fill='{colour}'/>"
-        f"<text x='{LEFT + 14 + 130 * (place % 3)}' y='{HIGH + 35 + 17 * (place // 3)}'>{escape(name)}</text>"
+        f"<rect x='{LEFT + 190 * (place % 3)}' y='{HIGH + 26 + 17 * (place // 3)}' width='10' height='10' fill='{colour}'/>"
+        f"<text x='{LEFT + 14 + 190 * (place % 3)}' y='{HIGH + 35 + 17 * (place // 3)}'>{escape(name)}</text>"
         for place, (name, colour) in enumerate(zip(names, colours, strict=True))
     )
     high = HIGH + BOTTOM + 17 * ((len(names) - 1) // 3)
