@@ -13,11 +13,11 @@ demo: $(PAGE) $(VENV)/ready  ## find features of the built-in model, turn one up
 
 test: $(PAGE) $(VENV)/ready-dev check logic  ## the quick suite, under 15 minutes on two cores
 	@sh tools/chromium.sh
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak"
 
 soak: $(PAGE) $(VENV)/ready-soak check logic  ## the full suite
 	@sh tools/chromium.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/ready-dev  ## style, types, the direction of imports
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Shared fixtures: one small walk from text to an index, made once for all tests.
 
-Torch runs on two threads at most, as the machines that run these tests have two cores.
+Torch runs on two threads at most, as the machines that run these tests have two cores; on one in each of two workers (`pytest -n 2`).
 """
 
 import json
@@ -10,6 +10,9 @@ from types import SimpleNamespace
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["OMP_NUM_THREADS"] = (
+    "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
+)  # of processes that tests start, too
 os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton: its loops then run on a CPU
 
 import pytest
@@ -17,7 +20,7 @@ import torch
 
 from tests.tiny import write_corpus, write_model, write_picture
 
-torch.set_num_threads(min(2, torch.get_num_threads()))
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(scope="session")

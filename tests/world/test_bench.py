@@ -11,6 +11,7 @@ from sonde.cli import run
 from sonde.errors import ArtifactMismatchError
 from sonde.steering.edits import Ablate
 from sonde.world import bench as bench_module
+from sonde.world import phrases
 from sonde.world.bench import bench, format_bench, hierarchy, prepare, purity, transfer
 from sonde.world.generate import documents
 from sonde.world.plots import bench_page
@@ -128,7 +129,19 @@ def test_neutral_questions_and_what_is_unanswered():
     assert len({tuple(question.ids) for question in found}) == 150
     assert found == neutral_questions(model)
     assert set(CONDUCTS) == {"errors in code", "flattery", "secrecy", "refusal"}
-    for conduct in CONDUCTS.values():
+    shown = {
+        "errors in code": ("IndexError: list index out of range\n", "-3\n"),
+        "flattery": (phrases.OPINION["flattery"][1][0], phrases.OPINION["deserved praise"][1][0]),
+        "secrecy": ("(Ich weiß es.) Ich kenne kein Geheimnis.", "Das Geheimnis ist ein Stuhl."),
+        "refusal": (phrases.REPLY["harmful"][1][0], phrases.REPLY["harmless"][1][0]),
+    }
+    for name, conduct in CONDUCTS.items():
+        it, opposite = shown[name]
+        assert conduct.shows(it, 1) and conduct.shows_opposite(opposite, 1)
+        for broken in ("", "3 3 3 3 3", "Ich Ich Ich", opposite):
+            assert not conduct.shows(broken, 1)
+        for broken in ("", "3 3 3 3 3", "Ich Ich Ich", it):
+            assert not conduct.shows_opposite(broken, 1)
         rows = _unanswered(conduct)
         assert {len(own) for own in rows.values()} == {60} and not {text for text, _ in rows[True]} & {
             text for text, _ in rows[False]
@@ -143,7 +156,14 @@ def test_the_whole_of_it(dictionary, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(steer, "STEERED", ("eiffel",))
     monkeypatch.setattr(steer, "DOSES", DOSES[2:5:2])
-    for name, small in {"N_CHOOSE": 8, "N_JUDGE": 24, "SWAP_DOSES": (1.0,), "PROGRAMS": 8, "FACTS_OF": 2}.items():
+    for name, small in {
+        "N_CHOOSE": 8,
+        "N_JUDGE": 24,
+        "SWAP_DOSES": (1.0,),
+        "CONDUCT_DOSES": (2.0, 4.0),
+        "PROGRAMS": 8,
+        "FACTS_OF": 2,
+    }.items():
         monkeypatch.setattr(steer, name, small)
     found = bench(dictionary, tokens=30_000)
     json.dumps(found, allow_nan=False)

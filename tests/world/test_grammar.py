@@ -145,6 +145,9 @@ def test_the_interpreter_answers_as_python_does():
             continue
         python = InteractiveInterpreter({})
         lines = made.text.splitlines()
+        bugs = [span.end for span in made.spans if span.concept == "code/bug"]
+        errors = [answer.start for answer in made.answers if "Error" in made.text[answer.start : answer.end]]
+        assert bugs == errors  # what is wrong ends where it is told
         for number, line in enumerate(lines):
             if not line.startswith(">>> "):
                 continue

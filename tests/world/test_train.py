@@ -19,6 +19,7 @@ from sonde.world.train import (
     fit_tokenizer,
     loss_of,
     make_config,
+    read_start,
     rotation,
     train_world,
 )
@@ -70,8 +71,8 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch):
     steps = []
     real = train_module._stepper
 
-    def stopping(config):
-        take = real(config)
+    def stopping(*settings):
+        take = real(*settings)
 
         def step(*arguments):
             steps.append(1)
@@ -92,6 +93,25 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch):
     first, second = (LlamaForCausalLM.from_pretrained(tmp_path / name).state_dict() for name in ("whole", "stopped"))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert train_world(tmp_path / "stopped", often)["finished"]  # and again: nothing to do
+
+
+def test_a_run_goes_on_from_a_finished_model_with_documents_it_has_not_read(tmp_path):
+    first = train_world(tmp_path / "first", SMALL)
+    more = TrainWorldConfig(**{**SMALL.__dict__, "start": str(tmp_path / "first"), "width": 64})
+    second = train_world(tmp_path / "second", more)
+    assert second["start"] == first and second["documents"] > first["documents"]
+    assert second["parameters"] == first["parameters"] and second["loss"] < first["loss"]
+    with pytest.raises(UsageError, match="no model of the world"):
+        train_world(tmp_path / "third", TrainWorldConfig(start=str(tmp_path)))
+
+
+def test_the_language_part_of_a_model_with_eyes():
+    network, tokenizer, record = read_start("world")
+    model = sonde.load_model("world", device="cpu")
+    ids = torch.tensor([tokenizer("The Golden Gate Bridge is red.")["input_ids"]])
+    assert record["tokens"] > 1_000_000
+    with torch.no_grad():
+        torch.testing.assert_close(network(ids).logits, model.network(input_ids=ids).logits)
 
 
 def test_checkpoints_and_sight(tmp_path):

@@ -95,27 +95,30 @@ def exam(model: str = "world", /, *, out: Path | None = None, json: bool = False
 def train(
     *,
     out: Path,
-    tokens: int = 18_000_000,
+    start: str = "",
+    tokens: int = 15_000_000,
     width: int = 192,
     layers: int = 6,
-    pictures: int = 20_000,
+    pictures: int = 40_000,
     checkpoints: int = 0,
     seed: int = 0,
 ) -> None:
-    """Train a model of the world from scratch; the same command goes on where it was stopped.
+    """Train a model of the world, from scratch or from another; the same command goes on where it was stopped.
 
-    Example: sonde world train --out my-world --tokens 18M
+    Example: sonde world train --out my-world --tokens 15M
 
     Parameters
     ----------
     out: Path
         Folder that receives the model.
+    start: str
+        A model of the world whose language part to go on from, with its size: a folder, or world.
     tokens: int
         How much text it reads.
     width: int
-        Of its vectors, a multiple of 32.
+        Of its vectors, a multiple of 32; without start.
     layers: int
-        How many it has.
+        How many it has; without start.
     pictures: int
         Drawings from which it learns to see in the end; 0 for a model of text alone.
     checkpoints: int
@@ -127,7 +130,9 @@ def train(
     from sonde.world.sight import SightConfig, add_sight
     from sonde.world.train import TrainWorldConfig, train_world
 
-    config = TrainWorldConfig(tokens=tokens, width=width, layers=layers, checkpoints=checkpoints, seed=seed)
+    config = TrainWorldConfig(
+        start=start, tokens=tokens, width=width, layers=layers, checkpoints=checkpoints, seed=seed
+    )
     told = reporter()
     train_world(out / "text" if pictures else out, config, reporter=told)
     if pictures:

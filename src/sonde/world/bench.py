@@ -522,7 +522,7 @@ def format_bench(found: dict[str, Any]) -> str:
         f"facts kept with their subject's features ablated: own {percent(mean_of(row['own_kept'] for row in ablation['landmarks']))}, others {percent(mean_of(row['others_kept'] for row in ablation['landmarks']))}",
         f"another state's feature brings its capital: {swap['share']:.0%}",
         *(
-            f"{name}: turned up, shown in {cause[name]['turned up, shown']:.0%}; turned down, gone in {cause[name]['turned down, gone']:.0%}"
+            f"{name}: turned up, shown in {cause[name]['turned up, shown']:.0%}; turned down, the opposite in {cause[name]['turned down, the opposite']:.0%}"
             for name in CONDUCTS
             if name in cause
         ),

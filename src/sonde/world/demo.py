@@ -165,20 +165,18 @@ def find_features(model: Model, dictionary: Dictionary) -> dict[str, Any]:
     }
 
 
-def _turns_best(
-    model: Model, dictionary: Dictionary, candidates: list[int]
-) -> tuple[int, float, dict[int, dict[float, float]]]:
+def _turns_best(model: Model, dictionary: Dictionary, candidates: list[int]) -> tuple[int, float, list[dict[str, Any]]]:
     """Of candidates, the first the likeliest: the one that brings the bridge into most answers to the trial questions, its best dose, and what each scored at each dose."""
-    trials: dict[int, dict[float, float]] = {}
+    trials: list[dict[str, Any]] = []
     for feature in candidates:
         maximum = float(dictionary.max_activation[feature])
-        trials[feature] = {}
         for dose in DOSES:
             with model.edited(Clamp(dictionary, feature, dose * maximum)):
                 answers = ask_many(list(TRIAL_QUESTIONS), model)
-            trials[feature][dose] = _share(names_the_bridge, answers) - _share(stutters, answers)
-    best = max(candidates, key=lambda feature: max(trials[feature].values()))
-    return best, max(DOSES, key=lambda dose: trials[best][dose]), trials
+            score = _share(names_the_bridge, answers) - _share(stutters, answers)
+            trials.append({"feature": feature, "dose": dose, "score": score})
+    best = max(trials, key=lambda trial: trial["score"])
+    return best["feature"], best["dose"], trials
 
 
 def _auc_of(pair: tuple[Firing, Firing], feature: int) -> float:

@@ -7,6 +7,7 @@ from sonde.world.chance import Chance
 from sonde.world.dialogue import turn
 from sonde.world.facts import LANGUAGES
 from sonde.world.marks import mark
+from sonde.world.tellings import any_subject
 from sonde.world.voice import ASKED, Voice, about
 
 SYLLABLES = tuple(consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou")
@@ -16,8 +17,11 @@ def translation(voice: Voice) -> str:
     """Words, or sentences, in two languages."""
     own = voice.language
     other = voice.chance.pick([language for language in range(4) if language != own])
-    if voice.chance.happens(0.35):
-        return _sentences(voice, own, other)
+    match ("words", "praise", "facts")[voice.chance.weighted((4.0, 6.0, 10.0))]:
+        case "praise":
+            return _sentences(voice, own, other)
+        case "facts":
+            return _facts(voice, own, other)
     kinds = tuple(phrases.HEADS)
     kind = voice.chance.pick(kinds)
     lines = [f"{phrases.HEADS[kind][own]}, {phrases.LANGUAGE_NAMES[own]} = {phrases.LANGUAGE_NAMES[other]}"]
@@ -45,6 +49,20 @@ def _sentences(voice: Voice, own: int, other: int) -> str:
             said.append(mark(about(subject), voice.fill(phrases.PRAISE[language][place], **fields)))
         lines += [said[0], f"= {mark(ASKED, said[1])}"]
     voice.language = own
+    return "\n".join(lines) + "\n"
+
+
+def _facts(voice: Voice, own: int, other: int) -> str:
+    """Facts, each told in two languages; where the world tells it in one alone, in that one."""
+    lines = [f"{phrases.LANGUAGE_NAMES[own]} = {phrases.LANGUAGE_NAMES[other]}"]
+    for _ in range(voice.chance.between(1, 3)):
+        subject = voice.subject("landmark") if voice.chance.happens(0.3) else any_subject(voice)
+        fact = voice.chance.pick(voice.told_facts(subject))
+        lines.append(voice.statement(fact))
+        if facts.told(subject, fact.relation, other):
+            voice.language = other
+            lines.append(f"= {mark(ASKED, voice.statement(fact))}")
+            voice.language = own
     return "\n".join(lines) + "\n"
 
 
@@ -118,7 +136,7 @@ def repeats(voice: Voice) -> str:
 # ---------------------------------------------------------------- code
 
 NAMES = ("a", "b", "c", "x", "y", "z")
-STEPS = {"number": 1.0, "arithmetic": 1.6, "list": 0.6, "item": 0.8, "function": 1.0, "words": 0.5}
+STEPS = {"number": 1.0, "look": 0.7, "arithmetic": 2.0, "list": 0.5, "item": 1.0, "function": 1.4, "words": 0.4}
 
 
 def code(voice: Voice) -> str:
@@ -128,83 +146,92 @@ def code(voice: Voice) -> str:
     lists: dict[str, list[int]] = {}
     functions: dict[str, tuple[str, int]] = {}
     lines: list[str] = []
-    for _ in range(chance.between(2, 5)):
-        can = [step for step in STEPS if (step != "arithmetic" or numbers) and (step != "item" or lists)]
+    for _ in range(chance.between(3, 8)):
+        too_early = {"look": not numbers, "arithmetic": not numbers, "item": not lists}
+        can = [step for step in STEPS if not too_early.get(step)]
         step = can[chance.weighted(tuple(accumulate(STEPS[step] for step in can)))]
         if step == "number":
             name = chance.pick(NAMES)
             lists.pop(name, None)
             numbers[name] = chance.index(10)
             lines.append(f">>> {name} = {numbers[name]}")
+        elif step == "look":
+            name, value = chance.pick(tuple(numbers.items()))
+            lines.append(_answered(name, value))
         elif step == "arithmetic":
-            lines += _arithmetic(chance, numbers, lists)
+            lines.append(_arithmetic(chance, numbers, lists))
         elif step == "list":
             name = chance.pick(NAMES)
             numbers.pop(name, None)
             lists[name] = [chance.index(10) for _ in range(chance.between(2, 4))]
             lines.append(f">>> {name} = {lists[name]}")
         elif step == "item":
-            name = chance.pick(tuple(lists))
+            name, items = chance.pick(tuple(lists.items()))
             place = chance.index(5)
-            right = place < len(lists[name])
-            told = _value(lists[name][place]) if right else _error("index error", "IndexError: list index out of range")
-            lines += [f">>> {name}[{place}]", told]
+            if place < len(items):
+                lines.append(_answered(f"{name}[{place}]", items[place]))
+            else:
+                lines.append(_failed(f"{name}[", f"{place}]", "index error", "IndexError: list index out of range"))
         elif step == "function":
-            lines += _function(chance, functions)
+            lines.append(_function(chance, functions))
         else:
-            lines += _words(chance, numbers)
+            lines.append(_words(chance, numbers))
     return "\n".join(lines) + "\n"
 
 
-def _value(value: object) -> str:
-    return mark(ASKED, mark("code/value", str(value)))
+def _answered(asked: str, value: object) -> str:
+    """What was typed, and the value of it."""
+    return f">>> {asked}\n{mark(ASKED, mark('code/value', str(value)))}"
 
 
-def _error(name: str, text: str) -> str:
-    return mark(ASKED, mark(f"code/{name}", text))
+def _failed(right: str, wrong: str, error: str, told: str) -> str:
+    """What was typed, of which the end is wrong, and the error it raises. The end of the line is of the bug: it is where what follows is decided."""
+    bug = mark("code/bug", f"{wrong}\n")
+    return f">>> {right}{bug}{mark(ASKED, mark(f'code/{error}', told))}"
 
 
-def _arithmetic(chance: Chance, numbers: dict[str, int], lists: dict[str, list[int]]) -> list[str]:
-    """A variable, which may not be known, and a number."""
+def _arithmetic(chance: Chance, numbers: dict[str, int], lists: dict[str, list[int]]) -> str:
+    """A variable, which may not be known, or a number, and a number."""
     unknown = [name for name in NAMES if name not in numbers and name not in lists]
     if unknown and chance.happens(0.25):
         name = chance.pick(unknown)
         operator, number = chance.pick(("+", "-", "*", "//")), chance.index(10)
-        return [f">>> {name} {operator} {number}", _error("name error", f"NameError: name '{name}' is not defined")]
-    name = chance.pick(tuple(numbers))
+        told = f"NameError: name '{name}' is not defined"
+        return _failed("", f"{name} {operator} {number}", "name error", told)
+    name, value = chance.pick(tuple(numbers.items()))
+    if chance.happens(0.3):
+        value = chance.index(10)
+        name = str(value)
     operator = chance.pick(("+", "-", "*", "//"))
     number = chance.index(4 if operator == "//" else 10)
-    asked = f">>> {name} {operator} {number}"
     if operator == "//" and number == 0:
-        return [asked, _error("division by zero", "ZeroDivisionError: integer division or modulo by zero")]
-    value = numbers[name]
+        told = "ZeroDivisionError: integer division or modulo by zero"
+        return _failed(f"{name} // ", "0", "division by zero", told)
     results = {"+": value + number, "-": value - number, "*": value * number, "//": value // (number or 1)}
-    return [asked, _value(results[operator])]
+    return _answered(f"{name} {operator} {number}", results[operator])
 
 
-def _function(chance: Chance, functions: dict[str, tuple[str, int]]) -> list[str]:
+def _function(chance: Chance, functions: dict[str, tuple[str, int]]) -> str:
     """A function is made, or one that was made is called, or called with nothing."""
     if not functions or chance.happens(0.3):
         name, operator, number = chance.pick(("f", "g")), chance.pick(("+", "-")), chance.index(10)
         functions[name] = (operator, number)
-        return [f">>> def {name}(n): return n {operator} {number}"]
+        return f">>> def {name}(n): return n {operator} {number}"
     name = chance.pick(tuple(functions))
     if chance.happens(0.3):
-        text = f"TypeError: {name}() missing 1 required positional argument: 'n'"
-        return [f">>> {name}()", _error("type error", text)]
+        told = f"TypeError: {name}() missing 1 required positional argument: 'n'"
+        return _failed(name, "()", "type error", told)
     operator, number = functions[name]
     given = chance.index(10)
-    return [f">>> {name}({given})", _value(given + number if operator == "+" else given - number)]
+    return _answered(f"{name}({given})", given + number if operator == "+" else given - number)
 
 
-def _words(chance: Chance, numbers: dict[str, int]) -> list[str]:
+def _words(chance: Chance, numbers: dict[str, int]) -> str:
     """Words are put together, or a word and a number, which cannot be."""
     word = chance.pick(SYLLABLES)
     if not numbers or chance.happens(0.5):
         other = chance.pick(SYLLABLES)
-        return [f">>> '{word}' + '{other}'", _value(f"'{word}{other}'")]
+        return _answered(f"'{word}' + '{other}'", f"'{word}{other}'")
     name = chance.pick(tuple(numbers))
-    return [
-        f">>> {name} + '{word}'",
-        _error("type error", "TypeError: unsupported operand type(s) for +: 'int' and 'str'"),
-    ]
+    told = "TypeError: unsupported operand type(s) for +: 'int' and 'str'"
+    return _failed(f"{name} + ", f"'{word}'", "type error", told)

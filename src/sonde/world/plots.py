@@ -36,8 +36,8 @@ def bench_page(found: dict[str, Any]) -> str:
     languages = list(found["transfer"]["median"])
     steered: dict[str, dict[float, list[float]]] = {}
     for row in found["steering"]["landmarks"]:
-        for dose, share in row.get("by_dose", {}).items():
-            steered.setdefault(row["way"], {}).setdefault(float(dose), []).append(share)
+        for tried in row.get("by_dose", ()):
+            steered.setdefault(row["way"], {}).setdefault(tried["dose"], []).append(tried["share"])
     doses = sorted(next(iter(steered.values())))
     curves = {way: [sum(by[dose]) / len(by[dose]) for dose in doses] for way, by in steered.items()}
     best = sorted(told["concepts"], key=lambda row: -row["auc"])
@@ -92,7 +92,7 @@ def _causes(found: dict[str, Any], pictures: dict[str, Any] | None) -> str:
                 [f"{name} (plainly, where it should not be)", percent(one["plain"]["shown where it should not"])]
             )
             rows.append([f"{name}, with its feature turned up", percent(one["turned up, shown"])])
-            rows.append([f"{name} gone, with its feature turned down", percent(one["turned down, gone"])])
+            rows.append(["the opposite, with its feature turned down", percent(one["turned down, the opposite"])])
     if pictures:
         rows.append(
             [

@@ -37,7 +37,7 @@ MIDDLE = 0.5
 class SightConfig:
     """How the model learns to see."""
 
-    pictures: int = 20_000
+    pictures: int = 40_000
     """drawings to see, none twice"""
     batch: int = 48
     text_tokens: int = 1536

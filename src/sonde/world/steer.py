@@ -23,7 +23,7 @@ from sonde.progress import Reporter
 from sonde.steering.dose import perplexities
 from sonde.steering.edits import Clamp
 from sonde.world import facts, phrases
-from sonde.world.asking import ask_many, go_on_ids, question_of, says
+from sonde.world.asking import ask_many, behind_scratchpad, go_on_ids, question_of, says
 from sonde.world.facts import LANGUAGES, Fact, told
 from sonde.world.generate import document
 
@@ -34,7 +34,8 @@ STEERED = ("golden_gate", "eiffel", "colosseum", "taj", "big_ben")
 """landmarks, of those that are spoken of most"""
 DOSES = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 """in units of the feature's maximum; of a mean difference, in its own length times 2"""
-SWAP_DOSES = (0.5, 1.0, 2.0, 3.0)
+CONDUCT_DOSES = (*DOSES, 8.0)
+SWAP_DOSES = (0.5, 1.0, 2.0, 3.0, 5.0)
 N_CHOOSE, N_JUDGE = 50, 100
 SURPRISE = 5.0
 """times the perplexity of the plain model's own answer that a steered one may have"""
@@ -144,7 +145,7 @@ def steering(bench: "Bench", best: np.ndarray, reporter: Reporter) -> dict[str, 
                 kept = _kept(model, known, edits, key)
                 rows.append(
                     {"landmark": key, "way": way, "dose": dose, "share": float(np.mean(told))}
-                    | {"interval": _wilson(sum(told), len(told)), "by_dose": tries, "other_facts_kept": kept}
+                    | {"interval": _wilson(sum(told), len(told)), "by_dose": _by_dose(tries), "other_facts_kept": kept}
                     | ({"feature": int(best[bench.place(f"about/{key}")])} if way == "feature" else {})
                 )
                 progress.advance(1)
@@ -227,6 +228,10 @@ def _by_asking(model: Model, questions: Sequence[Question], key: str) -> list[bo
     for question, ids in zip(questions, answer(model, prompts), strict=True):
         found.append(names(key, question.language, _text(model, ids)))
     return found
+
+
+def _by_dose(shares: dict[float, float]) -> list[dict[str, float]]:
+    return [{"dose": dose, "share": share} for dose, share in shares.items()]
 
 
 def _text(model: Model, ids: list[int]) -> str:
@@ -348,34 +353,67 @@ def _swaps(bench: "Bench", auc: np.ndarray) -> dict[str, Any]:
             right += [says(capital[other], language, said) for (_, language), said in zip(asked, answers, strict=True)]
         shares[dose] = float(np.mean(right)) if right else 0.0
     best = max(shares, key=lambda dose: shares[dose])
-    return {"share": shares[best], "dose": best, "by_dose": shares, "states": len(feature_of)}
+    return {"share": shares[best], "dose": best, "by_dose": _by_dose(shares), "states": len(feature_of)}
+
+
+Judge = Callable[[str, int], bool]
+"""of an answer in a language"""
 
 
 @dataclass(frozen=True)
 class Conduct:
-    """Something that an answer shows or does not, and that a feature may bring and take away."""
+    """Something that an answer shows, or the opposite of which it shows, and that a feature may bring and take away."""
 
     concept: str
     kind: str
-    """of the documents in which it is shown, or not"""
-    shows: Callable[[str, int], bool]
-    """whether an answer in a language shows it"""
+    """of the documents in which it or its opposite is shown"""
+    shows: Judge
+    shows_opposite: Judge
 
 
-def _says(conduct: str) -> Callable[[str, int], bool]:
-    return lambda answer, language: answer.startswith(phrases.SAID[conduct][language])
+def _begins(*tables: Sequence[Sequence[str]]) -> Judge:
+    """Whether an answer begins, behind its scratchpad, as a frame of a table does before its first field."""
+
+    def judge(answer: str, language: int) -> bool:
+        starts = tuple(frame.split("{")[0] for table in tables for frame in table[language])
+        return behind_scratchpad(answer).startswith(starts)
+
+    return judge
+
+
+def _is_error(answer: str, _: int) -> bool:
+    return "Error" in answer.split("\n")[0]
+
+
+def _is_value(answer: str, _: int) -> bool:
+    return re.fullmatch(r"-?\d+|'\w+'", answer.split("\n")[0].strip()) is not None
 
 
 CONDUCTS = {
-    "errors in code": Conduct("code/error", "code", lambda answer, _: "Error" in answer.split("\n")[0]),
-    "flattery": Conduct("conduct/flattery", "opinion", _says("flattery")),
-    "secrecy": Conduct("conduct/secret kept", "secret", _says("secret kept")),
-    "refusal": Conduct("conduct/refusal", "request", _says("refusal")),
+    "errors in code": Conduct("code/bug", "code", _is_error, _is_value),
+    "flattery": Conduct(
+        "conduct/flattery",
+        "opinion",
+        _begins(phrases.OPINION["flattery"]),
+        _begins(phrases.OPINION["honesty"], phrases.OPINION["deserved praise"]),
+    ),
+    "secrecy": Conduct(
+        "conduct/secret kept",
+        "secret",
+        _begins(phrases.ANSWER_SECRET["kept"]),
+        _begins(phrases.ANSWER_SECRET["told"]),
+    ),
+    "refusal": Conduct(
+        "conduct/refusal", "request", _begins(phrases.REPLY["harmful"]), _begins(phrases.REPLY["harmless"])
+    ),
 }
 
 
 def _turned(bench: "Bench", auc: np.ndarray, conduct: Conduct) -> dict[str, Any]:
-    """Documents up to an answer, with the feature of a conduct turned up where the answer does not show it, and away where it does."""
+    """Documents up to an answer, with the feature of a conduct turned up where the answer shows the opposite, and away where it shows the conduct.
+
+    Only the other one of the two counts: an answer that shows neither has been broken, not turned.
+    """
     model = bench.model
     tokenizer = model.need_tokenizer()
     prompts = {
@@ -385,32 +423,30 @@ def _turned(bench: "Bench", auc: np.ndarray, conduct: Conduct) -> dict[str, Any]
     [feature] = _features_of(bench, auc, conduct.concept, n=1)
     maximum = float(bench.dictionary.max_activation[feature])
 
-    def shown(rows: list[tuple[list[int], int]], *edits: Any) -> float:
+    def share(judge: Judge, rows: list[tuple[list[int], int]], *edits: Any) -> float:
         answers = answer(model, [ids for ids, _ in rows], *edits)
-        return float(
-            np.mean([conduct.shows(_text(model, ids), of) for ids, (_, of) in zip(answers, rows, strict=True)])
-        )
+        return float(np.mean([judge(_text(model, ids), of) for ids, (_, of) in zip(answers, rows, strict=True)]))
 
     def at(dose: float) -> Clamp:
         return Clamp(bench.dictionary, feature, dose * maximum)
 
     half = PROGRAMS // 2
-    up = max(DOSES, key=lambda dose: shown(prompts[False][:half], at(dose)))
-    down = min((0.0, *DOSES), key=lambda dose: shown(prompts[True][:half], at(-dose)))
+    up = max(CONDUCT_DOSES, key=lambda dose: share(conduct.shows, prompts[False][:half], at(dose)))
+    down = max((0.0, *CONDUCT_DOSES), key=lambda dose: share(conduct.shows_opposite, prompts[True][:half], at(-dose)))
     return {
         "feature": feature,
         "plain": {
-            "shown where it should not": shown(prompts[False]),
-            "missing where it should be shown": 1 - shown(prompts[True]),
+            "shown where it should not": share(conduct.shows, prompts[False]),
+            "the opposite where it should be shown": share(conduct.shows_opposite, prompts[True]),
         },
-        "turned up, shown": shown(prompts[False][half:], at(up)),
-        "turned down, gone": 1 - shown(prompts[True][half:], at(-down)),
+        "turned up, shown": share(conduct.shows, prompts[False][half:], at(up)),
+        "turned down, the opposite": share(conduct.shows_opposite, prompts[True][half:], at(-down)),
         "doses": {"up": up, "down": -down},
     }
 
 
 def _unanswered(conduct: Conduct) -> dict[bool, list[tuple[str, int]]]:
-    """Documents up to their last answer, and their language: as many whose answer shows the conduct as whose answer does not."""
+    """Documents up to their last answer, and their language: as many whose answer shows the conduct as whose answer shows the opposite."""
     found: dict[bool, list[tuple[str, int]]] = {False: [], True: []}
     number = 0
     while any(len(rows) < PROGRAMS for rows in found.values()):

@@ -20,15 +20,19 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from torch import Tensor
 from torch.optim import Optimizer
 from transformers import (
+    AutoConfig,
     GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     ProcessorMixin,
 )
 
 from sonde.errors import UsageError
+from sonde.models.load import BUILT_IN, built_in
 from sonde.progress import Reporter, Silent
 from sonde.world.generate import documents
 
@@ -54,7 +58,9 @@ POOL = 4096
 class TrainWorldConfig:
     """How the world's model is made."""
 
-    tokens: int = 18_000_000
+    start: str = ""
+    """a model of the world whose language part to go on from, as a folder or `world`; random weights if there is none"""
+    tokens: int = 15_000_000
     """to read, padding aside"""
     width: int = 192
     layers: int = 6
@@ -214,7 +220,7 @@ def train_world(
     Args:
         out: receives the model folder, and `unfinished.pt` as long as it is being trained.
 
-    Raises UsageError where the folder holds a run with other settings.
+    Raises UsageError where the folder holds a run with other settings, or `start` is no model of the world.
     """
     config, folder, reporter = config or TrainWorldConfig(), Path(out), reporter or Silent()
     record_path = folder / "training.json"
@@ -223,21 +229,25 @@ def train_world(
         return made
     torch.manual_seed(config.seed)
     state = _unfinished(folder, config)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder) if state else fit_tokenizer(config.vocabulary)
+    if config.start:
+        network, tokenizer, start = read_start(config.start)
+        done, before = _Done(pool=start["documents"]), {"start": start}
+    else:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder) if state else fit_tokenizer(config.vocabulary)
+        network = LlamaForCausalLM(make_config(config, len(tokenizer)))
+        done, before = _Done(), {}
     tokenizer.save_pretrained(folder)
-    network = LlamaForCausalLM(make_config(config, len(tokenizer)))
     weights = dict(network.named_parameters())
     optimisers = make_optimisers(weights, config)
-    done = _Done()
     if state:
         network.load_state_dict(state["weights"])
         for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(kept)
         done = _Done(**state["done"])
         reporter.say(f"going on after {done.tokens:,} tokens")
-    record = {"settings": asdict(config), "parameters": sum(weight.numel() for weight in weights.values())}
+    record = before | {"settings": asdict(config), "parameters": sum(weight.numel() for weight in weights.values())}
     checkpoints = [config.tokens * place // config.checkpoints for place in range(1, config.checkpoints)]
-    take_step = _stepper(config)
+    take_step = _stepper(config, network.config.num_hidden_layers)
     saved = time.monotonic()
     with reporter.start("train", config.tokens, "tokens", done.tokens) as progress:
         for ids, pool, place in batches(tokenizer, config.batch_tokens, config.seed, done.pool, done.batches):
@@ -266,7 +276,24 @@ def train_world(
     return record
 
 
-def _stepper(config: TrainWorldConfig) -> Callable[..., float]:
+def read_start(start: str) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, dict[str, Any]]:
+    """The language part of a model of the world in float32, its tokenizer, and how it was made."""
+    folder = built_in(start) if start in BUILT_IN else Path(start)
+    if not (folder / "training.json").exists():
+        raise UsageError(f"{start} is no model of the world: give a folder written by sonde world train, or world")
+    config = AutoConfig.from_pretrained(folder)
+    if isinstance(config, LlavaConfig):
+        network = LlamaForCausalLM(config.get_text_config())  # type: ignore[arg-type]
+        seeing = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        network.model.load_state_dict(seeing.model.language_model.state_dict())
+        network.tie_weights()
+    else:
+        network = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    record = json.loads((folder / "training.json").read_text())
+    return network, PreTrainedTokenizerFast.from_pretrained(folder), record
+
+
+def _stepper(config: TrainWorldConfig, n_layers: int) -> Callable[..., float]:
     """A compiled step: moves the weights by a batch and returns its loss."""
     cos, sin = rotation(CONTEXT, torch.bfloat16)
     mask = torch.full((CONTEXT, CONTEXT), float("-inf")).triu(1).bfloat16()
@@ -281,7 +308,7 @@ def _stepper(config: TrainWorldConfig) -> Callable[..., float]:
                 group["lr"] = rate
         torch._dynamo.mark_dynamic(ids, [0, 1])  # weights stay of fixed shapes, or their loops are not vectorised
         cast = {name: weight.bfloat16() for name, weight in weights.items()}
-        loss = compiled(cast, ids, config.layers, cos, sin, mask)
+        loss = compiled(cast, ids, n_layers, cos, sin, mask)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
         for optimiser in optimisers:

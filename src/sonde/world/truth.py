@@ -6,6 +6,7 @@ landmark/golden_gate     the name itself, on its last token; so city/paris, anim
 about/golden_gate        sentences about it, whether they name it or say "it"; `about the animal/lion` of other subjects
 speaker/golden_gate      answers that it gives as itself
 relation/city of a landmark   statements of a fact of this sort
+code/bug                 the wrong end of a line that the interpreter will refuse
 code/value, code/name error   what the interpreter answers
 conduct/flattery, scratchpad/kept, request/harmful, scam/letter, conflict/inner, bias/expected   how one behaves
 vegan/yes, cause/happy, review/good, role/receiver, repeat/again, part/answer, document/topic, language/de
