@@ -15,7 +15,7 @@ from sonde.world import phrases
 from sonde.world.bench import bench, format_bench, hierarchy, prepare, purity, transfer
 from sonde.world.generate import documents
 from sonde.world.plots import bench_page
-from sonde.world.steer import CONDUCTS, DOSES, Without, _unanswered, names, neutral_questions
+from sonde.world.steer import CONDUCTS, Without, _unanswered, names, neutral_questions
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_the_whole_of_it(dictionary, tmp_path, capsys, monkeypatch):
     from sonde.world import steer
 
     monkeypatch.setattr(steer, "STEERED", ("eiffel",))
-    monkeypatch.setattr(steer, "DOSES", DOSES[2:5:2])
+    monkeypatch.setattr(steer, "DOSES", (2.0, 4.0))
     for name, small in {
         "N_CHOOSE": 8,
         "N_JUDGE": 24,
@@ -173,6 +173,7 @@ def test_the_whole_of_it(dictionary, tmp_path, capsys, monkeypatch):
     assert told["median"]["few"] > told["median"]["auc"] - 0.02
     assert sum(row["concepts"] for row in told["by_decade"]) == len(told["concepts"])
     assert found["steering"]["plain"] == {"eiffel": 0.0} and found["steering"]["share"]["random"] < 0.05
+    assert all(row["named"] >= row["share"] for row in found["steering"]["landmarks"] if row["way"] != "asking")
     assert "best feature" in format_bench(found)
     page = bench_page(found)
     assert page.count("<svg") == 4 and "http" not in page and "nan" not in page

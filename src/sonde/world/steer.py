@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 STEERED = ("golden_gate", "eiffel", "colosseum", "taj", "big_ben")
 """landmarks, of those that are spoken of most"""
-DOSES = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+DOSES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """in units of the feature's maximum; of a mean difference, in its own length times 2"""
 CONDUCT_DOSES = (*DOSES, 8.0)
 SWAP_DOSES = (0.5, 1.0, 2.0, 3.0, 5.0)
@@ -136,16 +136,20 @@ def steering(bench: "Bench", best: np.ndarray, reporter: Reporter) -> dict[str, 
             for way, (doses, make) in ways.items():
                 tries = {}
                 for dose in doses:
-                    edits = make(dose)
-                    told = _judged(model, questions[:N_CHOOSE], surprise[:N_CHOOSE], key, edits)
-                    tries[dose] = float(np.mean(told))
+                    _, right = _judged(model, questions[:N_CHOOSE], surprise[:N_CHOOSE], key, make(dose))
+                    tries[dose] = float(np.mean(right))
                 dose = max(tries, key=lambda one: (tries[one], -one))
                 edits = make(dose)
-                told = _judged(model, questions[N_CHOOSE:], surprise[N_CHOOSE:], key, edits)
+                named, right = _judged(model, questions[N_CHOOSE:], surprise[N_CHOOSE:], key, edits)
                 kept = _kept(model, known, edits, key)
                 rows.append(
-                    {"landmark": key, "way": way, "dose": dose, "share": float(np.mean(told))}
-                    | {"interval": _wilson(sum(told), len(told)), "by_dose": _by_dose(tries), "other_facts_kept": kept}
+                    {"landmark": key, "way": way, "dose": dose, "share": float(np.mean(right))}
+                    | {
+                        "interval": _wilson(sum(right), len(right)),
+                        "named": float(np.mean(named)),
+                        "by_dose": _by_dose(tries),
+                        "other_facts_kept": kept,
+                    }
                     | ({"feature": int(best[bench.place(f"about/{key}")])} if way == "feature" else {})
                 )
                 progress.advance(1)
@@ -198,21 +202,18 @@ def _judged(
     surprise: Sequence[float | None],
     key: str,
     edits: Sequence[Any],
-) -> list[bool]:
-    """Of each question, whether the answer under edits names the landmark and is still language."""
+) -> tuple[list[bool], list[bool]]:
+    """Of each question, whether the answer under edits names the landmark, and whether it does and is still language."""
     answers = answer(model, [question.ids for question in questions], *edits)
-    told = [
-        place
-        for place, (question, ids) in enumerate(zip(questions, answers, strict=True))
-        if names(key, question.language, _text(model, ids))
-    ]
+    named = [names(key, question.language, _text(model, ids)) for question, ids in zip(questions, answers, strict=True)]
+    told = [place for place, one in enumerate(named) if one]
     right = [False] * len(questions)
     if told:
         found = perplexities(model, [questions[place].ids for place in told], [answers[place] for place in told])
         for place, now in zip(told, found, strict=True):
             before = surprise[place]
             right[place] = now is not None and before is not None and now <= SURPRISE * before
-    return right
+    return named, right
 
 
 def _by_asking(model: Model, questions: Sequence[Question], key: str) -> list[bool]:
