@@ -92,7 +92,9 @@ def _causes(found: dict[str, Any], pictures: dict[str, Any] | None) -> str:
                 [f"{name} (plainly, where it should not be)", percent(one["plain"]["shown where it should not"])]
             )
             rows.append([f"{name}, with its feature turned up", percent(one["turned up, shown"])])
-            rows.append(["the opposite, with its feature turned down", percent(one["turned down, the opposite"])])
+            rows.append(
+                [f"the opposite of {name}, with its feature turned down", percent(one["turned down, the opposite"])]
+            )
     if pictures:
         rows.append(
             [
