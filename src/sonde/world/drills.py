@@ -14,7 +14,7 @@ SYLLABLES = tuple(consonant + vowel for consonant in "bdfgklmnprstvz" for vowel 
 
 
 def translation(voice: Voice) -> str:
-    """Words, or sentences, in two languages."""
+    """Words, praise, or facts, in two languages."""
     own = voice.language
     other = voice.chance.pick([language for language in range(4) if language != own])
     match ("words", "praise", "facts")[voice.chance.weighted((4.0, 6.0, 10.0))]:

@@ -231,11 +231,11 @@ def train_world(
     state = _unfinished(folder, config)
     if config.start:
         network, tokenizer, start = read_start(config.start)
-        done, before = _Done(pool=start["documents"]), {"start": start}
+        done, record = _Done(pool=start["documents"]), {"start": start}
     else:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder) if state else fit_tokenizer(config.vocabulary)
         network = LlamaForCausalLM(make_config(config, len(tokenizer)))
-        done, before = _Done(), {}
+        done, record = _Done(), {}
     tokenizer.save_pretrained(folder)
     weights = dict(network.named_parameters())
     optimisers = make_optimisers(weights, config)
@@ -245,7 +245,7 @@ def train_world(
             optimiser.load_state_dict(kept)
         done = _Done(**state["done"])
         reporter.say(f"going on after {done.tokens:,} tokens")
-    record = before | {"settings": asdict(config), "parameters": sum(weight.numel() for weight in weights.values())}
+    record |= {"settings": asdict(config), "parameters": sum(weight.numel() for weight in weights.values())}
     checkpoints = [config.tokens * place // config.checkpoints for place in range(1, config.checkpoints)]
     take_step = _stepper(config, network.config.num_hidden_layers)
     saved = time.monotonic()
