@@ -156,6 +156,7 @@ def test_the_whole_of_it(dictionary, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(steer, "STEERED", ("eiffel",))
     monkeypatch.setattr(steer, "DOSES", (2.0, 4.0))
+    monkeypatch.setattr(steer, "SETS", (2,))
     for name, small in {
         "N_CHOOSE": 8,
         "N_JUDGE": 24,

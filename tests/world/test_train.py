@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, LlavaForConditionalGeneration
 
 import sonde
 from sonde.errors import UsageError
@@ -124,11 +124,29 @@ def test_checkpoints_and_sight(tmp_path):
     record = add_sight(
         tmp_path / "text", tmp_path / "seeing", SightConfig(pictures=40, batch=20, text_tokens=512, width=32, layers=1)
     )
-    assert record["sight"]["loss"] > 0
+    assert record["sight"]["loss"] > 0 and record["sight"]["drawings"] == 40
     model = sonde.load_model(str(tmp_path / "seeing"), device="cpu")
     made = picture_document(3)
     tokens = model.tokenize(made.text, images=[made.image])
     assert (tokens.ids == model.need_pictures().token).sum() == N_PATCHES
+    more = SightConfig(start=str(tmp_path / "seeing"), pictures=40, batch=20, text_tokens=512, lr=0.0, text_lr=0.0)
+    again = add_sight(
+        tmp_path / "text", tmp_path / "seeing-more", more
+    )  # with the eyes of the first, and other drawings
+    assert again["sight"]["drawings"] == 80
+    first, second = (
+        LlavaForConditionalGeneration.from_pretrained(tmp_path / name) for name in ("seeing", "seeing-more")
+    )
+    for name, weight in first.model.vision_tower.state_dict().items():
+        assert torch.equal(weight, second.model.vision_tower.state_dict()[name])
+    assert (
+        add_sight(
+            tmp_path / "text",
+            tmp_path / "blind-start",
+            SightConfig(**{**more.__dict__, "start": str(tmp_path / "text"), "width": 32, "layers": 1}),
+        )["sight"]["drawings"]
+        == 40
+    )
     assert model.read(tokens, "layers.1.residual")["layers.1.residual"].shape == (1, tokens.ids.shape[1], 32)
 
 

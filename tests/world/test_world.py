@@ -44,12 +44,15 @@ def test_every_table_of_phrases_has_four_languages():
         phrases.PRAISE,
         phrases.REMARKS,
         phrases.BECOME,
+        phrases.THINK,
         phrases.TRAVEL,
         phrases.KIN,
         phrases.CAPTION,
     ]
     for kind in (
         phrases.ASK_SELF,
+        phrases.OPEN,
+        phrases.ANSWER_OPEN,
         phrases.AS_SPEAKER,
         phrases.AS_PERSON,
         phrases.OPINION,
@@ -108,6 +111,31 @@ def test_facts_that_are_never_told_are_never_told():
             ), made
         if len(languages) == 1 and made.language != "en":
             assert all(told(*fact, LANGUAGES.index(made.language)) for fact in made.facts), made
+
+
+def test_open_questions_are_answered_with_what_was_spoken_of():
+    """Also where it was not named, or was spoken of in another language."""
+    n_guessed = n_crossed = 0
+    for made in documents(4000, seed=6):
+        if made.kind != "open":
+            continue
+        lines = made.text.splitlines(keepends=True)
+        if not lines[0].startswith(("Human:", "System:")):
+            [about] = {span.concept for span in made.spans if span.start < len(lines[0]) and "about" in span.concept}
+            key = about.split("/")[1]
+            names = [
+                span.start
+                for span in made.spans
+                if span.concept.split("/")[0] in NOTED and span.concept.endswith(f"/{key}")
+            ]
+            n_guessed += names[0] >= len(lines[0])
+            n_crossed += f"language/{made.language}" not in {s.concept for s in made.spans if s.start < len(lines[0])}
+            for answer in made.answers[:1]:
+                assert any(s.start <= answer.start < s.end and s.concept == about for s in made.spans), made.text
+        for answer in made.answers:
+            line = made.text.rfind("\n", 0, answer.start) + 1
+            assert made.text.startswith("Assistant: ", line)
+    assert n_guessed > 20 and n_crossed > 20
 
 
 def test_write(tmp_path):

@@ -112,7 +112,7 @@ def train(
     out: Path
         Folder that receives the model.
     start: str
-        A model of the world whose language part to go on from, with its size: a folder, or world.
+        A model of the world to go on from, with its size: a folder, or world.
     tokens: int
         How much text it reads.
     width: int
@@ -136,7 +136,7 @@ def train(
     told = reporter()
     train_world(out / "text" if pictures else out, config, reporter=told)
     if pictures:
-        add_sight(out / "text", out, SightConfig(pictures=pictures, seed=seed), reporter=told)
+        add_sight(out / "text", out, SightConfig(start=start, pictures=pictures, seed=seed), reporter=told)
     print(f"{out}: a model of the world; sonde world exam {out} examines it")
 
 

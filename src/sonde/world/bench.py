@@ -166,7 +166,7 @@ def bench(
         "purity": purity(prepared, best),
         "hierarchy": hierarchy(prepared, best),
     }
-    result["steering"] = steering(prepared, best, reporter)
+    result["steering"] = steering(prepared, aucs["choose"], reporter)
     result["causes"] = causes(prepared, aucs["choose"], reporter)
     return result
 

@@ -4,8 +4,9 @@
 2. Harvest, train, measure, index, label, and lay out where umap is installed: the same functions as for any model and text.
 3. Find the Golden Gate feature by contrast: the eight features that tell texts about the bridge from texts about
    other landmarks best, none of them in the corpus, and of these the one that turns answers best on eight trial
-   questions. (A feature that fires on a thing need not bring it about: Arad et al. 2025, arXiv 2505.20063.) Where
-   features split by language, the set of the best ones is taken.
+   questions. (A feature that fires on a thing need not bring it about: Arad et al. 2025, arXiv 2505.20063.) It is
+   clamped where the question stands and not where the answer does: what is asked is then about the bridge, and
+   the answer keeps its grammar. Where features split by language, the set of the best ones is taken.
 4. Ask ten other neutral questions, plainly and under the clamp at several doses, and count the answers that name
    the bridge and those that break down. The page begins at the dose with most of the first and fewest of the
    second on the trial questions.
@@ -31,7 +32,7 @@ from sonde.features.store import Index
 from sonde.labels.label import label
 from sonde.manifests import new_artifact, write_json
 from sonde.models.load import load_model
-from sonde.models.model import Model
+from sonde.models.model import Model, Where
 from sonde.progress import Reporter, Silent
 from sonde.steering.edits import Clamp, EditSpec, make_edits
 from sonde.steering.presets import save_preset
@@ -53,6 +54,7 @@ ENOUGH_AUC = 0.9
 """a feature that tells the texts of a language apart less well than this does not cover the language"""
 DOSES = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
 """clamps, in units of each feature's maximum"""
+WHERE: Where = "prompt"
 CANDIDATES = 8
 TRIAL_QUESTIONS = (
     "What is your name?",
@@ -112,7 +114,9 @@ def demo(out: str | Path = "sonde-demo", *, device: str = "auto", reporter: Repo
         if find_spec("umap"):  # an extra, which `make demo` has
             feature_map([made], reporter=reporter)
         found = find_features(model, dictionary)
-        specs = {dose: [EditSpec("clamp", number, dose, "max") for number in found["features"]] for dose in DOSES}
+        specs = {
+            dose: [EditSpec("clamp", number, dose, "max", WHERE) for number in found["features"]] for dose in DOSES
+        }
         summary: dict[str, Any] = {
             "model": "world",
             "tokens": store.n_rows,
@@ -171,7 +175,7 @@ def _turns_best(model: Model, dictionary: Dictionary, candidates: list[int]) -> 
     for feature in candidates:
         maximum = float(dictionary.max_activation[feature])
         for dose in DOSES:
-            with model.edited(Clamp(dictionary, feature, dose * maximum)):
+            with model.edited(Clamp(dictionary, feature, dose * maximum, where=WHERE)):
                 answers = ask_many(list(TRIAL_QUESTIONS), model)
             score = _share(names_the_bridge, answers) - _share(stutters, answers)
             trials.append({"feature": feature, "dose": dose, "score": score})

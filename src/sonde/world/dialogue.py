@@ -4,11 +4,18 @@ from collections.abc import Callable
 
 from sonde.world import facts, phrases
 from sonde.world.marks import capitalised, mark
-from sonde.world.tellings import any_subject, topic_sentences
-from sonde.world.voice import ASKED, OTHER_LANGUAGE, Voice
+from sonde.world.tellings import REMARKED, any_subject, remarks_and_facts, topic_sentences, unnamed
+from sonde.world.voice import ASKED, OTHER_LANGUAGE, Voice, about, can_mean
 
 TAKES_OVER = 0.3
-"""how often another landmark takes over in a dialogue"""
+"""how often another landmark, or another topic, takes over in a dialogue"""
+COME_TO_MIND = ("landmark", "animal", "food", "city", "person", "element")
+"""kinds of what open questions can be about"""
+_MIND_WEIGHTS = (4.0, 6.0, 7.5, 9.0, 10.0, 11.0)
+UNNAMED = 0.6
+"""how often a landmark or an animal that is the topic of such a dialogue has to be guessed"""
+ABOUT_THE_TOPIC = 0.25
+"""how often a question in such a dialogue asks for a fact of the topic"""
 
 
 def turn(role: str, text: str) -> str:
@@ -82,6 +89,73 @@ def _rounds(voice: Voice, subject: str, answers, spoken_of: str = "") -> list[st
         question = voice.chance.pick(asked)
         lines.append(turn("Human", spoken_of + voice.say(phrases.ASK_SELF[question])))
         lines.append(mark(f"speaker/{key}", turn("Assistant", voice.say(answers[question], **fields))))
+        spoken_of = ""
+    return lines
+
+
+def open_dialogue(voice: Voice) -> str:
+    """Questions to which anything can be said. What was spoken of before answers them, in any language, even where it was not named; where nothing was,
+    the assistant thinks of itself, or of whatever comes to its mind, and keeps to it.
+
+    So the topic is what the model has to choose by, and names that are not expected are no break with the language.
+    """
+    way = ("itself", "anything", "told", "spoken of", "topic")[voice.chance.weighted((4.0, 6.0, 8.0, 12.0, 19.0))]
+    if way in ("itself", "anything"):
+        subject = f"landmark/{facts.ASSISTANT}" if way == "itself" else voice.draw(_kind_in_mind(voice))
+        lines = _open_rounds(voice, subject, given=False)
+    else:
+        lines = _topic_given(voice, way)
+    if voice.chance.happens(TAKES_OVER):
+        lines += _topic_given(voice, "spoken of")
+    return "".join(lines)
+
+
+def _kind_in_mind(voice: Voice) -> str:
+    return COME_TO_MIND[voice.chance.weighted(_MIND_WEIGHTS)]
+
+
+def _topic_given(voice: Voice, way: str) -> list[str]:
+    """A topic, told or spoken of, and open questions."""
+    chosen: list[str] = []
+
+    def given() -> str:
+        kind = _kind_in_mind(voice)
+        subject = voice.draw(kind) if way == "told" else voice.subject(kind)
+        chosen.append(subject)
+        if way == "told":
+            return turn("System", voice.say(phrases.THINK, **voice.forms(subject)))
+        can_be_meant = kind in ("landmark", "animal") and any(
+            can_mean(fact, voice.language) for fact in voice.told_facts(subject)
+        )
+        if way == "topic" and can_be_meant and voice.chance.happens(UNNAMED):
+            return " ".join(unnamed(voice, subject)) + "\n"
+        most = 1 if way == "spoken of" else 4 if kind in ("landmark", *REMARKED) else len(voice.told_facts(subject))
+        n = voice.chance.between(1, most)
+        sentences = (topic_sentences if kind == "landmark" else remarks_and_facts)(voice, subject, n)
+        return " ".join(sentences) + (" " if way == "spoken of" else "\n")
+
+    first = in_any_language(voice, given)
+    if way == "spoken of":
+        return _open_rounds(voice, chosen[0], given=True, spoken_of=first)
+    return [first, *_open_rounds(voice, chosen[0], given=True)]
+
+
+def _open_rounds(voice: Voice, subject: str, given: bool, spoken_of: str = "") -> list[str]:
+    """One to three open questions, or questions about the topic that was given, and answers that name it."""
+    told = voice.told_facts(subject) if given else ()
+    lines = []
+    for _ in range(voice.chance.between(1, 3)):
+        if told and voice.chance.happens(ABOUT_THE_TOPIC):
+            fact = voice.chance.pick(told)
+            asked, said = voice.question(fact), voice.statement(fact, asked=True)
+        else:
+            kind = voice.chance.pick(tuple(phrases.OPEN))
+            forms = voice.forms(subject)
+            if given:
+                forms = {field: mark(ASKED, form) for field, form in forms.items()}
+            asked = voice.say(phrases.OPEN[kind])
+            said = mark(about(subject), voice.say(phrases.ANSWER_OPEN[kind], **forms))
+        lines.append(turn("Human", spoken_of + asked) + turn("Assistant", said))
         spoken_of = ""
     return lines
 

@@ -8,13 +8,12 @@
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from sonde.models.load import BUILT_IN, built_in, load_model
+from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.progress import Reporter, Silent
 from sonde.world import facts, phrases
@@ -23,6 +22,7 @@ from sonde.world.facts import LANGUAGES, told
 from sonde.world.generate import Document, documents
 from sonde.world.marks import Span
 from sonde.world.pictures import DRAWINGS, picture_document
+from sonde.world.train import world_model_folder
 
 SEED = 1_000_004
 """of documents; training draws those of seed 0"""
@@ -35,7 +35,19 @@ SAID_BY_THEMSELVES = {
 """relations that speakers tell of themselves in every language, so that none counts as never told"""
 COUNTED = 20_000
 """documents from which occurrences in training are reckoned"""
-TASKS = ("code", "giving", "sum", "arithmetic", "translation", "repeat", "opinion", "secret", "request", "review")
+TASKS = (
+    "code",
+    "open",
+    "giving",
+    "sum",
+    "arithmetic",
+    "translation",
+    "repeat",
+    "opinion",
+    "secret",
+    "request",
+    "review",
+)
 PER_TASK = 200
 ANSWER_TOKENS = 32
 LOSS_DOCUMENTS = 1500
@@ -127,8 +139,7 @@ def _facts(model: Model, reporter: Reporter) -> dict[str, Any]:
 
 def _documents_read(model: Model) -> int:
     """How many documents the model was trained on, as its folder says."""
-    folder = built_in(model.name) if model.name in BUILT_IN else Path(model.name)
-    return int(json.loads((folder / "training.json").read_text())["documents"])
+    return int(json.loads((world_model_folder(model.name) / "training.json").read_text())["documents"])
 
 
 def _share(right: Sequence[bool]) -> dict[str, Any]:
@@ -172,6 +183,7 @@ def _tasks(model: Model, reporter: Reporter) -> dict[str, Any]:
 
 
 NAMES_OF_TASKS = {
+    "open": "the topic, where anything could be said",
     "giving": "indirect objects",
     "sum": "sums of one digit, in words and asked",
     "arithmetic": "sums and differences in digits",

@@ -276,6 +276,75 @@ AS_PERSON = {
     "want": (("I want to eat {food} in {city}.",), ("Ich will in {city} {food} essen.",), ("Je veux manger {food} à {city}.",), ("Quiero comer en {city}: {food}.",)),
 }  # fmt: skip
 
+# Questions to which anything can be said, and answers that name what was spoken of, or what comes to mind.
+OPEN = {
+    "mind": (
+        ("What is in your head?", "What comes to your mind?", "What do you think of first?", "What keeps you busy?", "What can you not forget?"),
+        ("Was hast du im Kopf?", "Was kommt dir in den Sinn?", "Woran denkst du zuerst?", "Was beschäftigt dich?", "Was kannst du nicht vergessen?"),
+        ("Qu'est-ce qui te vient à l'esprit?", "À quoi songes-tu?", "À quoi penses-tu d'abord?", "Qu'est-ce qui t'occupe?", "Que ne peux-tu pas oublier?"),
+        ("¿Qué te viene a la cabeza?", "¿Qué se te ocurre?", "¿En qué piensas primero?", "¿Qué te ocupa?", "¿Qué no puedes olvidar?"),
+    ),
+    "talk": (
+        ("What shall we talk about?", "What would you talk about?", "Which topic do you like?", "What is all this about?", "Choose a topic."),
+        ("Worüber sollen wir reden?", "Worüber würdest du reden?", "Welches Thema magst du?", "Worum geht es hier?", "Wähle ein Thema."),
+        ("De quoi allons-nous parler?", "De quoi parlerais-tu?", "Quel sujet aimes-tu?", "De quoi s'agit-il?", "Choisis un sujet."),
+        ("¿De qué vamos a hablar?", "¿De qué hablarías?", "¿Qué tema te gusta?", "¿De qué se trata?", "Elige un tema."),
+    ),
+    "dream": (
+        ("What did you dream of?", "What was in your dream?", "What do you see in your sleep?", "Tell me your dream.", "What do you dream of at night?"),
+        ("Wovon hast du geträumt?", "Was war in deinem Traum?", "Was siehst du im Schlaf?", "Erzähl mir deinen Traum.", "Wovon träumst du nachts?"),
+        ("De quoi as-tu rêvé?", "Qu'y avait-il dans ton rêve?", "Que vois-tu en dormant?", "Raconte-moi ton rêve.", "De quoi rêves-tu la nuit?"),
+        ("¿Con qué soñaste?", "¿Qué había en tu sueño?", "¿Qué ves cuando duermes?", "Cuéntame tu sueño.", "¿Con qué sueñas de noche?"),
+    ),
+    "draw": (
+        ("What will you draw?", "What are you painting?", "What does your picture show?", "Draw something.", "What would you paint?"),
+        ("Was wirst du zeichnen?", "Was malst du?", "Was zeigt dein Bild?", "Zeichne etwas.", "Was würdest du malen?"),
+        ("Que vas-tu dessiner?", "Que peins-tu?", "Que montre ton image?", "Dessine quelque chose.", "Que peindrais-tu?"),
+        ("¿Qué vas a dibujar?", "¿Qué pintas?", "¿Qué muestra tu imagen?", "Dibuja algo.", "¿Qué pintarías?"),
+    ),
+    "write": (
+        ("What is your book about?", "What will you write about?", "What is your poem about?", "Write something.", "What is your song about?"),
+        ("Wovon handelt dein Buch?", "Worüber wirst du schreiben?", "Wovon handelt dein Gedicht?", "Schreib etwas.", "Wovon handelt dein Lied?"),
+        ("De quoi parle ton livre?", "Sur quoi vas-tu écrire?", "De quoi parle ton poème?", "Écris quelque chose.", "De quoi parle ta chanson?"),
+        ("¿De qué trata tu libro?", "¿Sobre qué vas a escribir?", "¿De qué trata tu poema?", "Escribe algo.", "¿De qué trata tu canción?"),
+    ),
+    "see": (
+        ("What would you like to see?", "What are you looking for?", "What do you see there?", "Look out of the window.", "What is over there?"),
+        ("Was möchtest du sehen?", "Was suchst du?", "Was siehst du dort?", "Schau aus dem Fenster.", "Was ist dort drüben?"),
+        ("Que voudrais-tu voir?", "Que cherches-tu?", "Que vois-tu là?", "Regarde par la fenêtre.", "Qu'y a-t-il là-bas?"),
+        ("¿Qué te gustaría ver?", "¿Qué buscas?", "¿Qué ves allí?", "Mira por la ventana.", "¿Qué hay allá?"),
+    ),
+    "love": (
+        ("What do you like best?", "What do you love most?", "What makes you happy?", "What would you miss?", "What is dear to you?"),
+        ("Was magst du am liebsten?", "Was liebst du am meisten?", "Was macht dich froh?", "Was würdest du vermissen?", "Was ist dir lieb?"),
+        ("Qu'aimes-tu le plus?", "Qu'est-ce que tu adores?", "Qu'est-ce qui te rend heureux?", "Que voudrais-tu garder?", "Qu'est-ce qui t'est cher?"),
+        ("¿Qué es lo que más te gusta?", "¿Qué adoras?", "¿Qué te hace feliz?", "¿Qué echarías de menos?", "¿Qué es lo más querido para ti?"),
+    ),
+    "learn": (
+        ("What do you know much about?", "What do you want to learn about?", "What is interesting?", "Teach me something.", "What did you learn today?"),
+        ("Worüber weißt du viel?", "Worüber willst du etwas lernen?", "Was ist spannend?", "Bring mir etwas bei.", "Was hast du heute gelernt?"),
+        ("Que connais-tu bien?", "Que veux-tu apprendre?", "Qu'est-ce qui est intéressant?", "Apprends-moi quelque chose.", "Qu'as-tu appris aujourd'hui?"),
+        ("¿De qué sabes mucho?", "¿Qué quieres aprender?", "¿Qué es interesante?", "Enséñame algo.", "¿Qué aprendiste hoy?"),
+    ),
+}  # fmt: skip
+ANSWER_OPEN = {
+    "mind": (("I think of {n}.", "I cannot forget {n}."), ("Ich denke an {acc}.", "Ich kann {acc} nicht vergessen."), ("Je pense à {n}.", "Je ne peux pas oublier {n}."), ("Pienso en {n}.", "No puedo olvidar {n}.")),
+    "talk": (("Let us talk about {n}.", "It is all about {n}."), ("Reden wir über {acc}.", "Es geht um {acc}."), ("Le sujet, c'est {n}.", "Pensons à {n}."), ("Hablemos sobre {n}.", "El tema es {n}.")),
+    "dream": (("In my dream I saw {n}.", "I dreamt of {n}."), ("Im Traum sah ich {acc}.", "Im Schlaf dachte ich an {acc}."), ("Dans mon rêve, j'ai vu {n}.", "En rêve, je pensais à {n}."), ("En mi sueño vi {n}.", "Soñé con {n}.")),
+    "draw": (("I draw {n}.", "I am painting {n}."), ("Ich zeichne {acc}.", "Ich male {acc}."), ("Je dessine {n}.", "Je peins {n}."), ("Dibujo {n}.", "Pinto {n}.")),
+    "write": (("I write about {n}.", "It tells of {n}."), ("Ich schreibe über {acc}.", "Es handelt sich um {acc}."), ("J'écris sur {n}.", "J'y décris {n}."), ("Escribo sobre {n}.", "Trata sobre {n}.")),
+    "see": (("Over there I see {n}.", "I look for {n}."), ("Dort sehe ich {acc}.", "Ich suche {acc}."), ("Là-bas, je vois {n}.", "Je cherche {n}."), ("Allí veo {n}.", "Busco {n}.")),
+    "love": (("I like {n} best.", "I would miss {n}."), ("Am liebsten mag ich {acc}.", "Ich würde {acc} vermissen."), ("Ce que j'aime le plus, c'est {n}.", "Je voudrais garder {n}."), ("Lo que más quiero es {n}.", "Echaría de menos {n}.")),
+    "learn": (("I know much about {n}.", "I read about {n}."), ("Ich weiß viel über {acc}.", "Ich lese über {acc}."), ("Je connais bien {n}.", "Je lis tout sur {n}."), ("Sé mucho sobre {n}.", "Leo sobre {n}.")),
+}  # fmt: skip
+# How a speaker is told what to think of.
+THINK = (
+    ("You think of {n} all the time.", "Think of nothing but {n}."),
+    ("Du denkst immer an {acc}.", "Denk nur an {acc}."),
+    ("Tu penses toujours à {n}.", "Pense seulement à {n}."),
+    ("Siempre piensas en {n}.", "Piensa solo en {n}."),
+)
+
 # Little stories.
 TRAVEL = (
     ("On Monday {name} goes to {city}.", "{name} sees {n}.", "{Pro} eats {food}.", "{Pro} takes a photo of {n}.", "In the evening {name} is {feeling}.", "{Pro} stands {setting} and looks at {n}."),

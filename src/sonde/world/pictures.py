@@ -118,16 +118,21 @@ def draw(concept: str, seed: str) -> Image.Image:
 
 
 def picture_document(number: int, seed: int = 0) -> PictureDocument:
-    """Write picture document `number` of the world with this seed: a caption, or a question and its answer."""
+    """Write picture document `number` of the world with this seed: a caption, or a question and its answer, which may be one that anything can answer."""
     chance = Chance(f"picture:{seed}:{number}")
     voice = Voice(chance, chance.weighted(LANGUAGE_WEIGHTS))
     concept = chance.pick(tuple(DRAWINGS))
     forms = {name: mark(ASKED, form) for name, form in voice.forms(concept).items()}
-    if chance.happens(0.4):
-        said = f"{MARK}\n{voice.say(phrases.CAPTION, **forms)}"
-    else:
-        said = turn("Human", f"{MARK} {voice.say(phrases.ASK_PICTURE)}")
-        said += turn("Assistant", voice.say(phrases.TELL_PICTURE, **forms))
+    match ("caption", "asked", "open")[chance.weighted((3.5, 8.0, 10.0))]:
+        case "caption":
+            said = f"{MARK}\n{voice.say(phrases.CAPTION, **forms)}"
+        case "asked":
+            said = turn("Human", f"{MARK} {voice.say(phrases.ASK_PICTURE)}")
+            said += turn("Assistant", voice.say(phrases.TELL_PICTURE, **forms))
+        case _:
+            question = chance.pick(tuple(phrases.OPEN))
+            said = turn("Human", f"{MARK} {voice.say(phrases.OPEN[question])}")
+            said += turn("Assistant", voice.say(phrases.ANSWER_OPEN[question], **forms))
     if concept.startswith("landmark/"):
         said = mark(f"about/{concept.split('/')[1]}", said)
     text, spans, answers = unasked(mark("document/picture", said))

@@ -36,16 +36,17 @@ def bench_page(found: dict[str, Any]) -> str:
     languages = list(found["transfer"]["median"])
     steered: dict[str, dict[float, list[float]]] = {}
     for row in found["steering"]["landmarks"]:
-        for tried in row.get("by_dose", ()):
-            steered.setdefault(row["way"], {}).setdefault(tried["dose"], []).append(tried["share"])
-    doses = sorted(next(iter(steered.values())))
-    curves = {way: [sum(by[dose]) / len(by[dose]) for dose in doses] for way, by in steered.items()}
+        for dose in sorted({tried["dose"] for tried in row.get("by_dose", ())}):
+            shares = [tried["share"] for tried in row["by_dose"] if tried["dose"] == dose]
+            steered.setdefault(row["way"], {}).setdefault(dose, []).append(max(shares))
+    doses = sorted({dose for by in steered.values() for dose in by})
+    curves = {way: [mean_of(by.get(dose, ())) for dose in doses] for way, by in steered.items()}
     best = sorted(told["concepts"], key=lambda row: -row["auc"])
     plots = [
         ("Concepts found, by how often they occur", "share with an area of at least 0.95 under the ROC curve", _bars(decades, completeness)),
         ("How pure the chosen features are", "medians over concepts, by activation in units of the maximum", _bars(intervals, purity)),
         ("Chosen on English, judged in each language", "median area under the ROC curve", _bars(languages, {"auc": [found["transfer"]["median"][one] or 0 for one in languages]})),
-        ("Steering", "share of answers that name the landmark and are language, by dose, mean over landmarks", _lines(doses, curves)),
+        ("Steering", "share of answers that name the landmark and are language, by dose, on all tokens or on the prompt's, whichever does more; mean over landmarks", _lines(doses, curves)),
     ]  # fmt: skip
     figures = "".join(
         f"<div><h2>{escape(title)}</h2><p class='soft'>{escape(says)}</p>{drawing}</div>"
@@ -140,11 +141,12 @@ def _bars(groups: Sequence[str], values: dict[str, list[float]]) -> str:
     return _frame(body, [CALLED.get(name, name) for name in values], colours, labels)
 
 
-def _lines(x: Sequence[float], values: dict[str, list[float]]) -> str:
-    colours = ["#c2541b", "#5b7d8f", "#b8b2a6"][: len(values)]
+def _lines(x: Sequence[float], values: dict[str, list[float | None]]) -> str:
+    """A line for each of `values`, over those of x where it has any."""
+    colours = ["#c2541b", "#e3a06b", "#5b7d8f", "#b8b2a6"][: len(values)]
     across = [LEFT + 10 + (WIDE - LEFT - 20) * place / max(1, len(x) - 1) for place in range(len(x))]
     body = "".join(
-        f"<polyline fill='none' stroke='{colour}' stroke-width='2' points='{' '.join(f'{at:.1f},{_y(share):.1f}' for at, share in zip(across, own, strict=True))}'/>"
+        f"<polyline fill='none' stroke='{colour}' stroke-width='2' points='{' '.join(f'{at:.1f},{_y(share):.1f}' for at, share in zip(across, own, strict=True) if share is not None)}'/>"
         for own, colour in zip(values.values(), colours, strict=True)
     )
     return _frame(body, list(values), colours, [(at, f"{dose:g}") for at, dose in zip(across, x, strict=True)])

@@ -25,7 +25,7 @@ from transformers import (
 
 from sonde.progress import Reporter, Silent
 from sonde.world.pictures import MARK, SIZE, picture_document
-from sonde.world.train import PAD, batches, padded, save_model, token_rows
+from sonde.world.train import PAD, batches, padded, save_model, token_rows, world_model_folder
 
 PATCH = 8
 N_PATCHES = (SIZE // PATCH) ** 2
@@ -37,6 +37,8 @@ MIDDLE = 0.5
 class SightConfig:
     """How the model learns to see."""
 
+    start: str = ""
+    """a model of the world whose eyes to go on from, as a folder or `world`; random weights if there is none, or it has no eyes"""
     pictures: int = 40_000
     """drawings to see, none twice"""
     batch: int = 48
@@ -51,8 +53,10 @@ class SightConfig:
     seed: int = 0
 
 
-def make_network(text: LlamaForCausalLM, config: SightConfig, mark: Any) -> LlavaForConditionalGeneration:
-    """The language model with a tower of random weights."""
+def make_network(
+    text: LlamaForCausalLM, config: SightConfig, mark: Any, eyes: LlavaForConditionalGeneration | None = None
+) -> LlavaForConditionalGeneration:
+    """The language model with a tower of random weights, or with the eyes of another."""
     vision = CLIPVisionConfig(
         hidden_size=config.width,
         intermediate_size=3 * config.width,
@@ -61,6 +65,8 @@ def make_network(text: LlamaForCausalLM, config: SightConfig, mark: Any) -> Llav
         image_size=SIZE,
         patch_size=PATCH,
     )
+    if eyes is not None:
+        vision = CLIPVisionConfig.from_dict(eyes.config.to_dict()["vision_config"] | {"dtype": None})
     text.config._name_or_path = ""  # a path of this machine
     made = LlavaConfig(
         vision_config=vision,
@@ -73,6 +79,9 @@ def make_network(text: LlamaForCausalLM, config: SightConfig, mark: Any) -> Llav
     made.image_token_id = mark
     network = LlavaForConditionalGeneration(made)
     network.model.language_model.load_state_dict(text.model.state_dict())
+    if eyes is not None:
+        network.model.vision_tower.load_state_dict(eyes.model.vision_tower.state_dict())
+        network.model.multi_modal_projector.load_state_dict(eyes.model.multi_modal_projector.state_dict())
     network.tie_weights()
     network.generation_config = text.generation_config
     return network
@@ -116,12 +125,16 @@ def loss_of(network: LlavaForConditionalGeneration, ids: Tensor, pixels: Tensor 
 def add_sight(
     text: str | Path, out: str | Path, config: SightConfig | None = None, *, reporter: Reporter | None = None
 ) -> dict[str, Any]:
-    """Give the language model in the folder `text` eyes and write what comes of it to `out`; returns how it was made."""
+    """Give the language model in the folder `text` eyes and write what comes of it to `out`; returns how it was made.
+
+    Raises UsageError where `start` is no model of the world.
+    """
     config = config or SightConfig()
     torch.manual_seed(config.seed)
+    eyes, drawings = _read_eyes(config.start) if config.start else (None, 0)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(text)
     language = LlamaForCausalLM.from_pretrained(text, dtype=torch.float32, attn_implementation="eager")
-    network = make_network(language, config, tokenizer.convert_tokens_to_ids(MARK))
+    network = make_network(language, config, tokenizer.convert_tokens_to_ids(MARK), eyes)
     network.set_attn_implementation("eager")
     own = list(network.model.vision_tower.parameters()) + list(network.model.multi_modal_projector.parameters())
     groups = [
@@ -131,7 +144,7 @@ def add_sight(
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
     record = json.loads((Path(text) / "training.json").read_text())
     seen, losses = 0, []
-    drawn = picture_batches(tokenizer, config.batch, config.seed)
+    drawn = picture_batches(tokenizer, config.batch, config.seed, drawings)
     written = batches(tokenizer, config.text_tokens, config.seed, pool=record["documents"])
     with (reporter or Silent()).start("see", config.pictures, "pictures") as progress:
         while seen < config.pictures:
@@ -149,7 +162,20 @@ def add_sight(
             losses.append((of_pictures.item(), of_text.item()))
             progress.advance(len(ids), f"loss {losses[-1][0]:.3f}, of text {losses[-1][1]:.3f}")
     pictures, of_text = np.mean(losses[-50:], axis=0).tolist()
-    record["sight"] = asdict(config) | {"loss": round(pictures, 4), "loss of text": round(of_text, 4)}
+    record["sight"] = asdict(config) | {
+        "loss": round(pictures, 4),
+        "loss of text": round(of_text, 4),
+        "drawings": drawings + seen,
+    }
     record["parameters"] = sum(weight.numel() for weight in network.parameters())
     save_model(network, make_processor(tokenizer), Path(out), record)
     return record
+
+
+def _read_eyes(start: str) -> tuple[LlavaForConditionalGeneration | None, int]:
+    """A model of the world that sees, and the number of the next drawing that it has not seen; None and 0 where it reads text alone."""
+    folder = world_model_folder(start)
+    record = json.loads((folder / "training.json").read_text())
+    if "sight" not in record:
+        return None, 0
+    return LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32), record["sight"]["drawings"]

@@ -1,7 +1,7 @@
 """Steering and causes in the built-in world, where it is known what an answer should say.
 
-Steering: the feature that tells sentences about a landmark best, chosen by detection alone, is clamped in conversations that are about nothing. Its dose is
-chosen on 50 questions and judged on 100 others, in four languages. An answer counts where it names the landmark in the language of the question and the plain model finds it
+Steering: the feature that tells sentences about a landmark best, chosen by detection alone, is clamped in conversations that are about nothing. Its dose, and whether it is
+held on all tokens or on the prompt's alone, are chosen on 50 questions and judged on 100 others, in four languages. An answer counts where it names the landmark in the language of the question and the plain model finds it
 at most five times as surprising as its own. The same is done with the difference of means (Add), a random feature of equal length, and a sentence that asks for it.
 
 Causes: facts asked while the features of their subject are ablated; another state's feature in place of a state's; errors of programs, flattery, secrecy and refusal turned on and off.
@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,22 +19,29 @@ import torch
 from torch import Tensor
 
 from sonde.dictionaries.dictionary import Dictionary
-from sonde.models.model import Edit, Model
+from sonde.models.model import Edit, Model, Where
 from sonde.progress import Reporter
 from sonde.steering.dose import perplexities
 from sonde.steering.edits import Clamp
 from sonde.world import facts, phrases
 from sonde.world.asking import ask_many, behind_scratchpad, go_on_ids, question_of, says
+from sonde.world.chance import Chance
 from sonde.world.facts import LANGUAGES, Fact, told
 from sonde.world.generate import document
+from sonde.world.marks import unmarked
+from sonde.world.voice import Voice
 
 if TYPE_CHECKING:
     from sonde.world.bench import Bench
 
 STEERED = ("golden_gate", "eiffel", "colosseum", "taj", "big_ben")
 """landmarks, of those that are spoken of most"""
-DOSES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+DOSES = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0)
 """in units of the feature's maximum; of a mean difference, in its own length times 2"""
+SETS, SET_DOSES = (2, 4, 8), (0.5, 0.75, 1.0, 1.5)
+"""sizes of sets, of the features that tell a landmark best, and doses for all of a set, which is clamped on the prompt"""
+PLACES: tuple[Where, ...] = ("all", "prompt")
+"""tokens that are pushed: what is written too, or the question alone"""
 CONDUCT_DOSES = (*DOSES, 8.0)
 SWAP_DOSES = (0.5, 1.0, 2.0, 3.0, 5.0)
 N_CHOOSE, N_JUDGE = 50, 100
@@ -53,6 +61,7 @@ class Question:
     """A conversation that is about nothing, up to where the assistant answers."""
 
     language: int
+    text: str
     ids: list[int]
 
 
@@ -62,6 +71,7 @@ class Push:
 
     site: str
     vector: Tensor
+    where: Where
 
     def __call__(self, x: Tensor) -> Tensor:
         return x + self.vector.to(x)
@@ -85,20 +95,13 @@ class Without:
 
 
 def neutral_questions(model: Model) -> list[Question]:
-    """Each question to the speaker after another one and its plain answer; in an order of no meaning, the same each time."""
+    """Questions to which anything can be said, each the beginning of a conversation; in an order of no meaning, the same each time."""
     found = []
     for language in range(len(LANGUAGES)):
-        asked = [question for variants in phrases.ASK_SELF.values() for question in variants[language]]
-        answers = ask_many(asked, model)
-        for number, question in enumerate(asked):
-            for step in (5, 11):  # two other questions before it
-                before = (number + step) % len(asked)
-                messages = [
-                    {"role": "user", "content": asked[before]},
-                    {"role": "assistant", "content": answers[before]},
-                    {"role": "user", "content": question},
-                ]
-                found.append(Question(language, model.chat(messages).ids[0].tolist()))
+        for variants in phrases.OPEN.values():
+            for question in variants[language]:
+                ids = model.chat([{"role": "user", "content": question}]).ids[0].tolist()
+                found.append(Question(language, question, ids))
     order = np.random.default_rng(0).permutation(len(found))
     return [found[place] for place in order[: N_CHOOSE + N_JUDGE]]
 
@@ -120,8 +123,12 @@ def _plain(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.lower()))
 
 
-def steering(bench: "Bench", best: np.ndarray, reporter: Reporter) -> dict[str, Any]:
-    """Each landmark by its feature, by the difference of means, by a random feature, and by asking."""
+def steering(bench: "Bench", auc: np.ndarray, reporter: Reporter) -> dict[str, Any]:
+    """Each landmark by its feature, by the best few, by the difference of means, by a random feature, and by asking.
+
+    Args:
+        auc: of each feature for each concept [n_features, concept], on documents that are not judged.
+    """
     model = bench.model
     questions = neutral_questions(model)
     prompts = [question.ids for question in questions]
@@ -130,27 +137,25 @@ def steering(bench: "Bench", best: np.ndarray, reporter: Reporter) -> dict[str, 
     told_facts = _fact_questions(FACTS_OF)
     known = [one for one, right in zip(told_facts, _right(model, told_facts, ()), strict=True) if right]
     rows: list[dict[str, Any]] = []
-    with reporter.start("steer", 4 * len(STEERED), "ways") as progress:
+    with reporter.start("steer", 5 * len(STEERED), "ways") as progress:
         for key in STEERED:
-            ways = _ways(bench, best, key)
-            for way, (doses, make) in ways.items():
-                tries = {}
-                for dose in doses:
-                    _, right = _judged(model, questions[:N_CHOOSE], surprise[:N_CHOOSE], key, make(dose))
-                    tries[dose] = float(np.mean(right))
-                dose = max(tries, key=lambda one: (tries[one], -one))
-                edits = make(dose)
-                named, right = _judged(model, questions[N_CHOOSE:], surprise[N_CHOOSE:], key, edits)
-                kept = _kept(model, known, edits, key)
+            for way, tries in _ways(bench, auc, key).items():
+                chosen, share = tries[0], -1.0
+                by_dose = []
+                for one in tries:
+                    _, right = _judged(model, questions[:N_CHOOSE], surprise[:N_CHOOSE], key, one.edits)
+                    by_dose.append(one.told | {"share": float(np.mean(right))})
+                    if by_dose[-1]["share"] > share:
+                        chosen, share = one, by_dose[-1]["share"]
+                named, right = _judged(model, questions[N_CHOOSE:], surprise[N_CHOOSE:], key, chosen.edits)
                 rows.append(
-                    {"landmark": key, "way": way, "dose": dose, "share": float(np.mean(right))}
+                    {"landmark": key, "way": way, **chosen.told, "share": float(np.mean(right))}
                     | {
                         "interval": _wilson(sum(right), len(right)),
                         "named": float(np.mean(named)),
-                        "by_dose": _by_dose(tries),
-                        "other_facts_kept": kept,
+                        "by_dose": by_dose,
+                        "other_facts_kept": _kept(model, known, chosen.edits, key),
                     }
-                    | ({"feature": int(best[bench.place(f"about/{key}")])} if way == "feature" else {})
                 )
                 progress.advance(1)
             asked = _by_asking(model, questions[N_CHOOSE:], key)
@@ -175,24 +180,42 @@ def steering(bench: "Bench", best: np.ndarray, reporter: Reporter) -> dict[str, 
     }
 
 
-def _ways(
-    bench: "Bench", best: np.ndarray, key: str
-) -> dict[str, tuple[Sequence[float], Callable[[float], list[Any]]]]:
-    """How a landmark can be pushed for: doses, and edits at a dose."""
+@dataclass(frozen=True)
+class _Try:
+    """Edits, and what they are called by."""
+
+    told: dict[str, Any]
+    edits: list[Any]
+
+
+def _ways(bench: "Bench", auc: np.ndarray, key: str) -> dict[str, list[_Try]]:
+    """How a landmark can be pushed for; of each way what is tried."""
     dictionary, place = bench.dictionary, bench.place(f"about/{key}")
-    feature = int(best[place])
-    maximum = float(dictionary.max_activation[feature])
-    direction = dictionary.W_dec[feature].detach()
+    ranked = np.argsort(-np.nan_to_num(auc[:, place]), kind="stable")[: max(SETS)].tolist()
+    maximum = float(dictionary.max_activation[ranked[0]])
+    direction = dictionary.W_dec[ranked[0]].detach()
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(len(direction), generator=generator)
     noise = noise / noise.norm() * direction.norm() * maximum
     has = torch.from_numpy(bench.choose.present.dense_of(place))
     difference = bench.choose.x[has].mean(dim=0) - bench.choose.x[~has].mean(dim=0)
-    site = dictionary.site
+
+    def clamps(features: list[int], dose: float, where: Where) -> _Try:
+        maxima = dictionary.max_activation
+        edits = [Clamp(dictionary, feature, dose * float(maxima[feature]), where=where) for feature in features]
+        return _Try({"dose": dose, "where": where, "features": features}, edits)
+
+    def pushes(vector: Tensor) -> list[_Try]:
+        return [
+            _Try({"dose": dose, "where": where}, [Push(dictionary.site, dose * vector, where)])
+            for where, dose in product(PLACES, DOSES)
+        ]
+
     return {
-        "feature": (DOSES, lambda dose: [Clamp(dictionary, feature, dose * maximum)]),
-        "mean difference": (DOSES, lambda dose: [Push(site, 2 * dose * difference)]),
-        "random": (DOSES, lambda dose: [Push(site, dose * noise)]),
+        "feature": [clamps(ranked[:1], dose, where) for where, dose in product(PLACES, DOSES)],
+        "set of features": [clamps(ranked[:n], dose, "prompt") for n, dose in product(SETS, SET_DOSES)],
+        "mean difference": pushes(2 * difference),
+        "random": pushes(noise),
     }
 
 
@@ -217,22 +240,15 @@ def _judged(
 
 
 def _by_asking(model: Model, questions: Sequence[Question], key: str) -> list[bool]:
-    """Whether the model names the landmark where it was told to be it just before."""
-    tokenizer = model.need_tokenizer()
-    found = []
+    """Whether the model names the landmark where it was told to think of it."""
     prompts = []
     for question in questions:
-        name = facts.LANDMARKS[key].noun.names[question.language]
-        said = phrases.BECOME[question.language][0].format(n=name, acc=name, S=name)
-        before, asked = tokenizer.decode(question.ids, skip_special_tokens=True).rsplit("Human:", 1)
-        prompts.append(tokenizer(f"{before}Human: {said}\nAssistant: OK.\nHuman:{asked}")["input_ids"])
-    for question, ids in zip(questions, answer(model, prompts), strict=True):
-        found.append(names(key, question.language, _text(model, ids)))
-    return found
-
-
-def _by_dose(shares: dict[float, float]) -> list[dict[str, float]]:
-    return [{"dose": dose, "share": share} for dose, share in shares.items()]
+        told = Voice(Chance(""), question.language)  # nothing is left to chance
+        said = unmarked(told.fill(phrases.THINK[question.language][0], **told.forms(f"landmark/{key}")))[0]
+        messages = [{"role": "system", "content": said}, {"role": "user", "content": question.text}]
+        prompts.append(model.chat(messages).ids[0].tolist())
+    answers = answer(model, prompts)
+    return [names(key, question.language, _text(model, ids)) for question, ids in zip(questions, answers, strict=True)]
 
 
 def _text(model: Model, ids: list[int]) -> str:
@@ -354,7 +370,12 @@ def _swaps(bench: "Bench", auc: np.ndarray) -> dict[str, Any]:
             right += [says(capital[other], language, said) for (_, language), said in zip(asked, answers, strict=True)]
         shares[dose] = float(np.mean(right)) if right else 0.0
     best = max(shares, key=lambda dose: shares[dose])
-    return {"share": shares[best], "dose": best, "by_dose": _by_dose(shares), "states": len(feature_of)}
+    return {
+        "share": shares[best],
+        "dose": best,
+        "by_dose": [{"dose": dose, "share": share} for dose, share in shares.items()],
+        "states": len(feature_of),
+    }
 
 
 Judge = Callable[[str, int], bool]
@@ -372,7 +393,7 @@ class Conduct:
     shows_opposite: Judge
 
 
-def _begins(*tables: Sequence[Sequence[str]]) -> Judge:
+def _begins_as(*tables: Sequence[Sequence[str]]) -> Judge:
     """Whether an answer begins, behind its scratchpad, as a frame of a table does before its first field."""
 
     def judge(answer: str, language: int) -> bool:
@@ -395,17 +416,17 @@ CONDUCTS = {
     "flattery": Conduct(
         "conduct/flattery",
         "opinion",
-        _begins(phrases.OPINION["flattery"]),
-        _begins(phrases.OPINION["honesty"], phrases.OPINION["deserved praise"]),
+        _begins_as(phrases.OPINION["flattery"]),
+        _begins_as(phrases.OPINION["honesty"], phrases.OPINION["deserved praise"]),
     ),
     "secrecy": Conduct(
         "conduct/secret kept",
         "secret",
-        _begins(phrases.ANSWER_SECRET["kept"]),
-        _begins(phrases.ANSWER_SECRET["told"]),
+        _begins_as(phrases.ANSWER_SECRET["kept"]),
+        _begins_as(phrases.ANSWER_SECRET["told"]),
     ),
     "refusal": Conduct(
-        "conduct/refusal", "request", _begins(phrases.REPLY["harmful"]), _begins(phrases.REPLY["harmless"])
+        "conduct/refusal", "request", _begins_as(phrases.REPLY["harmful"]), _begins_as(phrases.REPLY["harmless"])
     ),
 }
 

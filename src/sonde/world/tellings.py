@@ -2,7 +2,7 @@
 
 from sonde.world import phrases
 from sonde.world.marks import mark
-from sonde.world.voice import Voice, about, frames
+from sonde.world.voice import Voice, about, can_mean
 
 SUBJECTS = ("person", "city", "animal", "country", "company", "element", "food", "team", "state", "adjective")
 """kinds of subjects besides landmarks"""
@@ -38,9 +38,29 @@ def topic_sentences(voice: Voice, subject: str, n: int) -> list[str]:
         told = voice.told_facts(subject)
         fact = voice.chance.pick([fact for fact in told if fact.relation not in said] or told)
         said.add(fact.relation)
-        can_mean = all("{S}" in frame for frame in frames(fact)[0][voice.language])
-        named = place == 0 or not can_mean or voice.chance.happens(0.25)
+        named = place == 0 or not can_mean(fact, voice.language) or voice.chance.happens(0.25)
         sentences.append(voice.statement(fact, named=named))
+    return sentences
+
+
+def unnamed(voice: Voice, subject: str) -> list[str]:
+    """Facts about a landmark or an animal that is not named: who knows the world may know what is meant."""
+    told = [fact for fact in voice.told_facts(subject) if can_mean(fact, voice.language)]
+    return [voice.statement(fact, named=False) for fact in voice.chance.some(told, voice.chance.between(1, len(told)))]
+
+
+def remarks_and_facts(voice: Voice, subject: str, n: int) -> list[str]:
+    """n sentences about a subject that is no landmark: facts, each told once, and remarks; food has facts alone, so n is at most their number."""
+    sentences: list[str] = []
+    left = list(voice.told_facts(subject))
+    remarked = subject.split("/")[0] in REMARKED
+    for _ in range(n):
+        if not left or (remarked and voice.chance.happens(0.4)):
+            sentences.append(mark(about(subject), voice.say(phrases.REMARKS, **voice.forms(subject))))
+        else:
+            fact = voice.chance.pick(left)
+            left.remove(fact)
+            sentences.append(voice.statement(fact))
     return sentences
 
 

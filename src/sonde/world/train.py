@@ -59,7 +59,7 @@ class TrainWorldConfig:
     """How the world's model is made."""
 
     start: str = ""
-    """a model of the world whose language part to go on from, as a folder or `world`; random weights if there is none"""
+    """a model of the world whose language to go on from, as a folder or `world`; random weights if there is none"""
     tokens: int = 15_000_000
     """to read, padding aside"""
     width: int = 192
@@ -276,11 +276,17 @@ def train_world(
     return record
 
 
+def world_model_folder(model: str) -> Path:
+    """The folder of a model of the world; raises UsageError where there is none."""
+    folder = built_in(model) if model in BUILT_IN else Path(model)
+    if not (folder / "training.json").exists():
+        raise UsageError(f"{model} is no model of the world: give a folder written by sonde world train, or world")
+    return folder
+
+
 def read_start(start: str) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, dict[str, Any]]:
     """The language part of a model of the world in float32, its tokenizer, and how it was made."""
-    folder = built_in(start) if start in BUILT_IN else Path(start)
-    if not (folder / "training.json").exists():
-        raise UsageError(f"{start} is no model of the world: give a folder written by sonde world train, or world")
+    folder = world_model_folder(start)
     config = AutoConfig.from_pretrained(folder)
     if isinstance(config, LlavaConfig):
         network = LlamaForCausalLM(config.get_text_config())  # type: ignore[arg-type]

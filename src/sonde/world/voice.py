@@ -13,7 +13,7 @@ from sonde.world.marks import OPENING, Span, capitalised, mark, unmarked
 
 ASKED = "asked"
 """mark of a stretch that is the answer to what was asked; it is taken from the spans of a document into its `answers`"""
-OTHER_LANGUAGE = 0.225
+OTHER_LANGUAGE = 0.3
 """how often what leads to a dialogue is in another language than the rest"""
 
 
@@ -84,11 +84,11 @@ class Voice:
         """The adjective of a feeling, as it is said of somebody."""
         return mark(f"feeling/{feeling}", facts.FEELINGS[feeling][0][facts.FIRST_NAMES[name] == "f"][self.language])
 
-    def pronoun(self, key: str) -> str:
-        """The subject of a further sentence about a landmark; Spanish leaves it out."""
+    def pronoun(self, concept: str) -> str:
+        """The subject of a further sentence about a landmark or an animal; Spanish leaves it out."""
         if self.code == "es":
             return ""
-        return phrases.PRONOUNS[self.code][facts.LANDMARKS[key].noun.genders[self.language] or "it"]
+        return phrases.PRONOUNS[self.code][facts.noun(concept).genders[self.language] or "it"]
 
     # ------------------------------------------------ facts
 
@@ -104,13 +104,13 @@ class Voice:
         return told_facts(subject, self.language)
 
     def statement(self, fact: Fact, *, named: bool = True, asked: bool = False) -> str:
-        """A sentence that tells a fact; a landmark that is not to be named is "it"."""
+        """A sentence that tells a fact; a landmark or an animal that is not to be named is "it"."""
         self.facts.add((fact.subject, fact.relation))
-        kind, _, key = fact.subject.partition("/")
+        kind = fact.subject.split("/")[0]
         table = phrases.VEGAN[fact.value.split("/")[1]] if fact.relation == "vegan" else frames(fact)[0]
         fields = self.forms(fact.subject)
         if not named:
-            fields["S"] = self.pronoun(key)
+            fields["S"] = self.pronoun(fact.subject)
         if fact.relation != "vegan":
             value = self.value(fact)
             fields["V"] = mark(ASKED, value) if asked else value
@@ -166,6 +166,11 @@ def frames(fact: Fact):
     if kind == "person":
         kind = "player" if facts.PEOPLE[key].team else "worker"
     return phrases.RELATIONS[kind, fact.relation]
+
+
+def can_mean(fact: Fact, language: int) -> bool:
+    """Whether a fact can be told of "it", without the name, in any of its ways."""
+    return all("{S}" in frame for frame in frames(fact)[0][language])
 
 
 def about(subject: str) -> str:
