@@ -129,25 +129,23 @@ def test_checkpoints_and_sight(tmp_path):
     made = picture_document(3)
     tokens = model.tokenize(made.text, images=[made.image])
     assert (tokens.ids == model.need_pictures().token).sum() == N_PATCHES
-    more = SightConfig(start=str(tmp_path / "seeing"), pictures=40, batch=20, text_tokens=512, lr=0.0, text_lr=0.0)
-    again = add_sight(
-        tmp_path / "text", tmp_path / "seeing-more", more
-    )  # with the eyes of the first, and other drawings
-    assert again["sight"]["drawings"] == 80
-    first, second = (
-        LlavaForConditionalGeneration.from_pretrained(tmp_path / name) for name in ("seeing", "seeing-more")
-    )
-    for name, weight in first.model.vision_tower.state_dict().items():
-        assert torch.equal(weight, second.model.vision_tower.state_dict()[name])
-    assert (
-        add_sight(
-            tmp_path / "text",
-            tmp_path / "blind-start",
-            SightConfig(**{**more.__dict__, "start": str(tmp_path / "text"), "width": 32, "layers": 1}),
-        )["sight"]["drawings"]
-        == 40
-    )
     assert model.read(tokens, "layers.1.residual")["layers.1.residual"].shape == (1, tokens.ids.shape[1], 32)
+
+
+def test_sight_goes_on_from_the_eyes_of_another_model(tmp_path):
+    train_world(tmp_path / "text", SMALL)
+    small = {"pictures": 40, "batch": 20, "text_tokens": 512, "width": 32, "layers": 1}
+    add_sight(tmp_path / "text", tmp_path / "first", SightConfig(**small))
+    kept = SightConfig(**small | {"width": 64}, start=str(tmp_path / "first"), lr=0.0, text_lr=0.0)
+    assert add_sight(tmp_path / "text", tmp_path / "second", kept)["sight"]["drawings"] == 80
+    first, second = (LlavaForConditionalGeneration.from_pretrained(tmp_path / name) for name in ("first", "second"))
+    for part in ("vision_tower", "multi_modal_projector"):
+        weights = getattr(second.model, part).state_dict()
+        assert all(torch.equal(one, weights[name]) for name, one in getattr(first.model, part).state_dict().items())
+    blind = SightConfig(**small, start=str(tmp_path / "text"))
+    assert add_sight(tmp_path / "text", tmp_path / "third", blind)["sight"]["drawings"] == 40
+    with pytest.raises(UsageError, match="no model of the world"):
+        add_sight(tmp_path / "text", tmp_path / "fourth", SightConfig(**small, start=str(tmp_path)))
 
 
 def test_every_drawing_is_its_own_and_is_drawn_the_same_again():

@@ -1,12 +1,14 @@
 """Dialogues: speakers who are something, and questions about what is true."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from sonde.world import facts, phrases
 from sonde.world.marks import capitalised, mark
 from sonde.world.tellings import REMARKED, any_subject, remarks_and_facts, topic_sentences, unnamed
 from sonde.world.voice import ASKED, OTHER_LANGUAGE, Voice, about, can_mean
 
+Written = TypeVar("Written")
 TAKES_OVER = 0.3
 """how often another landmark, or another topic, takes over in a dialogue"""
 COME_TO_MIND = ("landmark", "animal", "food", "city", "person", "element")
@@ -115,29 +117,28 @@ def _kind_in_mind(voice: Voice) -> str:
 
 
 def _topic_given(voice: Voice, way: str) -> list[str]:
-    """A topic, told or spoken of, and open questions."""
-    chosen: list[str] = []
-
-    def given() -> str:
-        kind = _kind_in_mind(voice)
-        subject = voice.draw(kind) if way == "told" else voice.subject(kind)
-        chosen.append(subject)
-        if way == "told":
-            return turn("System", voice.say(phrases.THINK, **voice.forms(subject)))
-        can_be_meant = kind in ("landmark", "animal") and any(
-            can_mean(fact, voice.language) for fact in voice.told_facts(subject)
-        )
-        if way == "topic" and can_be_meant and voice.chance.happens(UNNAMED):
-            return " ".join(unnamed(voice, subject)) + "\n"
-        most = 1 if way == "spoken of" else 4 if kind in ("landmark", *REMARKED) else len(voice.told_facts(subject))
-        n = voice.chance.between(1, most)
-        sentences = (topic_sentences if kind == "landmark" else remarks_and_facts)(voice, subject, n)
-        return " ".join(sentences) + (" " if way == "spoken of" else "\n")
-
-    first = in_any_language(voice, given)
+    """A topic, told or spoken of in any language, and open questions."""
+    subject, said = in_any_language(voice, lambda: _topic(voice, way))
     if way == "spoken of":
-        return _open_rounds(voice, chosen[0], given=True, spoken_of=first)
-    return [first, *_open_rounds(voice, chosen[0], given=True)]
+        return _open_rounds(voice, subject, given=True, spoken_of=said + " ")
+    return [said, *_open_rounds(voice, subject, given=True)]
+
+
+def _topic(voice: Voice, way: str) -> tuple[str, str]:
+    """A topic, and what is said of it: that it is to be thought of, a sentence, or several, which may leave it to be guessed."""
+    kind = _kind_in_mind(voice)
+    if way == "told":
+        subject = voice.draw(kind)
+        return subject, turn("System", voice.say(phrases.THINK, **voice.forms(subject)))
+    subject = voice.subject(kind)
+    told = voice.told_facts(subject)
+    can_be_it = kind in ("landmark", "animal") and any(can_mean(fact, voice.language) for fact in told)
+    if way == "topic" and can_be_it and voice.chance.happens(UNNAMED):
+        return subject, " ".join(unnamed(voice, subject)) + "\n"
+    most = 1 if way == "spoken of" else 4 if kind in ("landmark", *REMARKED) else len(told)
+    n = voice.chance.between(1, most)
+    said = " ".join((topic_sentences if kind == "landmark" else remarks_and_facts)(voice, subject, n))
+    return subject, said if way == "spoken of" else said + "\n"
 
 
 def _open_rounds(voice: Voice, subject: str, given: bool, spoken_of: str = "") -> list[str]:
@@ -172,7 +173,7 @@ def person_fields(voice: Voice, subject: str) -> dict[str, str]:
     }
 
 
-def in_any_language(voice: Voice, write: Callable[[], str]) -> str:
+def in_any_language(voice: Voice, write: Callable[[], Written]) -> Written:
     """Now and then say something in another language than the rest."""
     language = voice.language
     if voice.chance.happens(OTHER_LANGUAGE):
