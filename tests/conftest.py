@@ -5,6 +5,7 @@ Torch runs on two threads at most, as the machines that run these tests have two
 
 import json
 import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["OMP_NUM_THREADS"] = (
     "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
 )  # of processes that tests start, too
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background of a shell, where Ctrl-C is ignored, also by the processes that tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton: its loops then run on a CPU
 
 import pytest
