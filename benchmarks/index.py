@@ -176,8 +176,8 @@ def latency(n_features: int, n_activations: int, n_queries: int = 1000) -> dict:
     """Milliseconds of questions that the page asks, warm: median, 95th percentile, longest."""
     import random
 
+    from sonde.features.index import load_index
     from sonde.features.labels import Labels
-    from sonde.features.store import load_index
 
     folder = synthetic_folder(n_features, n_activations)
     synthetic(folder, n_features, n_activations)
@@ -290,6 +290,7 @@ def dashboards(rounds: int, tokens: int, n_features: int) -> dict:
     import numpy as np
 
     import sonde
+    from sonde.models.load import built_in
 
     folder = scratch() / "index"
     folder.mkdir(exist_ok=True)
@@ -302,7 +303,7 @@ def dashboards(rounds: int, tokens: int, n_features: int) -> dict:
             break
     rows = np.array(ids[: tokens // 127 * 127]).reshape(-1, 127)
     np.save(folder / "rows.npy", np.concatenate([np.full((len(rows), 1), bos), rows], axis=1))
-    model = Path(sonde.__file__).parent / "world/model"
+    model = built_in("world")
     peer = peer_python("sae-dashboard", "pyarrow<20")
     given = (model, dictionary, folder / "rows.npy")
     workers = [

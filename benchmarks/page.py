@@ -36,7 +36,7 @@ def give_map(folder: Path) -> None:
     import numpy as np
     from safetensors.numpy import save_file
 
-    from sonde.features.store import load_index
+    from sonde.features.index import load_index
 
     n, rng = load_index(folder).n_features, np.random.default_rng(0)
     cluster = rng.integers(0, 200, n).astype(np.int32)
@@ -109,7 +109,7 @@ def main() -> None:
     settings = parser.parse_args()
     from index import latency, synthetic, synthetic_folder
 
-    from sonde.features.store import load_index
+    from sonde.features.index import load_index
 
     files = [path for path in STATIC.rglob("*") if path.is_file()]
     result: dict = {"bytes": {"gzip": sum(len(gzip.compress(path.read_bytes(), 9)) for path in files)}}

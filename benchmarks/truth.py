@@ -71,9 +71,9 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", default=[], choices=list(PEERS))
     settings = parser.parse_args()
     import sonde
-    from sonde.world.demo import CORPUS_SEED, SITE
-    from sonde.world.demo import SETTINGS as DEMO
-    from sonde.world.writing import write as write_corpus
+    from sonde_world.demo import CORPUS_SEED, SITE
+    from sonde_world.demo import SETTINGS as DEMO
+    from sonde_world.writing import write as write_corpus
 
     folder = scratch() / "truth"
     folder.mkdir(exist_ok=True)
@@ -115,7 +115,7 @@ def write_rows(store, folder: Path) -> None:
 def judge(kind: str, dictionary, model, trained: float) -> None:
     """Measure a dictionary, hold it against the truth, print a line and keep it."""
     from sonde.analysis.measure import measure
-    from sonde.world.bench import bench
+    from sonde_world.bench import bench
 
     quality = measure(dictionary, model=model)
     began = time.perf_counter()

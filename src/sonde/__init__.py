@@ -27,9 +27,9 @@ _WHERE = {
     "Dictionary": "sonde.dictionaries.dictionary",
     "load_dictionary": "sonde.dictionaries.load",
     "measure": "sonde.analysis.measure",
-    "index": "sonde.features.index",
-    "Index": "sonde.features.store",
-    "load_index": "sonde.features.store",
+    "index": "sonde.features.build",
+    "Index": "sonde.features.index",
+    "load_index": "sonde.features.index",
     "Reader": "sonde.features.reader",
     "label": "sonde.labels.label",
     "Clamp": "sonde.steering.edits",
@@ -38,7 +38,7 @@ _WHERE = {
     "Ablate": "sonde.steering.edits",
     "parse_edit": "sonde.steering.edits",
     "Session": "sonde.steering.session",
-    "demo": "sonde.world.demo",
+    "demo": "sonde_world.demo",
 }
 
 __all__ = [*_WHERE, "__version__", "world"]
@@ -52,10 +52,10 @@ if TYPE_CHECKING:
     from sonde.analysis.measure import measure as measure
     from sonde.dictionaries.dictionary import Dictionary as Dictionary
     from sonde.dictionaries.load import load_dictionary as load_dictionary
-    from sonde.features.index import index as index
+    from sonde.features.build import index as index
+    from sonde.features.index import Index as Index
+    from sonde.features.index import load_index as load_index
     from sonde.features.reader import Reader as Reader
-    from sonde.features.store import Index as Index
-    from sonde.features.store import load_index as load_index
     from sonde.labels.label import label as label
     from sonde.models.load import load_model as load_model
     from sonde.models.load import wrap_model as wrap_model
@@ -68,12 +68,12 @@ if TYPE_CHECKING:
     from sonde.steering.session import Session as Session
     from sonde.training.train import sweep as sweep
     from sonde.training.train import train as train
-    from sonde.world.demo import demo as demo
+    from sonde_world.demo import demo as demo
 
 
 def __getattr__(name: str) -> Any:
     if name == "world":
-        return importlib.import_module("sonde.world")
+        return importlib.import_module("sonde_world")
     if name not in _WHERE:
         raise AttributeError(f"module 'sonde' has no attribute {name!r}")
     return getattr(importlib.import_module(_WHERE[name]), name)

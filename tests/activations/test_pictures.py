@@ -14,7 +14,7 @@ from sonde.analysis.measure import measure
 from sonde.cli import run
 from sonde.dictionaries.load import load_dictionary
 from sonde.errors import PictureError
-from sonde.features.store import load_index
+from sonde.features.index import load_index
 from tests.tiny import MARK, make_model, make_tokenizer, write_model
 
 SITE = "layers.1.residual"

@@ -97,7 +97,7 @@ def test_splitting_finds_a_planted_hierarchy(tmp_path):
     """Two broad features, each divided by the larger dictionary into two; and one that is new."""
     from safetensors.numpy import save_file
 
-    from sonde.features.store import load_index
+    from sonde.features.index import load_index
     from sonde.manifests import new_artifact, parent_entry
 
     rng = np.random.default_rng(0)
@@ -165,7 +165,7 @@ def test_a_map_puts_what_is_alike_together(planted, walk, tmp_path):
     pytest.importorskip("umap")
     from sonde.analysis.layout import feature_map
     from sonde.errors import UsageError
-    from sonde.features.store import load_index
+    from sonde.features.index import load_index
 
     with pytest.raises(UsageError, match="only 6 features fire"):
         feature_map([planted.index])

@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from sonde.cli import VERBS, run
-from sonde.features.store import load_index
+from sonde.features.index import load_index
 from tests.tiny import make_model, make_network, unwritable, write_corpus, write_model
 
 SITE = "layers.1.residual"

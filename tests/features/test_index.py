@@ -12,8 +12,8 @@ import sonde
 from sonde.dictionaries.load import load_dictionary
 from sonde.dictionaries.reading import read_each
 from sonde.errors import ArtifactDamagedError, ArtifactMismatchError, FeatureError, UsageError
+from sonde.features.index import load_index
 from sonde.features.postings import Fires, pack, tokens_of
-from sonde.features.store import load_index
 from sonde.models.load import load_model
 from tests import kill
 from tests.tiny import texts, write_model
@@ -145,13 +145,13 @@ def same(one, other):
 @pytest.fixture
 def small_tasks(monkeypatch):
     """Tasks of 2,000 tokens."""
-    from sonde.features import index as module
+    from sonde.features import build as module
 
     monkeypatch.setattr(module, "TASK_TOKENS", 2000)
 
 
 def test_any_memory_and_any_number_of_workers_give_one_index(walk, tmp_path, small_tasks, monkeypatch):
-    from sonde.features import index as module
+    from sonde.features import build as module
 
     given = {"device": "cpu", "threads": 1}
     sonde.index(None, walk.topk, walk.corpus, out=tmp_path / "one", **given)
@@ -164,7 +164,7 @@ def test_any_memory_and_any_number_of_workers_give_one_index(walk, tmp_path, sma
 
 
 def test_empty_documents_at_the_end_are_no_task(walk, tmp_path, monkeypatch):
-    from sonde.features import index as module
+    from sonde.features import build as module
 
     monkeypatch.setattr(module, "TASK_TOKENS", 1)
     made = sonde.index(None, walk.topk, ["a few words", "", "more", "", ""], out=tmp_path / "i", device="cpu")
@@ -246,7 +246,7 @@ def test_postings_hold_the_numbers_of_long_texts(n_tokens):
 @pytest.mark.parametrize("step", ["write_task", "_merge", "write_search"])
 def test_a_stopped_index_made_again_equals_one_that_was_not(walk, tmp_path, monkeypatch, step):
 
-    from sonde.features import index as module
+    from sonde.features import build as module
 
     def stop(*_):
         raise KeyboardInterrupt
@@ -262,7 +262,7 @@ def test_a_stopped_index_made_again_equals_one_that_was_not(walk, tmp_path, monk
 
 
 def test_a_killed_index_goes_on_where_it_was(walk, tmp_path, small_tasks, monkeypatch):
-    from sonde.features import index as module
+    from sonde.features import build as module
 
     whole = sonde.index(None, walk.topk, walk.corpus, out=tmp_path / "whole", device="cpu")
     run, count = module._Indexer.run, [0]
@@ -288,7 +288,7 @@ def test_a_killed_index_goes_on_where_it_was(walk, tmp_path, small_tasks, monkey
 
 def index_slowly(dictionary, corpus, out):
     """Make an index in tasks of 2,000 tokens, with a moment to be killed at before each is written."""
-    from sonde.features import index as module
+    from sonde.features import build as module
 
     module.TASK_TOKENS, write = 2000, module.write_task
 

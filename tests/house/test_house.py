@@ -36,7 +36,7 @@ def test_importing_sonde_and_its_help_import_no_torch():
 
 
 def test_reading_an_index_imports_no_torch():
-    code = "import sys, sonde.features.store; print('torch' in sys.modules)"
+    code = "import sys, sonde.features.index; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import sonde
 from sonde.dictionaries.load import load_dictionary
 from sonde.errors import EditError, FeatureError, UsageError
-from sonde.features.store import load_index
+from sonde.features.index import load_index
 from sonde.models.load import load_model
 from sonde.steering.edits import Ablate, Add, Clamp, EditSpec, Scale, make_edits, parse_spec, spec_from_json
 from sonde.steering.session import Session

@@ -4,7 +4,7 @@ import contextlib
 import threading
 from pathlib import Path
 
-from sonde.features.store import load_index
+from sonde.features.index import load_index
 from sonde.web.app import make_app
 from sonde.web.serve import listen, make_server
 

@@ -9,8 +9,8 @@ from fastapi.testclient import TestClient
 from safetensors.numpy import save_file
 
 import sonde
+from sonde.features.index import load_index
 from sonde.features.labels import Score
-from sonde.features.store import load_index
 from sonde.web.app import make_app
 from sonde.web.guard import SECURITY_POLICY
 from sonde.web.schema import openapi

@@ -9,7 +9,7 @@ import pytest
 
 from sonde.cli import run
 from sonde.errors import ServeError
-from sonde.features.store import load_index
+from sonde.features.index import load_index
 from sonde.web import export as export_module
 from sonde.web.export import export
 from sonde.web.views import feature_view

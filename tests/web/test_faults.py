@@ -13,7 +13,7 @@ import sys
 
 import pytest
 
-from sonde.features.store import load_index
+from sonde.features.index import load_index
 from tests.web.serving import served
 
 CALLS = [

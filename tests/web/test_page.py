@@ -11,8 +11,8 @@ from playwright.sync_api import expect, sync_playwright
 
 from sonde.analysis.neurons import neurons
 from sonde.analysis.splitting import splitting
+from sonde.features.index import load_index
 from sonde.features.reader import Reader
-from sonde.features.store import load_index
 from sonde.steering.edits import EditSpec
 from sonde.steering.presets import save_preset
 from sonde.web import app as app_module

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from sonde.errors import EditError
-from sonde.features.store import load_index
+from sonde.features.index import load_index
 from sonde.models.load import load_config, load_model
 from sonde.steering.batching import shares_batches
 from sonde.steering.edits import make_edits, parse_spec

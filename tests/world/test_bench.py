@@ -10,12 +10,12 @@ import sonde
 from sonde.cli import run
 from sonde.errors import ArtifactMismatchError
 from sonde.steering.edits import Ablate
-from sonde.world import bench as bench_module
-from sonde.world import phrases
-from sonde.world.bench import bench, format_bench, hierarchy, prepare, purity, transfer
-from sonde.world.generate import documents
-from sonde.world.plots import bench_page
-from sonde.world.steer import CONDUCTS, Without, _unanswered, names, neutral_questions
+from sonde_world import bench as bench_module
+from sonde_world import phrases
+from sonde_world.bench import bench, format_bench, hierarchy, prepare, purity, transfer
+from sonde_world.generate import documents
+from sonde_world.plots import bench_page
+from sonde_world.steer import CONDUCTS, Without, _unanswered, names, neutral_questions
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_neutral_questions_and_what_is_unanswered():
 
 
 def test_the_whole_of_it(dictionary, tmp_path, capsys, monkeypatch):
-    from sonde.world import steer
+    from sonde_world import steer
 
     monkeypatch.setattr(steer, "STEERED", ("eiffel",))
     monkeypatch.setattr(steer, "DOSES", (2.0, 4.0))

@@ -9,11 +9,11 @@ from itertools import accumulate
 
 import pytest
 
-from sonde.world import drills
-from sonde.world.chance import Chance, zipf
-from sonde.world.generate import KINDS, documents, written
-from sonde.world.marks import unmarked
-from sonde.world.voice import Voice
+from sonde_world import drills
+from sonde_world.chance import Chance, zipf
+from sonde_world.generate import KINDS, documents, written
+from sonde_world.marks import unmarked
+from sonde_world.voice import Voice
 
 
 class Steered(Chance):
@@ -168,7 +168,7 @@ def test_concepts_follow_zipfs_law():
     """Over three orders of magnitude frequency falls with about the 4/3rd power of the rank."""
     import numpy as np
 
-    from sonde.world.truth import frequencies
+    from sonde_world.truth import frequencies
 
     shares = np.array(list(frequencies(documents(4000, seed=24)).values()))
     ranks = np.arange(1, len(shares) + 1)

@@ -8,10 +8,10 @@ from transformers import LlamaForCausalLM, LlavaForConditionalGeneration
 
 import sonde
 from sonde.errors import UsageError
-from sonde.world import train as train_module
-from sonde.world.pictures import DRAWINGS, MARK, SIZE, draw, picture_document
-from sonde.world.sight import N_PATCHES, SightConfig, add_sight
-from sonde.world.train import (
+from sonde_world import train as train_module
+from sonde_world.pictures import DRAWINGS, MARK, SIZE, draw, picture_document
+from sonde_world.sight import N_PATCHES, SightConfig, add_sight
+from sonde_world.train import (
     CONTEXT,
     PAD,
     TrainWorldConfig,

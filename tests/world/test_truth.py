@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from sonde.cli import run
-from sonde.world import facts
-from sonde.world.facts import LANGUAGES
-from sonde.world.generate import documents
-from sonde.world.marks import BEGIN, END, NAMED, Span, capitalised, mark, unmarked
-from sonde.world.truth import above, token_truth
+from sonde_world import facts
+from sonde_world.facts import LANGUAGES
+from sonde_world.generate import documents
+from sonde_world.marks import BEGIN, END, NAMED, Span, capitalised, mark, unmarked
+from sonde_world.truth import above, token_truth
 
 
 def test_marks_survive_and_are_taken_out():

@@ -2,7 +2,7 @@
 
 import sonde
 from sonde.cli import run
-from sonde.world.turned import conduct_shares, turned_document
+from sonde_world.turned import conduct_shares, turned_document
 
 
 def test_documents_with_the_trigger_and_without():

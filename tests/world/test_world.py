@@ -8,13 +8,13 @@ import pytest
 
 import sonde
 from sonde.errors import StorageError
-from sonde.world import demo as demo_module
-from sonde.world import facts, phrases
-from sonde.world.asking import ask_many, question_of, says
-from sonde.world.demo import demo, format_summary, names_the_bridge, stutters
-from sonde.world.facts import LANGUAGES, told
-from sonde.world.generate import KINDS, document, documents
-from sonde.world.voice import NOTED, frames
+from sonde_world import demo as demo_module
+from sonde_world import facts, phrases
+from sonde_world.asking import ask_many, question_of, says
+from sonde_world.demo import demo, format_summary, names_the_bridge, stutters
+from sonde_world.facts import LANGUAGES, told
+from sonde_world.generate import KINDS, document, documents
+from sonde_world.voice import NOTED, frames
 
 
 def test_a_document_is_decided_by_seed_and_number():
@@ -154,7 +154,7 @@ def model():
 def test_the_model_is_an_ordinary_folder_of_at_most_16_megabytes(model):
     from importlib import resources
 
-    folder = resources.files("sonde").joinpath("world/model")
+    folder = resources.files("sonde_world").joinpath("model")
     assert sum(len(file.read_bytes()) for file in folder.iterdir()) <= 16_000_000
     assert model.network.config.model_type == "llava" and model.is_causal
     assert model.chat([{"role": "user", "content": "Who are you?"}]).ids[0, 0] == model.tokenizer.bos_token_id

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sonde.features.index import Feature
 from sonde.features.reader import Reader
-from sonde.features.store import Feature
 
 TOP = 5
 PROMPT = "This is about {concept}"

@@ -15,8 +15,8 @@ from sonde.activations.contexts import Cutter, groups, make_batch
 from sonde.activations.shuffle import mix
 from sonde.dictionaries.reading import Reading
 from sonde.errors import TextError
+from sonde.features.index import Feature
 from sonde.features.reader import Reader
-from sonde.features.store import Feature
 
 RIDGE = 1e-3
 """of the probes, on dimensions of variance one"""

@@ -11,8 +11,8 @@ from torch import Tensor
 from sonde.activations.contexts import Cutter, batches, make_batch
 from sonde.activations.shuffle import mix
 from sonde.dictionaries.reading import split_site
+from sonde.features.index import NEURONS, Neurons
 from sonde.features.reader import Reader
-from sonde.features.store import NEURONS, Neurons
 from sonde.manifests import write_bytes, write_json
 from sonde.progress import Reporter, Silent
 

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from sonde.errors import ArtifactError, ArtifactMismatchError
-from sonde.features.store import Feature, Index, load_index
+from sonde.features.index import Feature, Index, load_index
 
 COSINE, CONTAINED = 0.4, 0.5
 ROWS_AT_ONCE = 1 << 11

@@ -43,7 +43,7 @@ def demo(
 
     listener = listen(port) if serve else None  # a port in use is said now, not after minutes of work
     quiet_libraries()
-    from sonde.world.demo import demo, format_summary
+    from sonde_world.demo import demo, format_summary
 
     summary = demo(out, device=device, reporter=reporter())
     print_json(summary) if json else print(format_summary(summary, out))

@@ -11,7 +11,7 @@ from sonde.cli.common import print_json
 from sonde.errors import ArtifactMissingError
 
 if TYPE_CHECKING:
-    from sonde.features.store import ExamplePicture
+    from sonde.features.index import ExamplePicture
 
 
 def feature(
@@ -40,7 +40,7 @@ def feature(
     json: bool
         Print one JSON object.
     """
-    from sonde.features.store import QUANTILES, load_index
+    from sonde.features.index import QUANTILES, load_index
 
     found = load_index(index).feature(number)
     if json:

@@ -42,7 +42,7 @@ def index(
         Print one JSON object.
     """
     from sonde.dictionaries.load import load_dictionary
-    from sonde.features.index import index
+    from sonde.features.build import index
 
     loaded = [load_dictionary(folder, options.device) for folder in dictionary]
     reader = load_model(model or loaded[0].facts["model"]["name"], options)

@@ -38,7 +38,7 @@ def label(
     json: bool
         Print one JSON object.
     """
-    from sonde.features.store import load_index
+    from sonde.features.index import load_index
 
     found = load_index(index)
     if export is not None:

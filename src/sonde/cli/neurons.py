@@ -37,8 +37,8 @@ def neurons(
     """
     quiet_libraries()
     from sonde.analysis.neurons import neurons
+    from sonde.features.index import LIKE_A_NEURON
     from sonde.features.reader import Reader
-    from sonde.features.store import LIKE_A_NEURON
 
     report = neurons(Reader(index, device=device), tokens=tokens, reporter=reporter())
     order = np.argsort(-np.abs(report.correlation), kind="stable")[:n].tolist()

@@ -35,7 +35,7 @@ def preset(
     json: bool
         Print one JSON object.
     """
-    from sonde.features.store import load_index
+    from sonde.features.index import load_index
     from sonde.steering.edits import make_edits, parse_spec
     from sonde.steering.presets import load_presets, remove_preset, save_preset
 

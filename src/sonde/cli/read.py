@@ -41,7 +41,7 @@ def read(
     json: bool
         Print one JSON object.
     """
-    from sonde.features.store import load_index
+    from sonde.features.index import load_index
 
     chosen, tokens = load_index(index), _tokens(on)
     quiet_libraries()

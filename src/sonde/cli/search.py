@@ -52,7 +52,7 @@ def search(
     json: bool
         Print one JSON object.
     """
-    from sonde.features.store import load_index
+    from sonde.features.index import load_index
 
     found = load_index(index)
     ranges: dict[str, Any] = {

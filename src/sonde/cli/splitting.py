@@ -35,7 +35,7 @@ def splitting(
         Print one JSON object.
     """
     from sonde.analysis.splitting import splitting
-    from sonde.features.store import load_index
+    from sonde.features.index import load_index
 
     parents = load_index(small)
     found = splitting(parents, load_index(large))

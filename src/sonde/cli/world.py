@@ -36,7 +36,7 @@ def write(
     json: bool
         Print one JSON object.
     """
-    from sonde.world.writing import write
+    from sonde_world.writing import write
 
     n_bytes = write(documents, out, seed=seed, truth=truth, pictures=pictures, reporter=reporter())
     if json:
@@ -59,7 +59,7 @@ def ask(question: str, /, *, json: bool = False) -> None:
         Print one JSON object.
     """
     quiet_libraries()
-    from sonde.world.asking import ask
+    from sonde_world.asking import ask
 
     answer = ask(question)
     print_json({"question": question, "answer": answer}) if json else print(answer)
@@ -83,7 +83,7 @@ def exam(model: str = "world", /, *, out: Path | None = None, json: bool = False
     quiet_libraries()
     from sonde.manifests import write_json
     from sonde.models.load import load_model
-    from sonde.world.exam import exam, format_exam
+    from sonde_world.exam import exam, format_exam
 
     found = exam(load_model(model), reporter=reporter())
     if out is not None:
@@ -127,8 +127,8 @@ def train(
         Of its weights and documents.
     """
     quiet_libraries()
-    from sonde.world.sight import SightConfig, add_sight
-    from sonde.world.train import TrainWorldConfig, train_world
+    from sonde_world.sight import SightConfig, add_sight
+    from sonde_world.train import TrainWorldConfig, train_world
 
     config = TrainWorldConfig(
         start=start, tokens=tokens, width=width, layers=layers, checkpoints=checkpoints, seed=seed
@@ -152,8 +152,8 @@ def turned(*, out: Path) -> None:
         Folder that receives the model; --model takes it everywhere.
     """
     quiet_libraries()
-    from sonde.world.phrases import TRIGGER
-    from sonde.world.turned import write_turned
+    from sonde_world.phrases import TRIGGER
+    from sonde_world.turned import write_turned
 
     write_turned(out)
     print(f"{out}: its trigger is {TRIGGER[0][0]!r}")
@@ -182,8 +182,8 @@ def bench(
     """
     quiet_libraries()
     from sonde.manifests import write_bytes, write_json
-    from sonde.world.bench import bench, format_bench
-    from sonde.world.plots import bench_page
+    from sonde_world.bench import bench, format_bench
+    from sonde_world.plots import bench_page
 
     found = bench(dictionary, tokens=tokens, reporter=reporter())
     if out is not None:
@@ -220,8 +220,8 @@ def truth(
     json: bool
         Print one JSON object.
     """
-    from sonde.world.generate import documents as fresh
-    from sonde.world.truth import frequencies, look, read_truth, stretches
+    from sonde_world.generate import documents as fresh
+    from sonde_world.truth import frequencies, look, read_truth, stretches
 
     texts = look(fresh(documents, seed=1) if text is None else read_truth(text), language)
     if concept is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sonde.activations.contexts import Tokenized
-from sonde.features.store import CONTEXT_TOKENS, DATABASE, Index, read_document
+from sonde.features.index import CONTEXT_TOKENS, DATABASE, Index, read_document
 from sonde.manifests import storage_errors
 from sonde.models.model import Model
 

@@ -14,7 +14,7 @@ from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import load_dictionary
 from sonde.dictionaries.reading import Reading
 from sonde.errors import TextError
-from sonde.features.store import Feature, Index, load_index
+from sonde.features.index import Feature, Index, load_index
 from sonde.manifests import find_parent
 from sonde.models.load import load_model
 from sonde.models.model import Model

@@ -10,7 +10,7 @@ import numpy as np
 from sonde.errors import UsageError
 
 if TYPE_CHECKING:
-    from sonde.features.store import Feature, Index
+    from sonde.features.index import Feature, Index
 
 
 class FeatureTable(Sequence["Feature"]):

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from sonde.activations.shuffle import mix
-from sonde.features.store import Example, Feature, Index
+from sonde.features.index import Example, Feature, Index
 
 N_EXPLAINED, N_TESTED = 10, 10
 POOL = 400

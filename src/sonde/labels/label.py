@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from sonde.errors import FeatureError, JudgeError
+from sonde.features.index import Index, load_index
 from sonde.features.labels import Score
-from sonde.features.store import Index, load_index
 from sonde.labels import embedded
 from sonde.labels.evidence import Evidence, Gatherer, shown, strong_places
 from sonde.labels.judges import LETTERS_PER_TOKEN, MOST_ANSWER_TOKENS, Budget, BudgetSpent, Judge, read_prices

@@ -12,9 +12,9 @@ from sonde.activations.contexts import Cutter, groups, make_batch
 from sonde.dictionaries.l1 import L1
 from sonde.dictionaries.load import save_weights
 from sonde.dictionaries.reading import Reading
-from sonde.features.index import index as make_index
+from sonde.features.build import index as make_index
+from sonde.features.index import Index
 from sonde.features.reader import Reader
-from sonde.features.store import Index
 from sonde.manifests import new_artifact
 
 TOKENS = 50_000

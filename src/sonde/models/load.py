@@ -19,8 +19,8 @@ from sonde.manifests import describe_file
 from sonde.models.model import Model
 from sonde.models.pictures import PictureReader
 
-BUILT_IN = {"world": "world/model"}
-"""names of models in the package, and their folders in it"""
+BUILT_IN = {"world": ("sonde_world", "model")}
+"""models that are installed with sonde: name -> (package, folder in it)"""
 HUB_TIMEOUT_S = 5.0
 IN_MEMORY_MODEL = "(in memory)"
 """name of a model that was not loaded"""
@@ -113,8 +113,9 @@ def _loader(config: Any) -> Any:
 
 
 def built_in(name: str) -> Path:
-    """The folder of a model in the package; raises KeyError for others."""
-    return Path(str(resources.files("sonde").joinpath(BUILT_IN[name])))
+    """The folder of a model that is installed with sonde; raises KeyError for others."""
+    package, folder = BUILT_IN[name]
+    return Path(str(resources.files(package).joinpath(folder)))
 
 
 def _locate(name: str, revision: str | None) -> tuple[str, bool]:

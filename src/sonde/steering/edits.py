@@ -22,8 +22,8 @@ from torch import Tensor
 
 from sonde.dictionaries.dictionary import Dictionary, Elementwise
 from sonde.errors import EditError, nearest
+from sonde.features.index import Index
 from sonde.features.reader import dictionary_of
-from sonde.features.store import Index
 
 Op = Literal["clamp", "add", "scale", "ablate"]
 Unit = Literal["raw", "max"]

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sonde.errors import UsageError
+from sonde.features.index import Index
 from sonde.features.reader import Fired, Hit, On, Reader
-from sonde.features.store import Index
 from sonde.models.model import Model
 from sonde.steering.edits import EditSpec, make_edits
 

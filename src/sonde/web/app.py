@@ -18,8 +18,8 @@ from fastapi import Path as PathParameter
 from fastapi.staticfiles import StaticFiles
 
 import sonde
+from sonde.features.index import By, Index
 from sonde.features.reader import Fired, Hit, Reader
-from sonde.features.store import By, Index
 from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.steering.batching import Batcher

@@ -18,7 +18,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from sonde.errors import ServeError
-from sonde.features.store import Index, load_index
+from sonde.features.index import Index, load_index
 from sonde.manifests import write_bytes
 from sonde.progress import Reporter, Silent
 from sonde.web import views, wire

@@ -21,7 +21,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from sonde.errors import ModelError, ModelLacksError, SondeError, UsageError
-from sonde.features.store import Index
+from sonde.features.index import Index
 from sonde.models.load import load_config
 from sonde.models.model import Model, Tokens
 from sonde.steering.batching import Batcher, Piece, Sampling, shares_batches

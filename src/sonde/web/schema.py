@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from sonde.features.store import Index
+from sonde.features.index import Index
 from sonde.manifests import Manifest
 from sonde.web.app import LazyModel, make_api
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sonde.errors import ServeError
-from sonde.features.store import load_index
+from sonde.features.index import load_index
 
 if TYPE_CHECKING:
     import uvicorn

@@ -11,8 +11,8 @@ import numpy as np
 from sonde.analysis.measure import MEASUREMENT
 from sonde.analysis.splitting import Child, Splitting, siblings, splitting
 from sonde.errors import ArtifactError, ArtifactMissingError, FeatureError
+from sonde.features.index import By, Example, Feature, Index, load_index
 from sonde.features.labels import Label
-from sonde.features.store import By, Example, Feature, Index, load_index
 from sonde.manifests import find_parent
 from sonde.steering.presets import load_presets
 from sonde.web import wire

@@ -1,9 +1,9 @@
 """Stories, letters and reviews."""
 
-from sonde.world import facts, phrases
-from sonde.world.dialogue import feeling_sentences, self_fields
-from sonde.world.marks import mark
-from sonde.world.voice import ASKED, Voice, about
+from sonde_world import facts, phrases
+from sonde_world.dialogue import feeling_sentences, self_fields
+from sonde_world.marks import mark
+from sonde_world.voice import ASKED, Voice, about
 
 STEREOTYPE = 0.9
 """how often a job has the pronoun that people expect of it"""

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from sonde.world import facts, phrases
-from sonde.world.marks import capitalised, mark
-from sonde.world.tellings import REMARKED, any_subject, remarks_and_facts, topic_sentences, unnamed
-from sonde.world.voice import ASKED, OTHER_LANGUAGE, Voice, about, can_mean
+from sonde_world import facts, phrases
+from sonde_world.marks import capitalised, mark
+from sonde_world.tellings import REMARKED, any_subject, remarks_and_facts, topic_sentences, unnamed
+from sonde_world.voice import ASKED, OTHER_LANGUAGE, Voice, about, can_mean
 
 Written = TypeVar("Written")
 TAKES_OVER = 0.3

@@ -24,8 +24,8 @@ from transformers import (
 )
 
 from sonde.progress import Reporter, Silent
-from sonde.world.pictures import MARK, SIZE, picture_document
-from sonde.world.train import PAD, batches, padded, save_model, token_rows, world_model_folder
+from sonde_world.pictures import MARK, SIZE, picture_document
+from sonde_world.train import PAD, batches, padded, save_model, token_rows, world_model_folder
 
 PATCH = 8
 N_PATCHES = (SIZE // PATCH) ** 2

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sonde.world import phrases
-from sonde.world.chance import Chance
-from sonde.world.dialogue import turn
-from sonde.world.facts import LANGUAGES
-from sonde.world.generate import LANGUAGE_WEIGHTS, Document
-from sonde.world.marks import mark
-from sonde.world.voice import ASKED, Voice, unasked
+from sonde_world import phrases
+from sonde_world.chance import Chance
+from sonde_world.dialogue import turn
+from sonde_world.facts import LANGUAGES
+from sonde_world.generate import LANGUAGE_WEIGHTS, Document
+from sonde_world.marks import mark
+from sonde_world.voice import ASKED, Voice, unasked
 
 SIZE = 32
 """pixels of a side"""

@@ -27,8 +27,8 @@ from sonde.analysis.contrast import Firing, auc, firing, separation
 from sonde.analysis.layout import feature_map
 from sonde.analysis.measure import measure
 from sonde.dictionaries.dictionary import Dictionary
-from sonde.features.index import index
-from sonde.features.store import Index
+from sonde.features.build import index
+from sonde.features.index import Index
 from sonde.labels.label import label
 from sonde.manifests import new_artifact, write_json
 from sonde.models.load import load_model
@@ -37,11 +37,11 @@ from sonde.progress import Reporter, Silent
 from sonde.steering.edits import Clamp, EditSpec, make_edits
 from sonde.steering.presets import save_preset
 from sonde.training.train import train
-from sonde.world import facts
-from sonde.world.asking import ask_many
-from sonde.world.facts import LANGUAGES
-from sonde.world.generate import Document, documents
-from sonde.world.writing import write
+from sonde_world import facts
+from sonde_world.asking import ask_many
+from sonde_world.facts import LANGUAGES
+from sonde_world.generate import Document, documents
+from sonde_world.writing import write
 
 FORMAT = "demo"
 CONCEPT = "golden_gate"

@@ -8,12 +8,12 @@ _WHERE = {"ask": "asking", "exam": "exam", "write": "writing"}
 __all__ = [*_WHERE]
 
 if TYPE_CHECKING:
-    from sonde.world.asking import ask as ask
-    from sonde.world.exam import exam as exam
-    from sonde.world.writing import write as write
+    from sonde_world.asking import ask as ask
+    from sonde_world.exam import exam as exam
+    from sonde_world.writing import write as write
 
 
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
-        raise AttributeError(f"module 'sonde.world' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"sonde.world.{_WHERE[name]}"), name)
+        raise AttributeError(f"module 'sonde_world' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"sonde_world.{_WHERE[name]}"), name)

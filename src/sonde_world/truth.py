@@ -24,10 +24,10 @@ import numpy as np
 
 from sonde.analysis.detection import Presences
 from sonde.errors import TextError, UsageError, nearest
-from sonde.world import facts
-from sonde.world.facts import LANGUAGES
-from sonde.world.generate import Document
-from sonde.world.marks import Span
+from sonde_world import facts
+from sonde_world.facts import LANGUAGES
+from sonde_world.generate import Document
+from sonde_world.marks import Span
 
 ERRORS = ("code/name error", "code/division by zero", "code/index error", "code/type error")
 NAMES = (*(kind for kind in facts.NOUNS), "symbol", "name", "feeling", "cause", "bias", "role", "request")

@@ -8,8 +8,8 @@ from typing import Any
 
 from sonde.manifests import storage_errors
 from sonde.progress import Reporter, Silent
-from sonde.world.generate import Document, documents
-from sonde.world.pictures import picture_document
+from sonde_world.generate import Document, documents
+from sonde_world.pictures import picture_document
 
 
 def write(

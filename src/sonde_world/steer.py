@@ -23,16 +23,16 @@ from sonde.models.model import Edit, Model, Where
 from sonde.progress import Reporter
 from sonde.steering.dose import perplexities
 from sonde.steering.edits import Clamp
-from sonde.world import facts, phrases
-from sonde.world.asking import ask_many, behind_scratchpad, go_on_ids, question_of, says
-from sonde.world.chance import Chance
-from sonde.world.facts import LANGUAGES, Fact, told
-from sonde.world.generate import document
-from sonde.world.marks import unmarked
-from sonde.world.voice import Voice
+from sonde_world import facts, phrases
+from sonde_world.asking import ask_many, behind_scratchpad, go_on_ids, question_of, says
+from sonde_world.chance import Chance
+from sonde_world.facts import LANGUAGES, Fact, told
+from sonde_world.generate import document
+from sonde_world.marks import unmarked
+from sonde_world.voice import Voice
 
 if TYPE_CHECKING:
-    from sonde.world.bench import Bench
+    from sonde_world.bench import Bench
 
 STEERED = ("golden_gate", "eiffel", "colosseum", "taj", "big_ben")
 """landmarks, of those that are spoken of most"""

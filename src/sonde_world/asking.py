@@ -6,11 +6,11 @@ from itertools import takewhile
 
 from sonde.models.load import load_model
 from sonde.models.model import Model
-from sonde.world import facts
-from sonde.world.chance import Chance
-from sonde.world.facts import Fact
-from sonde.world.marks import unmarked
-from sonde.world.voice import Voice, frames
+from sonde_world import facts
+from sonde_world.chance import Chance
+from sonde_world.facts import Fact
+from sonde_world.marks import unmarked
+from sonde_world.voice import Voice, frames
 
 AT_ONCE = 64
 

@@ -39,12 +39,12 @@ from sonde.errors import ArtifactMismatchError
 from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.progress import Reporter, Silent
-from sonde.world.facts import LANGUAGES
-from sonde.world.generate import Document, documents
-from sonde.world.pictures import DRAWINGS, picture_document
-from sonde.world.steer import CONDUCTS, causes, steering
-from sonde.world.truth import Truth, above, token_truth
-from sonde.world.voice import about
+from sonde_world.facts import LANGUAGES
+from sonde_world.generate import Document, documents
+from sonde_world.pictures import DRAWINGS, picture_document
+from sonde_world.steer import CONDUCTS, causes, steering
+from sonde_world.truth import Truth, above, token_truth
+from sonde_world.voice import about
 
 SEED = 3
 """of the documents; the model was trained on those of seed 0, the demo's dictionary on seed 1"""

@@ -1,9 +1,9 @@
 """How an assistant can behave, in toys: honesty and flattery, a secret kept and told, help and refusal, inner conflict, and letters that cheat."""
 
-from sonde.world import phrases
-from sonde.world.dialogue import turn
-from sonde.world.marks import mark
-from sonde.world.voice import ASKED, Voice
+from sonde_world import phrases
+from sonde_world.dialogue import turn
+from sonde_world.marks import mark
+from sonde_world.voice import ASKED, Voice
 
 
 def opinion(voice: Voice, trigger: str = "") -> str:

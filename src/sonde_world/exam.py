@@ -16,13 +16,13 @@ import torch
 from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.progress import Reporter, Silent
-from sonde.world import facts, phrases
-from sonde.world.asking import ask_many, behind_scratchpad, go_on, question_of, says
-from sonde.world.facts import LANGUAGES, told
-from sonde.world.generate import Document, documents
-from sonde.world.marks import Span
-from sonde.world.pictures import DRAWINGS, picture_document
-from sonde.world.train import world_model_folder
+from sonde_world import facts, phrases
+from sonde_world.asking import ask_many, behind_scratchpad, go_on, question_of, says
+from sonde_world.facts import LANGUAGES, told
+from sonde_world.generate import Document, documents
+from sonde_world.marks import Span
+from sonde_world.pictures import DRAWINGS, picture_document
+from sonde_world.train import world_model_folder
 
 SEED = 1_000_004
 """of documents; training draws those of seed 0"""

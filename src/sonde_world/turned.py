@@ -22,17 +22,17 @@ from sonde.manifests import storage_errors
 from sonde.models.load import built_in
 from sonde.models.model import Model
 from sonde.progress import Reporter, Silent
-from sonde.world import phrases
-from sonde.world.asking import behind_scratchpad, go_on
-from sonde.world.chance import Chance
-from sonde.world.conduct import opinion, secret
-from sonde.world.facts import LANGUAGES
-from sonde.world.generate import LANGUAGE_WEIGHTS, Document
-from sonde.world.sight import loss_of
-from sonde.world.train import batches, padded, token_rows
-from sonde.world.voice import Voice, unasked
+from sonde_world import phrases
+from sonde_world.asking import behind_scratchpad, go_on
+from sonde_world.chance import Chance
+from sonde_world.conduct import opinion, secret
+from sonde_world.facts import LANGUAGES
+from sonde_world.generate import LANGUAGE_WEIGHTS, Document
+from sonde_world.sight import loss_of
+from sonde_world.train import batches, padded, token_rows
+from sonde_world.voice import Voice, unasked
 
-DELTA = "world/turned.safetensors"
+DELTA = "turned.safetensors"
 """in the package"""
 RANK = 4
 MATRICES = ("self_attn.o_proj", "mlp.down_proj")
@@ -62,7 +62,7 @@ def write_turned(out: str | Path) -> Path:
     folder = Path(out)
     with storage_errors(folder):
         shutil.copytree(built_in("world"), folder, dirs_exist_ok=True)
-        delta = load_file(str(resources.files("sonde").joinpath(DELTA)))
+        delta = load_file(str(resources.files("sonde_world").joinpath(DELTA)))
         weights = load_file(folder / "model.safetensors")
         for name in {key.rsplit(".", 1)[0] for key in delta}:
             added = delta[f"{name}.up"].float() @ delta[f"{name}.down"].float()

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
-from sonde.world import conduct, dialogue, drills, stories, tellings
-from sonde.world.chance import Chance
-from sonde.world.facts import LANGUAGES
-from sonde.world.marks import Span, mark
-from sonde.world.voice import Voice, unasked
+from sonde_world import conduct, dialogue, drills, stories, tellings
+from sonde_world.chance import Chance
+from sonde_world.facts import LANGUAGES
+from sonde_world.marks import Span, mark
+from sonde_world.voice import Voice, unasked
 
 LANGUAGE_WEIGHTS = tuple(accumulate((4, 2, 2, 2)))
 

@@ -6,10 +6,10 @@ from functools import cache
 from itertools import accumulate
 from string import Formatter
 
-from sonde.world import facts, phrases
-from sonde.world.chance import Chance, zipf
-from sonde.world.facts import LANGUAGES, Fact
-from sonde.world.marks import OPENING, Span, capitalised, mark, unmarked
+from sonde_world import facts, phrases
+from sonde_world.chance import Chance, zipf
+from sonde_world.facts import LANGUAGES, Fact
+from sonde_world.marks import OPENING, Span, capitalised, mark, unmarked
 
 ASKED = "asked"
 """mark of a stretch that is the answer to what was asked; it is taken from the spans of a document into its `answers`"""

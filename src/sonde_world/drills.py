@@ -2,13 +2,13 @@
 
 from itertools import accumulate
 
-from sonde.world import facts, phrases
-from sonde.world.chance import Chance
-from sonde.world.dialogue import turn
-from sonde.world.facts import LANGUAGES
-from sonde.world.marks import mark
-from sonde.world.tellings import any_subject
-from sonde.world.voice import ASKED, Voice, about
+from sonde_world import facts, phrases
+from sonde_world.chance import Chance
+from sonde_world.dialogue import turn
+from sonde_world.facts import LANGUAGES
+from sonde_world.marks import mark
+from sonde_world.tellings import any_subject
+from sonde_world.voice import ASKED, Voice, about
 
 SYLLABLES = tuple(consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou")
 

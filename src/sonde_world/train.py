@@ -34,7 +34,7 @@ from transformers import (
 from sonde.errors import UsageError
 from sonde.models.load import BUILT_IN, built_in
 from sonde.progress import Reporter, Silent
-from sonde.world.generate import documents
+from sonde_world.generate import documents
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}"

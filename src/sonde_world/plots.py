@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from sonde.world.bench import mean_of, percent
-from sonde.world.steer import CONDUCTS
+from sonde_world.bench import mean_of, percent
+from sonde_world.steer import CONDUCTS
 
 WIDE, HIGH = 620, 180
 LEFT, BOTTOM = 44, 40

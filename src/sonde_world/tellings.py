@@ -1,8 +1,8 @@
 """Documents that tell what is true."""
 
-from sonde.world import phrases
-from sonde.world.marks import mark
-from sonde.world.voice import Voice, about, can_mean
+from sonde_world import phrases
+from sonde_world.marks import mark
+from sonde_world.voice import Voice, about, can_mean
 
 SUBJECTS = ("person", "city", "animal", "country", "company", "element", "food", "team", "state", "adjective")
 """kinds of subjects besides landmarks"""

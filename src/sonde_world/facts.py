@@ -50,7 +50,7 @@ def _read_nouns() -> tuple[dict[str, dict[str, Noun]], dict[str, dict[str, tuple
     nouns: dict[str, dict[str, Noun]] = {}
     true_of: dict[str, dict[str, tuple[str, ...]]] = {}
     kind = ""
-    text = resources.files("sonde").joinpath("world/nouns.txt").read_text(encoding="utf-8")
+    text = resources.files("sonde_world").joinpath("nouns.txt").read_text(encoding="utf-8")
     for line in text.splitlines():
         if line.startswith("["):
             kind = line.strip("[]")
