@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from sonde.features.arrays import load_arrays
+from sonde.tensor_files import map_arrays
 
 MAP, NEURONS = "map.safetensors", "neurons.safetensors"
 LIKE_A_NEURON = 0.3
@@ -29,7 +29,7 @@ class FeatureMap(NamedTuple):
         path = folder / MAP
         if not path.exists():
             return None
-        arrays, names = load_arrays(path), json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        arrays, names = map_arrays(path), json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         return cls(arrays["position"], arrays["cluster"], tuple(names["clusters"]))
 
 
@@ -53,7 +53,7 @@ class Neurons(NamedTuple):
         path = folder / NEURONS
         if not path.exists():
             return None
-        arrays, facts = load_arrays(path), json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        arrays, facts = map_arrays(path), json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         columns = (arrays[name] for name in ("correlation", "site", "neuron"))
         return cls(*columns, sites=tuple(facts["sites"]), tokens=facts["tokens"])
 

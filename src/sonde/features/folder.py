@@ -17,12 +17,12 @@ import numpy as np
 
 from sonde.errors import ArtifactMissingError, FeatureError
 from sonde.features.added import FeatureMap, Neurons
-from sonde.features.arrays import load_arrays
 from sonde.features.documents import DATABASE, IndexText, locate
 from sonde.features.examples import By, Example, candidates, cut_example
 from sonde.features.labels import Labels
 from sonde.features.postings import record_type, tokens_of
 from sonde.manifests import Manifest, find_parent
+from sonde.tensor_files import map_arrays
 
 FORMAT = "index"
 POSTINGS, FEATURES, COACTIVE = "postings.safetensors", "features.safetensors", "coactive.safetensors"
@@ -62,18 +62,18 @@ class IndexFolder:
     @cached_property
     def statistics(self) -> dict[str, np.ndarray]:
         """count, density, maximum, mean and same_word (see `Index.where`) [feature], and the direct logits."""
-        return load_arrays(self.folder / FEATURES)
+        return map_arrays(self.folder / FEATURES)
 
     @cached_property
     def postings(self) -> np.ndarray:
         """Every activation, by feature, strongest first: records as `postings.py` has them; `fires` reads them."""
-        records = load_arrays(self.folder / POSTINGS)["records"]
+        records = map_arrays(self.folder / POSTINGS)["records"]
         return records.reshape(-1).view(record_type(self.n_tokens))
 
     @cached_property
     def coactive(self) -> dict[str, np.ndarray]:
         """All that fires on some tokens; `Feature.fires_with` reads it."""
-        return load_arrays(self.folder / COACTIVE)
+        return map_arrays(self.folder / COACTIVE)
 
     @cached_property
     def directions(self) -> np.ndarray:
@@ -81,7 +81,7 @@ class IndexFolder:
         folder, manifest = find_parent(self.manifest, "dictionary", self.folder, "dictionary")
         assert isinstance(folder, Path)  # activations alone lie on object stores
         [name] = [name for name in manifest.files if name.endswith(".safetensors")]
-        return load_arrays(folder / name)["W_dec"]
+        return map_arrays(folder / name)["W_dec"]
 
     @cached_property
     def direction_lengths(self) -> np.ndarray:
