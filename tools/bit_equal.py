@@ -80,7 +80,6 @@ def commands() -> list[tuple[str, str]]:
         ("splitting", "splitting both/topk both/batchtopk --json"),
         ("search", "search index bridge --json"),
         ("nearest", "search index --like 3 --json"),
-        ("bounds", "search index --density 0.0001..0.05 --json"),
         ("feature", "feature index 3 --json"),
         ("interval", "feature index 5 --by interval --json"),
         ("read", 'read index "The Golden Gate Bridge stands in San Francisco." --unlike "A dog runs." --json'),
