@@ -26,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from sonde.activations.rows import Layout
 from sonde.activations.writing import finish, write_rows
-from sonde.manifests import new_artifact
+from sonde.artifacts import new_artifact
 out, n_rows, width, task = Path(sys.argv[1]), *map(int, sys.argv[2:5])
 layout = Layout.of_sites({"site": width}, "bfloat16")
 noise = torch.randn(task + 64, width)

@@ -10,6 +10,7 @@ import sonde
 from sonde.cli import run
 from sonde.dictionaries.load import load_dictionary
 from sonde.errors import FeatureError, TextError
+from sonde.features import reader as reader_module
 from sonde.models.load import load_model
 from tests.tiny import texts
 
@@ -41,6 +42,15 @@ def test_what_fires_is_what_the_dictionary_says(walk, reader):
         (slice(-2, None), expected[-2:].mean(axis=0)),
     ):
         np.testing.assert_allclose(fired.summed_up(on, reader.index.n_features), wanted, atol=1e-4)
+
+
+def test_a_dictionary_is_loaded_once_for_each_device(walk, monkeypatch):
+    index = sonde.load_index(walk.index)
+    monkeypatch.setattr(reader_module, "load_dictionary", lambda folder, device: [folder, device])
+    monkeypatch.setattr(reader_module, "choose_device", torch.device)
+    on_cpu = reader_module.dictionary_of(index, "cpu")
+    assert reader_module.dictionary_of(index, torch.device("meta")) == [walk.topk, "meta"]
+    assert reader_module.dictionary_of(index, torch.device("cpu")) is on_cpu and on_cpu == [walk.topk, "cpu"]
 
 
 def test_search_takes_off_what_fires_elsewhere(walk, reader):

@@ -26,6 +26,7 @@ from sonde.features.postings import record_type, tokens_of
 from sonde.features.table import FeatureTable
 from sonde.features.together import fires_with
 from sonde.manifests import Manifest, find_parent, read_manifest
+from sonde.tensor_files import map_arrays
 
 FORMAT = "index"
 POSTINGS, FEATURES, DATABASE = "postings.safetensors", "features.safetensors", "index.sqlite"
@@ -39,7 +40,6 @@ _LOOKED_AT = 256
 """postings whose documents are looked up at once"""
 Range = tuple[float, float]
 By = Literal["top", "random", "interval"]
-_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U32": "<u4", "U8": "|u1"}
 _WORD = re.compile(r"\w+", re.UNICODE)
 
 
@@ -256,7 +256,7 @@ class Index:
     @cached_property
     def postings(self) -> np.ndarray:
         """Every activation, by feature, strongest first: records as `postings.py` has them; `fires` reads them."""
-        records = _load(self.folder / POSTINGS)["records"]
+        records = map_arrays(self.folder / POSTINGS)["records"]
         return records.reshape(-1).view(record_type(self.n_tokens))
 
     @property
@@ -265,7 +265,7 @@ class Index:
         path = self.folder / MAP
         if not path.exists():
             return None
-        found = _load(path)
+        found = map_arrays(path)
         names = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["clusters"]
         return FeatureMap(found["position"], found["cluster"], tuple(names))
 
@@ -275,7 +275,7 @@ class Index:
         path = self.folder / NEURONS
         if not path.exists():
             return None
-        found, told = _load(path), json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        found, told = map_arrays(path), json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         return Neurons(found["correlation"], found["site"], found["neuron"], tuple(told["sites"]), told["tokens"])
 
     @cached_property
@@ -286,12 +286,12 @@ class Index:
     @cached_property
     def coactive(self) -> dict[str, np.ndarray]:
         """All that fires on some tokens; `Feature.fires_with` reads it."""
-        return _load(self.folder / COACTIVE)
+        return map_arrays(self.folder / COACTIVE)
 
     @cached_property
     def statistics(self) -> dict[str, np.ndarray]:
         """count, density, maximum, mean and same_word (see `where`) [feature], and the direct logits."""
-        return _load(self.folder / FEATURES)
+        return map_arrays(self.folder / FEATURES)
 
     def feature(self, number: int) -> Feature:
         """One feature; raises FeatureError where the number is out of range."""
@@ -415,7 +415,7 @@ class Index:
         folder, manifest = find_parent(self.manifest, "dictionary", self.folder, "dictionary")
         assert isinstance(folder, Path)  # activations alone lie on object stores
         [name] = [name for name in manifest.files if name.endswith(".safetensors")]
-        return _load(folder / name)["W_dec"]
+        return map_arrays(folder / name)["W_dec"]
 
     @cached_property
     def _lengths(self) -> np.ndarray:
@@ -549,22 +549,3 @@ def read_document(database: sqlite3.Connection, number: int) -> tuple[str, np.nd
     row = database.execute("SELECT text, spans FROM documents WHERE number = ?", (number,)).fetchone()
     assert row is not None, f"document {number} is in the postings, so it is in the table"
     return row[0], np.frombuffer(zlib.decompress(row[1]), dtype="<i4").reshape(-1, 2)
-
-
-def _load(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file, mapped: what is not looked at is not read.
-
-    Format: https://github.com/huggingface/safetensors, 8 bytes of length, a JSON header, and the arrays.
-    """
-    try:
-        data = np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)  # the subclass would cost time at every slice
-        end = 8 + int.from_bytes(data[:8].tobytes(), "little")
-        header = json.loads(data[8:end].tobytes())
-        header.pop("__metadata__", None)
-        return {name: _array(data[end:], **told) for name, told in header.items()}
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise ArtifactDamagedError(f"{path} cannot be read ({error}); make it again") from error
-
-
-def _array(data: np.ndarray, dtype: str, shape: list[int], data_offsets: tuple[int, int]) -> np.ndarray:
-    return data[slice(*data_offsets)].view(_DTYPES[dtype]).reshape(shape)

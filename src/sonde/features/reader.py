@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from sonde.activations.contexts import Cutter, groups, make_batch
+from sonde.devices import choose_device
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import load_dictionary
 from sonde.dictionaries.reading import Reading
@@ -23,12 +24,20 @@ On = Literal["last", "mean", "max"] | slice
 """which tokens of a text count: the last, the mean or the largest of all, or the mean of a stretch"""
 
 
+def dictionary_of(index: Index, device: torch.device | str = "auto") -> Dictionary:
+    """The dictionary that an index was made with, loaded once for each device.
+
+    Raises ArtifactMissingError where it has gone.
+    """
+    chosen = torch.empty(0, device=choose_device(str(device))).device  # "cuda" is "cuda:0" then, as weights have it
+    return _load_dictionary(index, str(chosen))
+
+
 @lru_cache(maxsize=8)
-def dictionary_of(index: Index) -> Dictionary:
-    """The dictionary that an index was made with, loaded once; raises ArtifactMissingError where it has gone."""
+def _load_dictionary(index: Index, device: str) -> Dictionary:
     folder, _ = find_parent(index.manifest, "dictionary", index.folder, "dictionary")
     assert isinstance(folder, Path)  # activations alone lie on object stores
-    return load_dictionary(folder)
+    return load_dictionary(folder, device)
 
 
 @dataclass(frozen=True)
@@ -91,9 +100,8 @@ class Reader:
 
     def __init__(self, index: Index | str | Path, model: Model | None = None, device: str = "auto") -> None:
         self.index = index if isinstance(index, Index) else load_index(index)
-        self.dictionary = dictionary_of(self.index)
         self.model = model or load_model(self.index.manifest.facts["model"]["name"], device=device)
-        self.dictionary.to(self.model.device)
+        self.dictionary = dictionary_of(self.index, self.model.device)
         self._reading = Reading(self.dictionary, self.model)
 
     @torch.no_grad()
