@@ -145,6 +145,9 @@ def main() -> None:
     )
     parser.add_argument("--only", help="regular expression of the names of commands to run; those that they need too")
     asked = parser.parse_args()
+    for source in (asked.before, asked.after):
+        if not (source / "sonde").is_dir():
+            parser.error(f"{source} holds no package sonde; give the folder src of a checkout")
     root = asked.keep or Path(tempfile.mkdtemp())
     work, results = root / "work", {}
     for name, source in (("before", asked.before), ("after", asked.after)):
