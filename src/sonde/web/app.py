@@ -196,8 +196,8 @@ def make_api(index: Index, loaded: Callable[[], tuple[Model, Batcher]]) -> FastA
         model, batcher = loaded()
         edits = [spec_from_json(edit.model_dump()) for edit in asked.edits]
         make_edits(edits, index)
-        model.need_head("answers")
-        prompt = model.chat([{"role": "user", "content": asked.question}])
+        model.require_head("answers")
+        prompt = model.chat_tokens([{"role": "user", "content": asked.question}])
         responses = dose_response(reader(), batcher, edits, prompt, doses=asked.doses, max_tokens=asked.max_tokens)
         return [
             wire.DoseView(dose=one.dose, answer=one.answer, concept=one.concept, perplexity=one.perplexity)

@@ -123,7 +123,7 @@ def add_protocol(app: FastAPI, index: Index, loaded: Callable[[], tuple[Model, B
             parse_spec(edit) if isinstance(edit, str) else spec_from_json(edit.model_dump()) for edit in asked.edits
         ]
         edits = make_edits([*_preset(index, name, asked.model), *given], index)
-        model.need_head(purpose)
+        model.require_head(purpose)
         return model, batcher, edits
 
     @app.get("/v1/models")
@@ -137,7 +137,9 @@ def add_protocol(app: FastAPI, index: Index, loaded: Callable[[], tuple[Model, B
     async def chat(asked: ChatRequest, request: Request) -> Any:
         """An answer to a conversation, under edits."""
         model, batcher, edits = await asyncio.to_thread(prepared, asked, "chat")
-        tokens = await asyncio.to_thread(lambda: model.chat([_message(message, model) for message in asked.messages]))
+        tokens = await asyncio.to_thread(
+            lambda: model.chat_tokens([_message(message, model) for message in asked.messages])
+        )
         most = asked.max_completion_tokens or asked.max_tokens or MOST_TOKENS
         sampling = asked.sampling(most, (asked.top_logprobs or 0) if asked.logprobs else 0, strip=True)
         shape = _Chat(model, asked.model or name, bool(asked.logprobs))
@@ -187,7 +189,7 @@ def _message(message: ChatMessage, model: Model) -> dict[str, Any]:
         if part.type == "text":
             said.append(part.text)
         elif part.type == "image_url" and part.image_url is not None:
-            said.append(model.need_pictures().mark)
+            said.append(model.require_pictures().image_token)
             images.append(_sent(part.image_url.url))
         else:
             raise ModelLacksError(f"content of type {part.type!r} is not supported here; send text or image_url")
@@ -212,7 +214,7 @@ class _Shape(ABC):
     prefix = stream_object = whole_object = ""
 
     def __init__(self, model: Model, name: str, logprobs: bool) -> None:
-        self.tokenizer, self.logprobs = model.need_tokenizer(), logprobs
+        self.tokenizer, self.logprobs = model.require_tokenizer(), logprobs
         self.head = {"id": f"{self.prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": name}
 
     @abstractmethod
