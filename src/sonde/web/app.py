@@ -18,8 +18,10 @@ from fastapi import Path as PathParameter
 from fastapi.staticfiles import StaticFiles
 
 import sonde
-from sonde.features.index import By, Index
-from sonde.features.reader import Fired, Hit, Reader
+from sonde.features.examples import By
+from sonde.features.feature import Hit
+from sonde.features.index import Index
+from sonde.features.reader import Fired, Reader
 from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.steering.batching import Batcher
@@ -134,13 +136,13 @@ def make_api(index: Index, loaded: Callable[[], tuple[Model, Batcher]]) -> FastA
     def post_label(number: Number, said: wire.Saying) -> wire.LabelView:
         """Give a feature a label; what it was called before is kept."""
         index.feature(number)
-        return views.label_view(index.labels.say(number, said.text))
+        return views.label_view(index.labels.add(number, said.text))
 
     @app.post("/api/features/{number}/note", responses=_problems)
     def post_note(number: Number, said: wire.Saying) -> list[str]:
         """Add a note to a feature; returns all of its notes."""
         index.feature(number)
-        index.labels.note(number, said.text)
+        index.labels.add_note(number, said.text)
         return index.labels.notes(number)
 
     @app.get(

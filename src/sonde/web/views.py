@@ -11,7 +11,9 @@ import numpy as np
 from sonde.analysis.measure import MEASUREMENT
 from sonde.analysis.splitting import Child, Splitting, siblings, splitting
 from sonde.errors import ArtifactError, ArtifactMissingError, FeatureError
-from sonde.features.index import By, Example, Feature, Index, load_index
+from sonde.features.examples import By, Example
+from sonde.features.feature import Feature, Hit
+from sonde.features.index import Index, load_index
 from sonde.features.labels import Label
 from sonde.manifests import find_parent
 from sonde.steering.presets import load_presets
@@ -177,14 +179,14 @@ def _ranked(index: Index, asked: wire.AskFeatures, query: str, fires_on: np.ndar
         if not np.isfinite(direction).all():
             raise FeatureError("the direction has numbers that are not finite")
         return _nearest(index, direction)
-    found = [feature.number for feature, _ in index.search(query, FOUND)]
+    found = [hit.feature.number for hit in index.search(query, FOUND)]
     if query.isdecimal() and int(query) < index.n_features:  # who types a number means that feature
         found = [int(query), *(number for number in found if number != int(query))]
     return np.array(found, dtype=int)
 
 
 def _nearest(index: Index, direction: np.ndarray) -> np.ndarray:
-    return np.array([feature.number for feature, _ in index.nearest(direction, FOUND)], dtype=int)
+    return np.array([hit.feature.number for hit in index.nearest(direction, FOUND)], dtype=int)
 
 
 def feature_rows(index: Index, numbers: Sequence[int] | np.ndarray) -> list[wire.FeatureRow]:
@@ -232,7 +234,7 @@ def feature_view(index: Index, number: int, n_examples: int, by: By) -> wire.Fea
         quantiles=feature.quantiles(),
         histogram=feature.histogram(),
         neighbours=_neighbours(feature),
-        fires_with=[_neighbour(other, cosine) for other, cosine in feature.fires_with(8)],
+        fires_with=[_neighbour(hit) for hit in feature.fires_with(8)],
         top_logits=[wire.Logit(token=token, value=value) for token, value in feature.top_logits],
         bottom_logits=[wire.Logit(token=token, value=value) for token, value in feature.bottom_logits],
         examples=[example_view(example) for example in feature.examples(n_examples, by)],
@@ -304,14 +306,13 @@ def example_view(example: Example) -> wire.ExampleView:
 
 def _neighbours(feature: Feature) -> list[wire.Neighbour]:
     try:
-        found = feature.neighbours(8)
-    except ArtifactMissingError:  # the dictionary has gone, and the rest of the index is whole
+        return [_neighbour(hit) for hit in feature.neighbours(8)]
+    except ArtifactMissingError:  # the dictionary is gone, but the rest of the index is complete
         return []
-    return [_neighbour(other, cosine) for other, cosine in found]
 
 
-def _neighbour(other: Feature, cosine: float) -> wire.Neighbour:
-    return wire.Neighbour(feature=other.number, label=label_of(other), cosine=cosine)
+def _neighbour(hit: Hit) -> wire.Neighbour:
+    return wire.Neighbour(feature=hit.feature.number, label=label_of(hit.feature), cosine=hit.score)
 
 
 def _kin(index: Index, number: int) -> list[wire.KinView]:
