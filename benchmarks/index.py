@@ -99,8 +99,9 @@ def synthetic(folder: Path, n_features: int, n_activations: int) -> None:
     import numpy as np
     from safetensors.numpy import save_file
 
+    from sonde.artifacts import new_artifact
     from sonde.features.postings import record_type
-    from sonde.manifests import new_artifact, parent_entry, read_manifest
+    from sonde.manifests import parent_entry, read_manifest
 
     rng = np.random.default_rng(0)
     n_documents, length = 100_000, 100

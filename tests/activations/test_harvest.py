@@ -36,6 +36,7 @@ from sonde.errors import (
 )
 from sonde.manifests import MANIFEST
 from sonde.models.load import load_model
+from sonde.tensor_files import read_header
 from tests import kill
 from tests.kill import Moment
 from tests.tiny import make_model, texts, write_corpus
@@ -352,7 +353,7 @@ def test_a_flipped_bit_is_found_with_file_and_offset(walk, tmp_path, where, caps
     shutil.copytree(walk.acts, tmp_path / "a")
     segment = next((tmp_path / "a" / "segments").glob("*.safetensors"))
     data = bytearray(segment.read_bytes())
-    first = 8 + int.from_bytes(data[:8], "little")
+    first = read_header(segment).entries["records"].begin
     n_bytes = load_activations(walk.acts).n_rows * load_activations(walk.acts).layout.record_bytes
     place = first + int(where * n_bytes)
     data[place] ^= 4

@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import torch
 
 import sonde
+from sonde.artifacts import new_artifact
 from sonde.dictionaries.l1 import L1
 from sonde.dictionaries.load import save_weights
-from sonde.manifests import new_artifact
 from sonde.models.load import load_model
 
 WORDS = ("bridge", "city", "river", "red", "blue", "happy")

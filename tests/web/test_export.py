@@ -6,12 +6,12 @@ import json
 import re
 
 import pytest
-from sonde.web.api.features import feature_view
 
 from sonde.cli import run
 from sonde.errors import ServeError
 from sonde.features.index import load_index
 from sonde.web import export as export_module
+from sonde.web.api.features import feature_view
 from sonde.web.export import export
 from sonde.web.page import is_built
 

@@ -26,9 +26,7 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-MISSING = (
-    "the page is not built (make page)" if not is_built() else "" if CHROMIUM else "Chromium is not installed"
-)
+MISSING = "the page is not built (make page)" if not is_built() else "" if CHROMIUM else "Chromium is not installed"
 
 pytestmark = pytest.mark.page
 
@@ -47,7 +45,7 @@ def address(built, walk, tmp_path_factory):
     index = load_index(shutil.copytree(walk.index, tmp_path_factory.mktemp("page") / "index"))
     place_by_hand(index)
     neurons(Reader(index, device="cpu"), tokens=2000)
-    index.labels.say(5, "a label of its own")
+    index.labels.add(5, "a label of its own")
     save_preset(index.folder, "strong", [EditSpec("clamp", strongest(index), 3.0, "max")])
     with served(index.folder) as address:
         yield address
@@ -370,7 +368,7 @@ def test_pictures_and_data_are_taken_out_of_plots(page, address, walk):
 def test_an_exported_page_opens_from_its_folder(page, address, walk, tmp_path):
     index = load_index(shutil.copytree(walk.index, tmp_path / "index"))
     place_by_hand(index)
-    index.labels.say(5, "a label of its own")
+    index.labels.add(5, "a label of its own")
     opened = export(index, tmp_path / "page").as_uri()
     page.goto(opened)
     page.get_by_role("heading", name="taken apart").wait_for()

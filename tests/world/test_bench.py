@@ -12,7 +12,8 @@ from sonde.errors import ArtifactMismatchError
 from sonde.steering.edits import Ablate
 from sonde_world import bench as bench_module
 from sonde_world import phrases
-from sonde_world.bench import bench, format_bench, hierarchy, prepare, purity, transfer
+from sonde_world.bench import bench, format_bench, hierarchy, purity, transfer
+from sonde_world.bench_data import prepare
 from sonde_world.generate import documents
 from sonde_world.plots import bench_page
 from sonde_world.steer import CONDUCTS, Without, _unanswered, names, neutral_questions

@@ -7,7 +7,9 @@ import numpy as np
 from fastapi import APIRouter, Query
 
 from sonde.errors import ArtifactMissingError, FeatureError
-from sonde.features.index import By, Feature, Index
+from sonde.features.examples import By
+from sonde.features.feature import Feature, Hits
+from sonde.features.index import Index
 from sonde.web import wire
 from sonde.web.api.labels import label_names, label_view, score_views
 from sonde.web.api.pictures import example_view
@@ -86,7 +88,7 @@ def _ranked(index: Index, asked: wire.AskFeatures, query: str, activation: np.nd
         return _nearest(index, index.directions[index.feature(int(query)).number])
     if asked.by == "vector":
         return _nearest(index, _parse_direction(query))
-    numbers = [feature.number for feature, _ in index.search(query, MAX_FOUND)]
+    numbers = [hit.feature.number for hit in index.search(query, MAX_FOUND)]
     if query.isdecimal() and int(query) < index.n_features:  # a number finds the feature of that number first
         numbers = [int(query), *(number for number in numbers if number != int(query))]
     return np.array(numbers, dtype=int)
@@ -103,7 +105,7 @@ def _parse_direction(query: str) -> np.ndarray:
 
 
 def _nearest(index: Index, direction: np.ndarray) -> np.ndarray:
-    return np.array([feature.number for feature, _ in index.nearest(direction, MAX_FOUND)], dtype=int)
+    return np.array([hit.feature.number for hit in index.nearest(direction, MAX_FOUND)], dtype=int)
 
 
 def feature_rows(index: Index, numbers: Sequence[int] | np.ndarray) -> list[wire.FeatureRow]:
@@ -132,7 +134,7 @@ def feature_view(index: Index, number: int, n_examples: int, by: By) -> wire.Fea
     feature = index.feature(number)
     history = index.labels.history(number)
     near, together = _neighbours(feature), feature.fires_with(NEIGHBOURS)
-    labels = label_names(index, (other.number for other, _ in (*near, *together)))
+    labels = label_names(index, (hit.feature.number for hit in (*near, *together)))
     return wire.FeatureView(
         feature=number,
         labels=[label_view(label) for label in reversed(history)],
@@ -171,14 +173,15 @@ def _neuron(index: Index, number: int) -> wire.NeuronView | None:
     )
 
 
-def _neighbours(feature: Feature) -> list[tuple[Feature, float]]:
+def _neighbours(feature: Feature) -> Hits:
     try:
         return feature.neighbours(NEIGHBOURS)
     except ArtifactMissingError:  # the dictionary is missing; the rest of the index can still be shown
-        return []
+        return Hits()
 
 
-def _neighbour_views(pairs: list[tuple[Feature, float]], labels: dict[int, str]) -> list[wire.Neighbour]:
+def _neighbour_views(hits: Hits, labels: dict[int, str]) -> list[wire.Neighbour]:
     return [
-        wire.Neighbour(feature=other.number, label=labels.get(other.number), cosine=cosine) for other, cosine in pairs
+        wire.Neighbour(feature=hit.feature.number, label=labels.get(hit.feature.number), cosine=hit.score)
+        for hit in hits
     ]

@@ -17,14 +17,14 @@ router = APIRouter()
 def post_label(served: ServedIndex, number: Number, said: wire.Saying) -> wire.LabelView:
     """Give a feature a label; earlier labels are kept."""
     served.index.feature(number)
-    return label_view(served.index.labels.say(number, said.text))
+    return label_view(served.index.labels.add(number, said.text))
 
 
 @router.post("/api/features/{number}/note", responses=PROBLEMS)
 def post_note(served: ServedIndex, number: Number, said: wire.Saying) -> list[str]:
     """Add a note to a feature; returns all of its notes."""
     served.index.feature(number)
-    served.index.labels.note(number, said.text)
+    served.index.labels.add_note(number, said.text)
     return served.index.labels.notes(number)
 
 

@@ -4,7 +4,8 @@ import numpy as np
 from fastapi import APIRouter, Response
 
 from sonde.errors import ArtifactMissingError
-from sonde.features.index import FeatureMap, Index
+from sonde.features.added import FeatureMap
+from sonde.features.index import Index
 from sonde.web import wire
 from sonde.web.served import PROBLEMS, ServedIndex
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 
-from sonde.features.index import Example
+from sonde.features.examples import Example
 from sonde.web import wire
 from sonde.web.served import PROBLEMS, Number, ServedIndex
 

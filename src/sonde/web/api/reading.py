@@ -3,8 +3,9 @@
 import numpy as np
 from fastapi import APIRouter
 
+from sonde.features.feature import Hit
 from sonde.features.index import Index
-from sonde.features.reader import Fired, Hit
+from sonde.features.reader import Fired
 from sonde.web import wire
 from sonde.web.api.labels import label_names
 from sonde.web.served import PROBLEMS, ServedIndex
