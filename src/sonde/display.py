@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 _PAGE = "font:13px/1.5 system-ui,sans-serif;max-width:64em;text-align:left;overflow-x:auto"
 _TABLE = "border-collapse:collapse;border:0;margin:4px 0;color:inherit;font:inherit"
@@ -219,25 +219,6 @@ def to_text(blocks: Iterable[Block]) -> str:
         texts = (f"[{text}]" if strong and shade > 0 else text for text, shade, strong in block.segments())
         lines.append("".join(texts))
     return "\n".join(lines)
-
-
-def show(thing: Any, **options: Any) -> None:
-    """Draw something: as HTML where IPython runs, as text elsewhere, with colours on a terminal.
-
-    Args:
-        thing: an index, a feature, hits, what fires on a text, a dictionary, and whatever else draws itself; of
-            anything else its repr is printed.
-        options: what its `draw` takes, such as n=3 for the examples of a feature.
-    """
-    ipython = sys.modules.get("IPython")
-    notebook = ipython is not None and ipython.get_ipython() is not None
-    if not isinstance(thing, Drawn):
-        ipython.display.display(thing) if notebook else print(thing)
-    elif notebook:
-        blocks = thing.draw(**options)
-        ipython.display.display({"text/html": to_html(blocks), "text/plain": to_text(blocks)}, raw=True)
-    else:
-        print_blocks(thing.draw(**options))
 
 
 def print_blocks(blocks: Sequence[Block]) -> None:
