@@ -44,7 +44,8 @@ def imports(root: Path) -> dict[str, set[str]]:
         targets = set()
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module and id(node) not in inside:
-                targets |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+                named = {f"{node.module}.{alias.name}" for alias in node.names}
+                targets |= named & modules.keys() or {node.module}
             elif isinstance(node, ast.Import) and id(node) not in inside:
                 targets |= {alias.name for alias in node.names}
         found[name] = {target for target in targets if target in modules and target != name}
