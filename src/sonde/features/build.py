@@ -29,7 +29,9 @@ from sonde.dictionaries.load import load_dictionary
 from sonde.dictionaries.reading import Reading, read_each, split_site
 from sonde.errors import ArtifactMismatchError, ModelLacksError, TextError, UsageError
 from sonde.features.database import Documents, write_search
-from sonde.features.index import COACTIVE, DATABASE, FEATURES, FORMAT, POSTINGS, Index
+from sonde.features.documents import DATABASE
+from sonde.features.folder import COACTIVE, FEATURES, FORMAT, POSTINGS
+from sonde.features.index import Index
 from sonde.features.postings import Fires, Kept, first_of_each, merged, pack, record_type, write_task
 from sonde.features.settings import IndexSettings
 from sonde.features.together import Together

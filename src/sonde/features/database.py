@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from sonde.activations.contexts import Tokenized
-from sonde.features.index import CONTEXT_TOKENS, DATABASE, Index, read_document
+from sonde.features.documents import DATABASE, read_document
+from sonde.features.examples import CONTEXT_TOKENS
+from sonde.features.index import Index
 from sonde.manifests import storage_errors
 from sonde.models.model import Model
 
