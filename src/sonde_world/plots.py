@@ -26,7 +26,8 @@ NAMES = {
     "probe": "linear probe",
 }
 STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;color:#22201c;background:#fbfaf7;max-width:62rem;margin:2rem auto;padding:0 1rem}
+body{font:16px/1.5 system-ui,sans-serif;color:#22201c;background:#fbfaf7;
+max-width:62rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.5rem}h2{font-size:1.05rem;margin:2rem 0 .3rem}
 svg{max-width:100%;height:auto}text{font:12px system-ui,sans-serif;fill:#6d675d}
 table{border-collapse:collapse}td,th{padding:.25rem .9rem .25rem 0;text-align:left;border-bottom:1px solid #e3ded3}
