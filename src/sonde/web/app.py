@@ -93,7 +93,7 @@ def make_api(index: Index, loaded: Callable[[], tuple[Model, Batcher]]) -> FastA
 
     def found(asked: wire.AskFeatures) -> np.ndarray:
         by_text = asked.by == "text" and asked.query.strip()
-        fires_on = read(asked.query).summed_up("max", index.n_features) if by_text else None
+        fires_on = read(asked.query).pooled("max", index.n_features) if by_text else None
         return views.found_features(index, asked, fires_on)
 
     @app.get("/api/index")
