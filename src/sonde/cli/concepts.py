@@ -47,7 +47,7 @@ def concepts(
 
     texts, labels = ([row.text for row in itertools.islice(Corpus(text, name), n)] for name in (field, label))
     quiet_libraries()
-    from sonde.analysis.concepts import concepts
+    from sonde.probes.concepts import concepts
     from sonde.features.reader import Reader
 
     told = concepts(Reader(index, device=device), texts, labels)
