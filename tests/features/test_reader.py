@@ -25,7 +25,7 @@ def reader(walk):
 def dense(walk, text):
     model, dictionary = load_model(walk.model, device="cpu"), load_dictionary(walk.topk, "cpu")
     with torch.no_grad():
-        return dictionary.encode(model.read(text, SITE)[SITE][0, 1:]).numpy()
+        return dictionary.encode(model.read(text, SITE)[0, 1:]).numpy()
 
 
 def test_what_fires_is_what_the_dictionary_says(walk, reader):

@@ -80,7 +80,7 @@ def test_a_measurement_is_shown_where_there_is_one(walk, tmp_path):
     assert all(figure["name"] != "Loss recovered" for figure in client.get("/api/start").json()["figures"])
     sonde.measure(tmp_path / "topk", device="cpu")
     shown = {figure["name"]: figure for figure in client.get("/api/start").json()["figures"]}
-    assert "never saw" in shown["Variance explained"]["says"] and shown["Loss recovered"]["value"] <= 1
+    assert "not trained on" in shown["Variance explained"]["says"] and shown["Loss recovered"]["value"] <= 1
 
 
 @pytest.mark.parametrize("name", ["density", "maximum", "mean", "same_word"])

@@ -15,21 +15,18 @@ from sonde.features.index import load_index
 from sonde.features.reader import Reader
 from sonde.steering.edits import EditSpec
 from sonde.steering.presets import save_preset
-from sonde.web import app as app_module
 from sonde.web.export import export
+from sonde.web.page import is_built
 from tests.web.serving import served
 from tests.web.test_api import place_by_hand
 
 ROOT = Path(__file__).parents[2]
-STATIC = Path(app_module.__file__).parent / "static" / "index.html"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-MISSING = (
-    "the page is not built (make page)" if not STATIC.exists() else "" if CHROMIUM else "Chromium is not installed"
-)
+MISSING = "the page is not built (make page)" if not is_built() else "" if CHROMIUM else "Chromium is not installed"
 
 pytestmark = pytest.mark.page
 
