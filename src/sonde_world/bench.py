@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from sonde.analysis.auc import auc, auc_of_columns, auc_of_features
-from sonde.analysis.detection import SparseActivations, at_threshold, best_threshold, read_texts
+from sonde.analysis.detection import Presences, SparseActivations, at_threshold, best_threshold, read_texts
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.reading import Reading
 from sonde.probes.fit import ridge
@@ -240,7 +240,7 @@ def transfer(bench: Bench) -> dict[str, Any]:
     golden_gate: dict[str, dict[str, float]] = {
         concept: {} for concept in ("landmark/golden_gate", "about/golden_gate")
     }
-    by_language: dict[tuple[str, str], tuple[Activations, Presences]] = {}
+    by_language: dict[tuple[str, str], tuple[SparseActivations, Presences]] = {}
     for name, half in (("choose", bench.choose), ("judge", bench.judge)):
         languages = np.array([document.language for document in half.documents])[half.document]
         for language in LANGUAGES:

@@ -29,7 +29,8 @@ class Presences:
     @classmethod
     def of(cls, has: np.ndarray) -> "Presences":
         """The presences in an array [token, concept] of whether each concept is present."""
-        return cls(*np.nonzero(has), *has.shape)
+        token, concept = np.nonzero(has)
+        return cls(token, concept, *has.shape)
 
     @property
     def counts(self) -> np.ndarray:
@@ -117,7 +118,9 @@ def read_texts(model: Model, dictionary: Dictionary, texts: Sequence[str], site:
 
 
 @torch.no_grad()
-def activations(dictionary: Dictionary, x: Float[Tensor, "token d_in"], rows_at_once: int = 1 << 13) -> SparseActivations:
+def activations(
+    dictionary: Dictionary, x: Float[Tensor, "token d_in"], rows_at_once: int = 1 << 13
+) -> SparseActivations:
     """The activations above zero on the vectors of some tokens."""
     parts = []
     for first in range(0, len(x), rows_at_once):

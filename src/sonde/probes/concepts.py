@@ -71,9 +71,7 @@ def word_concepts(
     return _scores(reader, *means(reader, texts, ends), [tag for tags_of_words in tags for tag in tags_of_words])
 
 
-def _scores(
-    reader: Reader, features: np.ndarray, vectors: np.ndarray, labels: Sequence[str]
-) -> list[ConceptScores]:
+def _scores(reader: Reader, features: np.ndarray, vectors: np.ndarray, labels: Sequence[str]) -> list[ConceptScores]:
     """Scores from the mean activations [text, feature] and vectors [text, d_in] of labelled texts."""
     counts = {label: labels.count(label) for label in dict.fromkeys(labels)}
     names = [label for label, count in counts.items() if FEWEST <= count <= len(labels) - FEWEST]

@@ -19,16 +19,16 @@ class LinearProbe:
     """of the rows that it was fitted on"""
     spread: Float[Tensor, " width"]
     """what rows are divided by after the mean is subtracted"""
-    weights: Float[Tensor, "width *target"]
-    bias: Float[Tensor, "*target"]
+    weights: Float[Tensor, "width ..."]
+    bias: Float[Tensor, "..."]
 
-    def score(self, x: Float[Tensor, "row width"]) -> Float[Tensor, "row *target"]:
+    def score(self, x: Float[Tensor, "row width"]) -> Float[Tensor, "row ..."]:
         """How far rows point along the probe's direction, which ranks them."""
         return ((x - self.mean) / self.spread) @ self.weights
 
 
 def ridge(
-    x: Float[Tensor, "row width"], target: Float[Tensor, "row *target"], penalty: float = RIDGE, relative: bool = True
+    x: Float[Tensor, "row width"], target: Float[Tensor, "row ..."], penalty: float = RIDGE, relative: bool = True
 ) -> LinearProbe:
     """A probe by ridge regression, in closed form; of several targets at once, each is fitted on its own.
 
