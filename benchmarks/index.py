@@ -296,7 +296,7 @@ def dashboards(rounds: int, tokens: int, n_features: int) -> dict:
     folder = scratch() / "index"
     folder.mkdir(exist_ok=True)
     dictionary, text = prepared(folder, tokens, n_features)
-    tokenizer = sonde.load_model("world", device="cpu").need_tokenizer()
+    tokenizer = sonde.load_model("world", device="cpu").require_tokenizer()
     ids, bos = [], tokenizer.bos_token_id
     for line in text.open():
         ids += tokenizer(json.loads(line)["text"], add_special_tokens=False)["input_ids"]

@@ -28,7 +28,7 @@ def brute(walk):
     rows, where = [], []
     for number, text in enumerate(texts(400)):
         with torch.no_grad():
-            rows.append(dictionary.encode(model.read(text, SITE)[SITE][0, 1:]))
+            rows.append(dictionary.encode(model.read(text, SITE)[0, 1:]))
         where += [(number, position) for position in range(len(rows[-1]))]
     return torch.cat(rows).numpy(), where
 

@@ -59,13 +59,13 @@ def test_patches_of_pictures_are_rows_like_tokens(pictures):
     documents = list(cutter.tokenize(list(Corpus(pictures.corpus))[:6]))
     n_patches = 0
     for read in stream(Reading(dictionary, model), groups(iter(documents), cutter, batch_tokens=100)):
-        n_patches += int((read.batch.token == model.need_pictures().token).sum())
+        n_patches += int((read.batch.token == model.require_pictures().image_token_id).sum())
         for number in np.unique(read.batch.document):
             own = np.flatnonzero(read.batch.document == number)
             [context] = cutter.contexts([documents[number]])
             tokens = model.pad([context.ids], pictures=context.pictures)
             with torch.no_grad():
-                alone = model.read(tokens, SITE)[SITE][0, 1:]
+                alone = model.read(tokens, SITE)[0, 1:]
             np.testing.assert_allclose(read.x[own], alone[read.batch.position[own]], atol=1e-5)
     assert n_patches == 3 * 16  # every other document has one picture of 4 by 4 patches
 

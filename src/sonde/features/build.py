@@ -397,7 +397,7 @@ def _add_logits(statistics: dict[str, np.ndarray], model: Model, dictionary: Dic
         return False
     W_dec = dictionary.W_dec.split(list(dictionary.writes.values()), dim=1)[last]
     try:
-        model.need_head("the direct path to the logits")
+        model.require_head("the direct path to the logits")
     except ModelLacksError:
         return False
     parts: dict[str, list[np.ndarray]] = {}

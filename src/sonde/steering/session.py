@@ -52,8 +52,8 @@ class Session:
             UsageError: the conversation does not fit the model's context.
         """
         bound = make_edits(edits, self.index)
-        self.model.need_head("chat")
-        asked = self.model.chat(messages)
+        self.model.require_head("chat")
+        asked = self.model.chat_tokens(messages)
         n_tokens = asked.ids.shape[1]
         room = self.model.context_length - n_tokens
         if room < 1:

@@ -17,8 +17,8 @@ def post_dose(served: ServedIndex, asked: wire.AskDose) -> list[wire.DoseView]:
     model = served.model
     edits = [spec_from_json(edit.model_dump()) for edit in asked.edits]
     make_edits(edits, served.index)
-    model.need_head("answers")
-    prompt = model.chat([{"role": "user", "content": asked.question}])
+    model.require_head("answers")
+    prompt = model.chat_tokens([{"role": "user", "content": asked.question}])
     responses = dose_response(
         served.reader, served.batcher, edits, prompt, doses=asked.doses, max_tokens=asked.max_tokens
     )

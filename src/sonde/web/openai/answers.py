@@ -31,7 +31,7 @@ class AnswerFormat(ABC):
     prefix = stream_object = object = ""
 
     def __init__(self, model: Model, name: str, logprobs: bool) -> None:
-        self.tokenizer, self.logprobs = model.need_tokenizer(), logprobs
+        self.tokenizer, self.logprobs = model.require_tokenizer(), logprobs
         self.head = {"id": f"{self.prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": name}
 
     @abstractmethod

@@ -58,7 +58,7 @@ class ChatMessage(BaseModel):
             if part.type == "text":
                 lines.append(part.text)
             elif part.type == "image_url" and part.image_url is not None:
-                lines.append(model.need_pictures().mark)
+                lines.append(model.require_pictures().image_token)
                 images.append(_decode_image(part.image_url.url))
             else:
                 raise ModelLacksError(f"content of type {part.type!r} is not supported here; send text or image_url")

@@ -31,7 +31,9 @@ async def chat(served: ServedIndex, asked: ChatRequest, request: Request) -> Any
     """An answer to a conversation, under edits."""
     edits = await asyncio.to_thread(_prepare, served, asked, "chat")
     model = served.model
-    tokens = await asyncio.to_thread(lambda: model.chat([message.for_template(model) for message in asked.messages]))
+    tokens = await asyncio.to_thread(
+        lambda: model.chat_tokens([message.for_template(model) for message in asked.messages])
+    )
     answers = ChatFormat(model, asked.model or served.model_name, bool(asked.logprobs))
     return await _respond(answers, Running(served.batcher, tokens, edits, asked.sampling, asked.n or 1), asked, request)
 
@@ -51,7 +53,7 @@ def _prepare(served: Served, asked: CompletionSettings, purpose: str) -> list[Fe
     model = served.model
     specs = asked.specs
     edits = make_edits([*_preset(served, asked.model), *specs], served.index)
-    model.need_head(purpose)
+    model.require_head(purpose)
     return edits
 
 
