@@ -10,8 +10,11 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 LANGUAGES = ("en", "de", "fr", "es")
+Forms = tuple[str, str, str, str]
+"""a word in each language"""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ NOUNS, TRUE_OF = _read_nouns()
 WORDS = tomllib.loads(resources.files("sonde_world").joinpath("words.toml").read_text(encoding="utf-8"))
 
 
-def _forms(adjective: dict[str, list[str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _forms(adjective: dict[str, Any]) -> tuple[Forms, Forms]:
     return tuple(adjective["masculine"]), tuple(adjective["feminine"])
 
 
