@@ -1,5 +1,7 @@
 """What an index, its features, hits and texts show of themselves: one line each, and HTML that stands alone."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -173,3 +175,14 @@ def test_what_is_worth_a_first_look(walk):
         if len(chosen) < 6 and number not in chosen and all(len(token) > 2 for token in tokens) and not alike:
             chosen.append(number)
     assert index.featured(6, [7]) == chosen
+
+
+def test_drawing_an_index_needs_no_torch(walk):
+    code = (
+        "import sys, sonde; from sonde.features.index import load_index; index = load_index(sys.argv[1]); "
+        "sonde.show(index); sonde.show(index.feature(3)); index.search('bridge')._repr_html_(); sonde.show(sys.argv[1]); "
+        "print('torch' in sys.modules, 'rich' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(walk.index)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "feature 3" in out and out.splitlines()[-1] == "False False"
