@@ -26,6 +26,7 @@ from sonde.dictionaries.dictionary import DENSITY_EDGES, Dictionary
 from sonde.dictionaries.load import load_dictionary
 from sonde.dictionaries.reading import Reading
 from sonde.errors import StorageError, TextError
+from sonde.facts import TextFacts
 from sonde.manifests import write_json
 from sonde.models.load import load_model
 from sonde.models.model import Model
@@ -35,15 +36,6 @@ MEASUREMENT = "measurement.json"
 """the last measurement on held-out documents, beside the dictionary"""
 LOGIT_NUMBERS = 1 << 26
 """predictions that are held at once: those of the plain model and those of an edited one are compared"""
-_NO_TEXT: dict[str, Any] = {
-    "path": None,
-    "field": "text",
-    "skip_bad": False,
-    "held_out": 0.0,
-    "context": None,
-    "pack": False,
-}
-"""what is known of the text where a dictionary was trained on ready vectors"""
 
 
 @dataclass(frozen=True)
@@ -147,34 +139,34 @@ def measure(
     """
     reporter = reporter or Silent()
     loaded = dictionary if isinstance(dictionary, Dictionary) else load_dictionary(dictionary, device)
-    assert loaded.folder is not None and loaded.manifest is not None
-    reader = model if isinstance(model, Model) else load_model(model or loaded.facts["model"]["name"], device=device)
+    reader = model if isinstance(model, Model) else load_model(model or loaded.info.need_model().name, device=device)
     reading = Reading(loaded, reader)
-    read: dict[str, Any] = loaded.facts["text"] or _NO_TEXT
-    if text is None and read["path"] in (None, IN_MEMORY):
-        what = "ready vectors" if read["path"] is None else "texts in memory"
+    trained_on = loaded.info.text or TextFacts()
+    if text is None and trained_on.path in (None, IN_MEMORY):
+        what = "ready vectors" if trained_on.path is None else "texts in memory"
         raise TextError(f"the dictionary was trained on {what}, so no held-out documents can be found; give text")
-    corpus = Corpus(read["path"] if text is None else text, read["field"], read["skip_bad"])
+    held_out, seed = trained_on.held_out, trained_on.seed
+    corpus = Corpus(trained_on.path if text is None else text, trained_on.field, trained_on.skip_bad)
     documents: Iterable[Document] = corpus
-    if corpus.name == read["path"]:
-        documents = (document for document in corpus if is_held_out(document, read["held_out"], read["seed"]))
+    if corpus.name == trained_on.path:
+        documents = (document for document in corpus if is_held_out(document, held_out, seed))
 
     sums = _Sums(reading)
     with_loss = reader.is_causal and reader.has_head and len(reading.models) == 1
     batch_tokens = min(BATCH_TOKENS, max(256, LOGIT_NUMBERS // reader.n_tokens_known)) if with_loss else BATCH_TOKENS
-    cutter = Cutter(reader, read["context"], read["pack"])
+    cutter = Cutter(reader, trained_on.context, trained_on.pack)
     with reporter.start("measure", tokens, "tokens") as progress:
         for group in groups(cutter.tokenize(documents), cutter, tokens, batch_tokens):
             sums.add_batch(group, with_loss)
             progress.advance(sum(context.n_text for context in group))
     if sums.tokens == 0:
         raise TextError(
-            f"{corpus.name} has no held-out documents to measure on ({read['held_out']:.0%} were kept from training); give other text with --text"
+            f"{corpus.name} has no held-out documents to measure on ({held_out:.0%} were kept from training); give other text with --text"
         )
     found = sums.result()
-    if text is None:
+    if text is None and loaded.artifact is not None:
         with contextlib.suppress(StorageError):  # it was asked for, not that it be kept; the folder may be read alone
-            write_json(loaded.folder / MEASUREMENT, found.to_json())
+            write_json(loaded.artifact.folder / MEASUREMENT, found.to_json())
     return found
 
 

@@ -33,7 +33,7 @@ def neurons(reader: Reader, *, tokens: int = TOKENS, seed: int = 0, reporter: Re
     last = max(names.index(split_site(site)[1]) for site in own)
     wanted = [name for name in names[: last + 1] if name.endswith(".neurons")] + [split_site(site)[1] for site in own]
     cutter, parts, values = Cutter(model), [], {site: [] for site in wanted}
-    n_documents = index.manifest.facts["documents"]
+    n_documents = index.facts.documents
     with np.errstate(over="ignore"):
         shuffled = np.argsort(mix(np.arange(n_documents, dtype=np.uint64) + np.uint64(seed + 1)), kind="stable")
     n = 0

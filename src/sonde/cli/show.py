@@ -33,7 +33,7 @@ def show(folder: Path, /, *, verify: bool = False, json: bool = False) -> None:
         store = load_activations(where)
         if verify:
             store.verify()
-        found = {"order_checksum": manifest.facts["order_checksum"], "same_document": store.same_document()}
+        found = {"order_checksum": store.facts.order_checksum, "same_document": store.same_document()}
     elif verify:
         verify_artifact(where)
     if json:

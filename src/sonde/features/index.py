@@ -13,7 +13,7 @@ import re
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,11 +21,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from sonde.errors import ArtifactDamagedError, ArtifactMissingError, FeatureError
+from sonde.facts import ModelRef, read_facts
 from sonde.features.labels import Label, Labels
 from sonde.features.postings import record_type, tokens_of
 from sonde.features.table import FeatureTable
 from sonde.features.together import fires_with
-from sonde.manifests import Manifest, find_parent, read_manifest
+from sonde.manifests import Artifact, Manifest, find_parent, read_manifest
 from sonde.tensor_files import map_arrays
 
 FORMAT = "index"
@@ -238,6 +239,36 @@ class Feature:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class IndexFacts:
+    """What an index's manifest says."""
+
+    n_features: int
+    tokens: int
+    documents: int
+    activations: int
+    """above zero, of all features on all tokens"""
+    dead: float
+    """share of features that fire nowhere in the text"""
+    l0: float
+    """mean number of active features on a token"""
+    site: str
+    """what the dictionary was trained on"""
+    model: ModelRef
+    logits: bool = False
+    """whether the direct logits are there"""
+    why_no_chat: str | None = None
+    """why the model cannot chat; None where it can"""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], where: object) -> "IndexFacts":
+        """Read the facts of a manifest; raises ArtifactDamagedError where one is missing."""
+        return read_facts(cls, values, where, model=read_facts(ModelRef, values.get("model", {}), where))
+
+
 class Index:
     """A finished index; made by `sonde.index` or `load_index`."""
 
@@ -245,13 +276,22 @@ class Index:
         self.folder = folder
         self.manifest = manifest
 
+    @cached_property
+    def facts(self) -> IndexFacts:
+        """What the manifest says."""
+        return IndexFacts.from_json(self.manifest.facts, self.folder)
+
     @property
     def n_features(self) -> int:
-        return self.manifest.facts["n_features"]
+        return self.facts.n_features
 
     @property
     def n_tokens(self) -> int:
-        return self.manifest.facts["tokens"]
+        return self.facts.tokens
+
+    def find_dictionary(self) -> Artifact:
+        """The dictionary that it was made with; raises ArtifactMissingError where that has gone."""
+        return find_parent(self.manifest, "dictionary", self.folder, "dictionary")
 
     @cached_property
     def postings(self) -> np.ndarray:
@@ -412,7 +452,7 @@ class Index:
     @cached_property
     def directions(self) -> np.ndarray:
         """The decoder row of each feature [n_features, d_out]; raises ArtifactMissingError where the dictionary has gone."""
-        folder, manifest = find_parent(self.manifest, "dictionary", self.folder, "dictionary")
+        folder, manifest = self.find_dictionary()
         assert isinstance(folder, Path)  # activations alone lie on object stores
         [name] = [name for name in manifest.files if name.endswith(".safetensors")]
         return map_arrays(folder / name)["W_dec"]
@@ -534,8 +574,7 @@ class Index:
             ) from error
 
     def _repr_html_(self) -> str:
-        facts = self.manifest.facts
-        return f"<b>index</b> of {self.n_features:,} features at {facts['site']} over {self.n_tokens:,} tokens"
+        return f"<b>index</b> of {self.n_features:,} features at {self.facts.site} over {self.n_tokens:,} tokens"
 
 
 def load_index(folder: str | Path) -> Index:

@@ -68,7 +68,7 @@ class LazyModel:
         """The model, and what alone runs it, so that nothing else runs at the same time."""
         with self._lock:
             if self._found is None:
-                model = load_model(self._index.manifest.facts["model"]["name"], device=self._device)
+                model = load_model(self._index.facts.model.name, device=self._device)
                 self._found = model, Batcher(model)
             return self._found
 

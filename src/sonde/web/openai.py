@@ -105,13 +105,13 @@ class CompletionRequest(_Asked):
 
 def add_protocol(app: FastAPI, index: Index, loaded: Callable[[], tuple[Model, Batcher]]) -> None:
     """Add the protocol's paths; `loaded` gives the model, and what answers with it."""
-    name = Path(index.manifest.facts["model"]["name"]).name if index.manifest.facts else "model"
+    name = Path(index.facts.model.name).name if index.manifest.facts else "model"
     began = int(time.time())
 
     @lru_cache(maxsize=1)
     def batched() -> bool | None:
         try:
-            return shares_batches(load_config(index.manifest.facts["model"]["name"]))
+            return shares_batches(load_config(index.facts.model.name))
         except ModelError:  # it is not here; the list is, all the same
             return None
 
