@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rounds import Worker, scratch, write
 
-from sonde.settings import parse_bytes
+from sonde.settings import Bytes
 
 DEAL = """
 import math, numpy as np, torch
@@ -99,7 +99,7 @@ def once(name: str, code: str, *arguments) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=8)
-    parser.add_argument("--memory", type=parse_bytes, default=parse_bytes("400MB"))
+    parser.add_argument("--memory", type=Bytes, default=Bytes("400MB"))
     parser.add_argument("--width", type=int, default=768)
     settings = parser.parse_args()
     vector_bytes = 2 * settings.width
