@@ -146,7 +146,7 @@ def measure(
         what = "ready vectors" if trained_on.path is None else "texts in memory"
         raise TextError(f"the dictionary was trained on {what}, so no held-out documents can be found; give text")
     held_out, seed = trained_on.held_out, trained_on.seed
-    corpus = Corpus(trained_on.path if text is None else text, trained_on.field, trained_on.skip_bad)
+    corpus = Corpus(str(trained_on.path) if text is None else text, trained_on.field, trained_on.skip_bad)
     documents: Iterable[Document] = corpus
     if corpus.name == trained_on.path:
         documents = (document for document in corpus if is_held_out(document, held_out, seed))

@@ -102,6 +102,7 @@ def train(
     if json:
         found = []
         for dictionary, own in zip(made, quality, strict=True):
+            assert dictionary.artifact is not None
             folder, manifest = dictionary.artifact
             told = {"folder": str(folder), "id": manifest.id} | manifest.facts
             found.append(told | ({"held_out": own.to_json()} if own else {}))
@@ -110,8 +111,8 @@ def train(
         print(_pareto(made, quality))
     else:
         [dictionary], [own] = made, quality
-        folder, info = dictionary.artifact.folder, dictionary.info
-        print(f"{folder}: {info.n_features:,} features of kind {info.kind} at {info.site}", flush=True)
+        info = dictionary.info
+        print(f"{settings.out}: {info.n_features:,} features of kind {info.kind} at {info.site}", flush=True)
         if own:
             print(f"On {own.documents:,} documents that were held out of training:")
             print(quality_table(own))

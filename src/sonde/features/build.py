@@ -410,7 +410,7 @@ def _add_logits(statistics: dict[str, np.ndarray], model: Model, dictionary: Dic
     last = next(place for place, (number, _) in reversed(list(enumerate(own))) if number == 1)
     if own[last][1].split(".")[-1] not in RESIDUAL_SITES:
         return False
-    W_dec = dictionary.W_dec.split(list(dictionary.writes.values()), dim=1)[last]
+    W_dec = dictionary.W_dec.detach().split(list(dictionary.writes.values()), dim=1)[last]
     try:
         model.need_head("the direct path to the logits")
     except ModelLacksError:

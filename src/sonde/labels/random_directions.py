@@ -3,15 +3,14 @@
 They fire as often as the index's features do on the median, on some of its own texts. A test that they pass tells nothing of features.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from sonde.activations.contexts import Cutter, groups, make_batch
-from sonde.artifacts import new_artifact
 from sonde.dictionaries.l1 import L1
-from sonde.dictionaries.load import save_weights
 from sonde.dictionaries.reading import Reading
 from sonde.features.build import index as make_index
 from sonde.features.index import Index
@@ -24,11 +23,11 @@ MEASURED = 10_000
 
 @torch.no_grad()
 def random_directions(index: Index, n: int, seed: int, folder: Path) -> Index:
-    """An index of n random directions, in a folder of its own, over some documents of another index."""
+    """Index n random directions over some documents of another index, in a folder of their own."""
     reader = Reader(index)
     rng = np.random.default_rng(seed)
     texts, n_tokens = [], 0
-    for number in rng.permutation(index.manifest.facts["documents"]):
+    for number in rng.permutation(index.facts.documents):
         text, spans = index.document(int(number))
         if len(spans):
             texts.append(text)
@@ -49,15 +48,10 @@ def random_directions(index: Index, n: int, seed: int, folder: Path) -> Index:
         along = _projections(reader, texts, rows)
         # A little below, so that where many tokens are alike (as at the embedding) those at the threshold fire.
         dictionary.b_enc.copy_(1e-3 * along.std(dim=0) - along.quantile(1 - share, dim=0))
-    facts = reader.dictionary.facts | {
-        "kind": "l1",
-        "kind_settings": {},
-        "n_features": n,
-        "training_rows": {"l0": share * n, "fvu": 1.0},
-    }
-    with new_artifact(folder / "dictionary", format="dictionary", settings={}, parents={}) as draft:
-        draft.finish([save_weights(dictionary, draft.folder)], facts)
-    return make_index(reader.model, folder / "dictionary", texts, out=folder / "index")
+    info = reader.dictionary.info
+    dictionary.at(info.reads, info.writes)
+    dictionary.info = replace(dictionary.info, model=info.model, other_models=info.other_models)
+    return make_index(reader.model, dictionary.to(reader.model.device).eval(), texts, out=folder)
 
 
 def _projections(reader: Reader, texts: list[str], rows: torch.Tensor) -> torch.Tensor:

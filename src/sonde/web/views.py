@@ -10,10 +10,10 @@ import numpy as np
 
 from sonde.analysis.measure import MEASUREMENT
 from sonde.analysis.splitting import Child, Splitting, siblings, splitting
+from sonde.dictionaries.info import DictionaryInfo
 from sonde.errors import ArtifactError, ArtifactMissingError, FeatureError
 from sonde.features.index import By, Example, Feature, Index, load_index
 from sonde.features.labels import Label
-from sonde.manifests import find_parent
 from sonde.steering.presets import load_presets
 from sonde.web import wire
 
@@ -29,20 +29,18 @@ MOST_PRODUCTS = 1 << 42
 
 
 def index_info(index: Index) -> wire.IndexInfo:
-    facts = index.manifest.facts
-    _, dictionary = find_parent(index.manifest, "dictionary", index.folder, "dictionary")
-    reason = facts.get("why_no_chat")  # indexes of the first days do not say; their chat does
-    model = Path(facts["model"]["name"])
+    facts, dictionary = index.facts, DictionaryInfo.of(index.find_dictionary())
+    model = Path(facts.model.name)
     return wire.IndexInfo(
         model=model.name if model.is_absolute() else str(model),
-        site=facts["site"],
-        kind=dictionary.facts["kind"],
+        site=facts.site,
+        kind=dictionary.kind,
         n_features=index.n_features,
-        tokens=facts["tokens"],
-        documents=facts["documents"],
-        l0=facts["l0"],
-        dead=facts["dead"],
-        fvu=dictionary.facts["training_rows"]["fvu"],
+        tokens=facts.tokens,
+        documents=facts.documents,
+        l0=facts.l0,
+        dead=facts.dead,
+        fvu=dictionary.quality.fvu if dictionary.quality else None,
         text=Path(index.manifest.settings["text"]).name,
         folder=str(index.folder.resolve()),
         labelled=index.labels.n_labelled,
@@ -52,8 +50,8 @@ def index_info(index: Index) -> wire.IndexInfo:
             wire.SizeView(name=one.folder.resolve().name, n_features=one.n_features, here=one is index)
             for one in family(index)
         ],
-        can_chat=reason is None,
-        why_no_chat=reason,
+        can_chat=facts.why_no_chat is None,
+        why_no_chat=facts.why_no_chat,
     )
 
 
@@ -71,21 +69,24 @@ def start_view(index: Index) -> wire.StartView:
 
 def _figures(index: Index) -> list[wire.Figure]:
     """Quality on held-out documents where it was measured, on training rows where not."""
-    folder, dictionary = find_parent(index.manifest, "dictionary", index.folder, "dictionary")
-    facts = dictionary.facts["training_rows"]
-    said = f"on {facts['rows']:,} training rows"
+    dictionary = index.find_dictionary()
+    quality = DictionaryInfo.of(dictionary).quality
+    fvu, l0, where = None, index.facts.l0, ""
+    if quality is not None:
+        fvu, l0, where = quality.fvu, quality.l0, f"on {quality.rows:,} training rows"
     recovered: dict[str, float | None] = {}
     try:
-        measured = json.loads((Path(str(folder)) / MEASUREMENT).read_text(encoding="utf-8"))
-        facts, recovered = measured, measured["loss_recovered"]
-        said = f"on {measured['tokens']:,} tokens of documents that it never saw"
+        measured = json.loads((Path(str(dictionary.folder)) / MEASUREMENT).read_text(encoding="utf-8"))
+        fvu, l0, recovered = measured["fvu"], measured["l0"], measured["loss_recovered"]
+        where = f"on {measured['tokens']:,} tokens of documents that it never saw"
     except (OSError, ValueError, KeyError):
         pass
     rows = [
-        ("Variance explained", 1 - facts["fvu"], True, f"by the features, of what passes the site, {said}"),
-        ("Features on a token", facts["l0"], False, "fire at once, on average (L0)"),
-        ("Dead features", index.manifest.facts["dead"], True, "fire nowhere in the text of this index"),
+        ("Features on a token", l0, False, "fire at once, on average (L0)"),
+        ("Dead features", index.facts.dead, True, "fire nowhere in the text of this index"),
     ]
+    if fvu is not None:
+        rows.insert(0, ("Variance explained", 1 - fvu, True, f"by the features, of what passes the site, {where}"))
     if recovered.get("zero") is not None:
         says = "of what is lost where the site is set to zero, when reconstructions stand in for what passes it"
         rows.insert(1, ("Loss recovered", recovered["zero"], True, says))
@@ -94,7 +95,7 @@ def _figures(index: Index) -> list[wire.Figure]:
 
 def _curve(index: Index) -> list[wire.CurvePoint]:
     """How training went, as far as it was written down."""
-    folder, _ = find_parent(index.manifest, "dictionary", index.folder, "dictionary")
+    folder, _ = index.find_dictionary()
     try:
         lines = (Path(str(folder)) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
