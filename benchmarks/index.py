@@ -104,7 +104,7 @@ def synthetic(folder: Path, n_features: int, n_activations: int) -> None:
     from sonde.dictionaries.l1 import L1
     from sonde.dictionaries.load import save_dictionary
     from sonde.facts import ModelRef
-    from sonde.features.index import IndexFacts
+    from sonde.features.folder import IndexFacts
     from sonde.features.postings import record_type
     from sonde.manifests import parent_entry, read_manifest
 
@@ -301,7 +301,7 @@ def dashboards(rounds: int, tokens: int, n_features: int) -> dict:
     folder = scratch() / "index"
     folder.mkdir(exist_ok=True)
     dictionary, text = prepared(folder, tokens, n_features)
-    tokenizer = sonde.load_model("world", device="cpu").need_tokenizer()
+    tokenizer = sonde.load_model("world", device="cpu").require_tokenizer()
     ids, bos = [], tokenizer.bos_token_id
     for line in text.open():
         ids += tokenizer(json.loads(line)["text"], add_special_tokens=False)["input_ids"]

@@ -69,7 +69,7 @@ def prepare(dictionary: Dictionary | str | Path, *, tokens: int = TOKENS, report
     """
     loaded = dictionary if isinstance(dictionary, Dictionary) else load_dictionary(dictionary)
     model = load_model("world", device="cpu")
-    trained_on = loaded.info.need_model()
+    trained_on = loaded.info.require_model()
     if trained_on.id != model.identity:
         raise ArtifactMismatchError(
             f"the dictionary was made for the model {trained_on.name!r} (id {trained_on.id}), but truth is known of the built-in one alone (id {model.identity})"

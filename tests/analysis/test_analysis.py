@@ -101,7 +101,8 @@ def test_splitting_finds_a_planted_hierarchy(tmp_path):
     from sonde.dictionaries.l1 import L1
     from sonde.dictionaries.load import save_dictionary
     from sonde.facts import ModelRef
-    from sonde.features.index import IndexFacts, load_index
+    from sonde.features.folder import IndexFacts
+    from sonde.features.index import load_index
     from sonde.manifests import parent_entry
 
     rng = np.random.default_rng(0)

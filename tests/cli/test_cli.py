@@ -177,7 +177,9 @@ def test_labels_and_what_is_made_of_an_index(walk, tmp_path, capsys):
     one_word = result(capsys, "search", index, "--same-word", "1:1", "--n", 64)["features"]
     assert one_word and all(row["density"] > 0 for row in one_word)
     near = result(capsys, "search", index, "--like", 3, "--n", 5)["features"]
-    assert [row["feature"] for row in near] == [f.number for f, _ in load_index(index).feature(3).neighbours(5)]
+    assert [row["feature"] for row in near] == [
+        hit.feature.number for hit in load_index(index).feature(3).neighbours(5)
+    ]
     assert "must be a range such as" in refused(capsys, "search", index, "--density", "much")
     assert "one thing only" in refused(capsys, "search", index, "bridge", "--like", 3)
     assert "sonde neurons" in refused(capsys, "search", index, "--neuron", "0.3:1")

@@ -45,7 +45,7 @@ def test_a_dictionary_made_in_memory_knows_what_it_reads_and_writes(kind):
     with pytest.raises(ArtifactMismatchError, match="reads vectors of width 32 and writes 48"):
         transcoder.at("a", {"b": 16})
     with pytest.raises(ModelNotFoundError, match="give the model"):
-        dictionary.info.need_model()
+        dictionary.info.require_model()
 
 
 def test_its_repr_is_one_line_that_says_what_it_is(walk):
@@ -155,7 +155,7 @@ def test_an_index_of_a_dictionary_in_memory_holds_it(walk, tmp_path):
     reader = sonde.Reader(moved, device="cpu")
     assert reader.dictionary.artifact.folder == tmp_path / "moved" / "dictionary"
     fired = reader.read(texts(1)[0])
-    x = reader.model.read(texts(1)[0], SITE)[SITE][0, 1:]
+    x = reader.model.read(texts(1)[0], SITE)[0, 1:]
     assert fired.of(3) == pytest.approx(dictionary.encode(x)[:, 3].detach().numpy(), abs=1e-4)
     again = sonde.index(walk.model, dictionary, texts(20), out=tmp_path / "moved", device="cpu")
     assert again.manifest.id == index.manifest.id
@@ -168,8 +168,8 @@ def test_an_index_of_a_dictionary_in_memory_holds_it(walk, tmp_path):
 def test_edits_act_through_a_dictionary_in_memory():
     model, dictionary = make_model(), random("l1").at(SITE).requires_grad_(False)
     tokens = model.tokenize(["the red bridge"])
-    before = model.read(tokens, SITE)[SITE]
+    before = model.read(tokens, SITE)
     with model.edited(Clamp(dictionary, 3, 4.0)):
-        after = model.read(tokens, SITE)[SITE]
+        after = model.read(tokens, SITE)
     moved = (4.0 - dictionary.encode(before)[..., 3, None]) * dictionary.W_dec[3]
     torch.testing.assert_close(after - before, moved, atol=1e-4, rtol=1e-4)

@@ -139,7 +139,7 @@ def measure(
     """
     reporter = reporter or Silent()
     loaded = dictionary if isinstance(dictionary, Dictionary) else load_dictionary(dictionary, device)
-    reader = model if isinstance(model, Model) else load_model(model or loaded.info.need_model().name, device=device)
+    reader = model if isinstance(model, Model) else load_model(model or loaded.info.require_model().name, device=device)
     reading = Reading(loaded, reader)
     trained_on = loaded.info.text or TextFacts()
     if text is None and trained_on.path in (None, IN_MEMORY):
@@ -153,7 +153,7 @@ def measure(
 
     sums = _Sums(reading)
     with_loss = reader.is_causal and reader.has_head and len(reading.models) == 1
-    batch_tokens = min(BATCH_TOKENS, max(256, LOGIT_NUMBERS // reader.n_tokens_known)) if with_loss else BATCH_TOKENS
+    batch_tokens = min(BATCH_TOKENS, max(256, LOGIT_NUMBERS // reader.vocab_size)) if with_loss else BATCH_TOKENS
     cutter = Cutter(reader, trained_on.context, trained_on.pack)
     with reporter.start("measure", tokens, "tokens") as progress:
         for group in groups(cutter.tokenize(documents), cutter, tokens, batch_tokens):
@@ -257,4 +257,4 @@ def _share(part: Tensor, whole: Tensor) -> float:
 def _predicted(model: Model, batch: Batch) -> Tensor:
     """Which tokens [batch, position - 1] are predicted: those of the text, but no patches, which no head foretells."""
     wanted = batch.text_mask[:, 1:]
-    return wanted if model.pictures is None else wanted & (batch.tokens.ids[:, 1:] != model.pictures.token)
+    return wanted if model.pictures is None else wanted & (batch.tokens.ids[:, 1:] != model.pictures.image_token_id)

@@ -45,7 +45,7 @@ def index(
     from sonde.features.build import index
 
     loaded = [load_dictionary(folder, options.device) for folder in dictionary]
-    reader = load_model(model or loaded[0].info.need_model().name, options)
+    reader = load_model(model or loaded[0].info.require_model().name, options)
     given: dict[str, Any] = {"workers": workers, "memory": memory, "reporter": reporter()} | to_mapping(settings)
     made = index(reader, loaded, text, **given) if len(loaded) > 1 else [index(reader, loaded[0], text, **given)]
     if json:

@@ -38,7 +38,7 @@ def neurons(
     """
     quiet_libraries()
     from sonde.analysis.neurons import neurons
-    from sonde.features.index import LIKE_A_NEURON
+    from sonde.features.added import LIKE_A_NEURON
     from sonde.features.reader import Reader
 
     report = neurons(Reader(index, device=device), tokens=tokens, reporter=reporter())

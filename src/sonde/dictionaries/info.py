@@ -71,7 +71,7 @@ class DictionaryInfo:
         read, written = ", ".join(self.reads), ", ".join(self.writes)
         return read if self.reads == self.writes else f"{read} -> {written}"
 
-    def need_model(self) -> ModelRef:
+    def require_model(self) -> ModelRef:
         """The (first) model that it was trained on; raises ModelNotFoundError where it is not known."""
         if self.model is None:
             raise ModelNotFoundError("the dictionary does not say which model it reads; give the model")

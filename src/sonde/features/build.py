@@ -30,7 +30,9 @@ from sonde.dictionaries.reading import Reading, read_each, split_site
 from sonde.errors import ArtifactMismatchError, ModelLacksError, TextError, UsageError
 from sonde.facts import ModelRef
 from sonde.features.database import Documents, write_search
-from sonde.features.index import COACTIVE, DATABASE, FEATURES, FORMAT, POSTINGS, Index, IndexFacts
+from sonde.features.documents import DATABASE
+from sonde.features.folder import COACTIVE, FEATURES, FORMAT, POSTINGS, IndexFacts
+from sonde.features.index import Index
 from sonde.features.postings import Fires, Kept, first_of_each, merged, pack, record_type, write_task
 from sonde.features.settings import IndexSettings
 from sonde.features.together import Together
@@ -119,7 +121,7 @@ def index(
     reader = (
         model
         if isinstance(model, Model)
-        else load_model(model or dictionaries[0].info.need_model().name, device=device)
+        else load_model(model or dictionaries[0].info.require_model().name, device=device)
     )
     if workers and workers > 1 and reader.name == IN_MEMORY_MODEL:
         raise UsageError("a model in memory cannot be sent to workers; give the folder or the name that they can load")
@@ -412,7 +414,7 @@ def _add_logits(statistics: dict[str, np.ndarray], model: Model, dictionary: Dic
         return False
     W_dec = dictionary.W_dec.detach().split(list(dictionary.writes.values()), dim=1)[last]
     try:
-        model.need_head("the direct path to the logits")
+        model.require_head("the direct path to the logits")
     except ModelLacksError:
         return False
     parts: dict[str, list[np.ndarray]] = {}

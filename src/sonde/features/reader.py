@@ -15,7 +15,8 @@ from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import load_dictionary
 from sonde.dictionaries.reading import Reading
 from sonde.errors import TextError
-from sonde.features.index import Feature, Index, load_index
+from sonde.features.feature import Hits
+from sonde.features.index import Index, load_index
 from sonde.models.load import load_model
 from sonde.models.model import Model
 
@@ -76,15 +77,6 @@ class Fired:
 Texts = str | Fired | Sequence[str | Fired]
 
 
-@dataclass(frozen=True)
-class Hit:
-    """A feature that was found by what fires."""
-
-    feature: Feature
-    score: float
-    """activation on the tokens that count, less that on texts that it should be unlike"""
-
-
 class Reader:
     """The model and the dictionary of an index, ready to read texts.
 
@@ -119,8 +111,8 @@ class Reader:
         position, feature, value = (np.concatenate(part) for part in zip(*parts, strict=True))
         return Fired(_pieces(text, documents[0].spans), position, feature, value)
 
-    def search(self, texts: Texts, *, unlike: Texts = (), on: On = "max", n: int = 20) -> list[Hit]:
-        """The features that fire most on texts, and least on those that they should be unlike, best first.
+    def search(self, texts: Texts, *, unlike: Texts = (), on: On = "max", n: int = 20) -> Hits:
+        """The features that fire most on texts, by activation less that on texts that they should be unlike.
 
         What was read already may stand for a text. Raises TextError where a text is empty.
         """
@@ -128,7 +120,7 @@ class Reader:
         if unlike:
             score -= self._mean(unlike, on)
         order = np.argsort(-score, kind="stable")[:n]
-        return [Hit(self.index.feature(int(number)), float(score[number])) for number in order if score[number] > 0]
+        return Hits.of(self.index, ((number, score[number]) for number in order if score[number] > 0), "activation")
 
     def _mean(self, texts: Texts, on: On) -> np.ndarray:
         given = [texts] if isinstance(texts, str | Fired) else texts
