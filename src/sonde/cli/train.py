@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from sonde.activations.settings import LiveSettings
-from sonde.cli.common import ModelOptions, load_model, print_json, quality_table, quiet_libraries, reporter, table
+from sonde.cli.common import ModelOptions, load_model, print_json, quality_table, quiet_libraries, reporter
+from sonde.display import table
 from sonde.errors import UsageError, nearest
 from sonde.settings import Bytes, to_mapping
 from sonde.training.settings import TrainSettings

@@ -20,7 +20,7 @@ from sonde.errors import ArtifactMissingError, FeatureError
 from sonde.facts import ModelRef, read_facts
 from sonde.features.added import FeatureMap, Neurons
 from sonde.features.documents import DATABASE, IndexText, locate
-from sonde.features.examples import By, Example, candidates, cut_example
+from sonde.features.examples import By, Example, Examples, candidates, cut_example
 from sonde.features.labels import Labels
 from sonde.features.postings import record_type, tokens_of
 from sonde.manifests import Artifact, Manifest, find_parent
@@ -160,7 +160,7 @@ class IndexFolder:
         """Documents of tokens, which are numbered through the whole text, and positions in them."""
         return locate(token, self.statistics["starts"])
 
-    def examples(self, number: int, n: int = 10, by: By = "top") -> list[Example]:
+    def examples(self, number: int, n: int = 10, by: By = "top") -> Examples:
         """A feature's examples, at most one a document.
 
         Args:
@@ -179,7 +179,7 @@ class IndexFolder:
             values = dict(zip((token[here] - start).tolist(), value[here].tolist(), strict=True))
             example = self._example(document, int(token[activation] - start), values)
             examples.setdefault((example.text, document if example.pictures else None), example)
-        return list(examples.values())
+        return Examples(examples.values())
 
     def plain_context(self, document: int, position: int) -> Example:
         """The text around a token, as an example in which nothing fires."""

@@ -1,6 +1,6 @@
 """A control: random directions in the place of features, explained and tested as features are.
 
-They fire as often as the index's features do on the median, on some of its own texts. A test that they pass tells nothing of features.
+Each fires as often as the index's median feature, on some of its own texts. A test that they pass says nothing about features.
 """
 
 from dataclasses import replace
@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sonde.activations.contexts import Cutter, groups, make_batch
+from sonde.activations.contexts import Cutter, groups
 from sonde.dictionaries.l1 import L1
 from sonde.dictionaries.reading import Reading
 from sonde.features.build import index as make_index
 from sonde.features.index import Index
 from sonde.features.reader import Reader
+from sonde.features.stream import stream
 
 TOKENS = 50_000
 MEASURED = 10_000
@@ -55,13 +56,11 @@ def random_directions(index: Index, n: int, seed: int, folder: Path) -> Index:
 
 
 def _projections(reader: Reader, texts: list[str], rows: torch.Tensor) -> torch.Tensor:
-    """What the first tokens are along each direction [token, direction]."""
-    cutter, reading, parts, n = Cutter(reader.model), Reading(reader.dictionary, reader.model), [], 0
-    for group in groups(cutter.tokenize(texts), cutter):
-        batch = make_batch(reader.model, group)
-        x, _ = reading(batch.tokens, batch.text_mask)
-        parts.append(x.float().cpu() @ rows.T)
-        n += len(x)
+    """Projections of the first tokens of some texts on each direction [token, direction]."""
+    cutter, parts, n = Cutter(reader.model), [], 0
+    for read in stream(Reading(reader.dictionary, reader.model), groups(cutter.tokenize(texts), cutter)):
+        parts.append(read.x.float().cpu() @ rows.T)
+        n += read.n_rows
         if n >= MEASURED:
             break
     return torch.cat(parts)

@@ -17,9 +17,7 @@ from sonde.web.served import ServedIndex
 
 CURVE_POINTS = 200
 DECADES_PER_BIN = 0.25
-FEATURED, CANDIDATES = 6, 200
-WORTH_SEEING = {"density": (1e-4, 2e-2), "same_word": (0.0, 0.6)}
-"""features that are neither rare nor common, and of more than one word"""
+FEATURED = 6
 router = APIRouter()
 
 
@@ -120,21 +118,6 @@ def _densities(index: Index) -> list[wire.DensityBin]:
 
 
 def _featured(index: Index) -> list[wire.FeatureRow]:
-    """Features of presets, and those of several words that fire most strongly, no two alike."""
-    chosen = list(dict.fromkeys(edit.feature for edits in load_presets(index.folder).values() for edit in edits))
-    numbers = index.numbers_where(WORTH_SEEING)
-    if len(numbers) < FEATURED:
-        numbers = np.flatnonzero(index.statistics["count"] > 0)
-    strongest = numbers[np.argsort(-index.statistics["maximum"][numbers], kind="stable")]
-    for number in strongest[:CANDIDATES].tolist():
-        if len(chosen) >= FEATURED:
-            break
-        words = all(len(token) > 2 for token in index.feature(number).usual_tokens())
-        if words and number not in chosen and not any(_are_alike(index, number, other) for other in chosen):
-            chosen.append(number)
-    return feature_rows(index, chosen[:FEATURED])
-
-
-def _are_alike(index: Index, number: int, other: int) -> bool:
-    """Whether two features usually fire at some token in common."""
-    return not set(index.feature(number).usual_tokens()).isdisjoint(index.feature(other).usual_tokens())
+    """Features of presets, then others that are worth a first look."""
+    presets = dict.fromkeys(edit.feature for edits in load_presets(index.folder).values() for edit in edits)
+    return feature_rows(index, index.featured(FEATURED, presets))
