@@ -26,6 +26,7 @@ from sonde.dictionaries.dictionary import DENSITY_EDGES, Dictionary
 from sonde.dictionaries.load import load_dictionary
 from sonde.dictionaries.reading import Reading
 from sonde.errors import StorageError, TextError
+from sonde.facts import TextFacts
 from sonde.features.stream import Read, stream
 from sonde.manifests import write_json
 from sonde.models.load import load_model
@@ -36,15 +37,6 @@ MEASUREMENT = "measurement.json"
 """the last measurement on held-out documents, beside the dictionary"""
 LOGIT_NUMBERS = 1 << 26
 """logits in memory at once; those of the plain model are kept to be compared with those of the edited one"""
-_NO_TEXT: dict[str, Any] = {
-    "path": None,
-    "field": "text",
-    "skip_bad": False,
-    "held_out": 0.0,
-    "context": None,
-    "pack": False,
-}
-"""what is known of the text where a dictionary was trained on ready vectors"""
 
 
 @dataclass(frozen=True)
@@ -134,49 +126,55 @@ def measure(
     device: str = "auto",
     reporter: Reporter | None = None,
 ) -> Measurement:
-    """Measure a dictionary on held-out documents.
+    """Measure a dictionary on documents that it was not trained on.
 
     Args:
         dictionary: a dictionary or its folder.
         model: by default the one that the dictionary was trained on.
         text: by default the text that the dictionary was trained on, of which only the held-out documents
-            are read; any other text is read whole.
+            are read, and the result is kept beside the dictionary; any other text is read whole.
         tokens: stop after the document in which this many tokens are reached; all by default.
+        device: of what is loaded here.
 
     Raises:
         ArtifactMismatchError (dictionary and model do not fit), TextError, ActivationError.
     """
-    reporter = reporter or Silent()
     loaded = dictionary if isinstance(dictionary, Dictionary) else load_dictionary(dictionary, device)
-    assert loaded.folder is not None and loaded.manifest is not None
-    reader = model if isinstance(model, Model) else load_model(model or loaded.facts["model"]["name"], device=device)
+    reader = model if isinstance(model, Model) else load_model(model or loaded.info.require_model().name, device=device)
     reading = Reading(loaded, reader)
-    read: dict[str, Any] = loaded.facts["text"] or _NO_TEXT
-    if text is None and read["path"] in (None, IN_MEMORY):
-        what = "ready vectors" if read["path"] is None else "texts in memory"
-        raise TextError(f"the dictionary was trained on {what}, so no held-out documents can be found; give text")
-    corpus = Corpus(read["path"] if text is None else text, read["field"], read["skip_bad"])
-    documents: Iterable[Document] = corpus
-    if corpus.name == read["path"]:
-        documents = (document for document in corpus if is_held_out(document, read["held_out"], read["seed"]))
+    trained_on = loaded.info.text or TextFacts()
+    documents, name = _documents(trained_on, text)
 
     sums = _Sums(loaded, reader)
     with_loss = reader.is_causal and reader.has_head and len(reading.models) == 1
     batch_tokens = min(BATCH_TOKENS, max(256, LOGIT_NUMBERS // reader.vocab_size)) if with_loss else BATCH_TOKENS
-    cutter = Cutter(reader, read["context"], read["pack"])
-    with reporter.start("measure", tokens, "tokens") as progress:
+    cutter = Cutter(reader, trained_on.context, trained_on.pack)
+    with (reporter or Silent()).start("measure", tokens, "tokens") as progress:
         for batch in stream(reading, groups(cutter.tokenize(documents), cutter, tokens, batch_tokens)):
             sums.add(batch, with_loss)
             progress.advance(batch.n_rows)
     if sums.tokens == 0:
-        raise TextError(
-            f"{corpus.name} has no held-out documents to measure on ({read['held_out']:.0%} were kept from training); give other text with --text"
-        )
-    found = sums.result()
-    if text is None:
-        with contextlib.suppress(StorageError):  # it was asked for, not that it be kept; the folder may be read alone
-            write_json(loaded.folder / MEASUREMENT, found.to_json())
-    return found
+        kept = f"{trained_on.held_out:.0%} were kept from training"
+        raise TextError(f"{name} has no held-out documents to measure on ({kept}); give other text with --text")
+    measurement = sums.result()
+    if text is None and loaded.artifact is not None:
+        with contextlib.suppress(StorageError):  # the folder may be read-only, and nobody asked for the file
+            write_json(loaded.artifact.folder / MEASUREMENT, measurement.to_json())
+    return measurement
+
+
+def _documents(
+    trained_on: TextFacts, text: str | Path | Sequence[str | Document] | None
+) -> tuple[Iterable[Document], str]:
+    """The documents to measure on and the name of their text; of the text that was trained on, those held out."""
+    if text is None and trained_on.path in (None, IN_MEMORY):
+        what = "ready vectors" if trained_on.path is None else "texts in memory"
+        raise TextError(f"the dictionary was trained on {what}, so no held-out documents can be found; give text")
+    corpus = Corpus(str(trained_on.path) if text is None else text, trained_on.field, trained_on.skip_bad)
+    if corpus.name != trained_on.path:
+        return corpus, corpus.name
+    held_out = (document for document in corpus if is_held_out(document, trained_on.held_out, trained_on.seed))
+    return held_out, corpus.name
 
 
 class _Sums:
