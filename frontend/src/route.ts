@@ -1,5 +1,6 @@
 // Where in the page one is: kept in the address, so that it can be shared and survives a reload.
 import type { AskFeatures, Edit, On } from "./api";
+import { formatEdit, NUMBER, parseEdit } from "./edits";
 
 export type Search = Required<Pick<AskFeatures, "query" | "by" | "sort" | "descending">> & { bounds: Bounds };
 export const STATISTICS = ["density", "maximum", "mean", "same_word", "neuron"] as const;
@@ -56,11 +57,12 @@ function parseSearch(parameters: URLSearchParams): Search {
 }
 
 // A range as it is written on the command line: 0.001..0.01, ..0.01 or 0.5..
+const RANGE = new RegExp(`^ *(${NUMBER})? *\\.\\. *(${NUMBER})? *$`);
+
 export function parseRange(text: string): [number | null, number | null] | null {
-  const [low = "", high, more] = text.split("..");
-  if (high === undefined || more !== undefined || text === "..") return null;
-  const [from, to] = [low, high].map((bound) => (bound.trim() === "" ? null : Number(bound))) as [number | null, number | null];
-  return Number.isNaN(from) || Number.isNaN(to) ? null : [from, to];
+  const [all, low, high] = RANGE.exec(text) ?? [];
+  if (all === undefined || (low ?? high) === undefined) return null;
+  return [low === undefined ? null : Number(low), high === undefined ? null : Number(high)];
 }
 
 export const formatRange = ([low, high]: [number | null, number | null]) => `${low ?? ""}..${high ?? ""}`;
@@ -88,27 +90,4 @@ export function readAddress(text: string, unlike: string, on: On): string {
 export function chatAddress(edits: Edit[]): string {
   const search = edits.map((edit) => `edit=${encodeURIComponent(formatEdit(edit))}`).join("&");
   return `#/chat${search ? `?${search}` : ""}`;
-}
-
-// Edits as they are written on the command line: feature:311=10max@answer
-export function formatEdit(edit: Edit): string {
-  const sign = { clamp: "=", ablate: "=", add: "+=", scale: "*=" }[edit.op];
-  const unit = edit.unit === "max" ? "max" : "";
-  const where = edit.where === "all" ? "" : `@${edit.where}`;
-  return `feature:${edit.feature}${sign}${edit.op === "ablate" ? 0 : edit.value}${unit}${where}`;
-}
-
-export function parseEdit(text: string): Edit | null {
-  const match = /^feature:(\d+)(=|\+=|\*=)([-+]?[\d.]+(?:e[-+]?\d+)?)(max)?(?:@(prompt|answer|all))?$/i.exec(text.trim());
-  if (!match) return null;
-  const value = Number(match[3]);
-  if (!Number.isFinite(value)) return null;
-  const op = match[2] === "+=" ? "add" : match[2] === "*=" ? "scale" : value === 0 && !match[4] ? "ablate" : "clamp";
-  return {
-    op,
-    feature: Number(match[1]),
-    value,
-    unit: match[4] ? "max" : "raw",
-    where: (match[5] as Edit["where"] | undefined) ?? "all",
-  };
 }

@@ -22,9 +22,9 @@ from sonde.features.index import By, Index
 from sonde.features.reader import Fired, Hit, Reader
 from sonde.models.load import load_model
 from sonde.models.model import Model
+from sonde.steering.apply import make_edits
 from sonde.steering.batching import Batcher
 from sonde.steering.dose import dose_response
-from sonde.steering.edits import make_edits, parse_spec, spec_from_json
 from sonde.steering.presets import load_presets, save_preset
 from sonde.web import views, wire
 from sonde.web.guard import keep_to_itself, say_errors
@@ -194,11 +194,11 @@ def make_api(index: Index, loaded: Callable[[], tuple[Model, Batcher]]) -> FastA
     def post_dose(asked: wire.AskDose) -> list[wire.DoseView]:
         """Answers to a question as features are turned further, and where they break."""
         model, batcher = loaded()
-        edits = [spec_from_json(edit.model_dump()) for edit in asked.edits]
-        make_edits(edits, index)
         model.need_head("answers")
         prompt = model.chat([{"role": "user", "content": asked.question}])
-        responses = dose_response(reader(), batcher, edits, prompt, doses=asked.doses, max_tokens=asked.max_tokens)
+        responses = dose_response(
+            reader(), batcher, asked.edits, prompt, doses=asked.doses, max_tokens=asked.max_tokens, confined=True
+        )
         return [
             wire.DoseView(dose=one.dose, answer=one.answer, concept=one.concept, perplexity=one.perplexity)
             for one in responses
@@ -214,9 +214,8 @@ def make_api(index: Index, loaded: Callable[[], tuple[Model, Batcher]]) -> FastA
     @app.post("/api/presets", responses=_problems)
     def post_preset(given: wire.Preset) -> list[wire.Preset]:
         """Keep edits under a name; returns all presets."""
-        specs = [parse_spec(edit) for edit in given.edits]
-        make_edits(specs, index)
-        save_preset(index.folder, given.name, specs)
+        make_edits(given.edits, index, confined=True)
+        save_preset(index.folder, given.name, given.edits)
         return get_presets()
 
     return app

@@ -23,11 +23,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from sonde.errors import ModelError, ModelLacksError, SondeError, UsageError
 from sonde.features.index import Index
 from sonde.models.load import load_config
-from sonde.models.model import Model, Tokens
-from sonde.steering.batching import Batcher, Piece, Sampling, shares_batches
-from sonde.steering.edits import EditSpec, FeatureEdit, make_edits, parse_spec, spec_from_json
+from sonde.models.model import Model, SiteEdit, Tokens
+from sonde.steering.apply import make_edits
+from sonde.steering.batching import Batcher
+from sonde.steering.edits import Edit
+from sonde.steering.group import shares_batches
 from sonde.steering.presets import load_presets
-from sonde.web.wire import MAX_CHARACTERS, MAX_EDITS, MAX_MESSAGES, EditView
+from sonde.steering.request import Piece, Sampling
+from sonde.web.wire import MAX_CHARACTERS, MAX_EDITS, MAX_MESSAGES
 
 MOST_TOKENS, MOST_CHOICES = 4096, 8
 DISCONNECT_EVERY_S = 0.5
@@ -71,8 +74,8 @@ class _Asked(BaseModel):
 
     model: str = ""
     """the model's name, or name#preset; the model itself where it is left out"""
-    edits: Annotated[list[EditView | str], Field(max_length=MAX_EDITS)] = []
-    """ours: features to turn, as objects, or as written on the command line (feature:311=10max@answer)"""
+    edits: Annotated[list[Edit | str], Field(max_length=MAX_EDITS)] = []
+    """ours: what is edited, as objects, or as written on the command line (feature:311=10max@answer)"""
     temperature: Annotated[float | None, Field(ge=0, le=2)] = None
     top_p: Annotated[float | None, Field(gt=0, le=1)] = None
     seed: Annotated[int | None, Field(ge=-(2**63), lt=2**63)] = None
@@ -115,14 +118,11 @@ def add_protocol(app: FastAPI, index: Index, loaded: Callable[[], tuple[Model, B
         except ModelError:  # it is not here; the list is, all the same
             return None
 
-    def prepared(asked: _Asked, purpose: str) -> tuple[Model, Batcher, list[FeatureEdit]]:
+    def prepared(asked: _Asked, purpose: str) -> tuple[Model, Batcher, list[SiteEdit]]:
         """The model, what answers with it, and the request's edits; raises what is wrong with the request."""
         _refuse_unsupported(asked)
         model, batcher = loaded()
-        given = [
-            parse_spec(edit) if isinstance(edit, str) else spec_from_json(edit.model_dump()) for edit in asked.edits
-        ]
-        edits = make_edits([*_preset(index, name, asked.model), *given], index)
+        edits = make_edits([*_preset(index, name, asked.model), *asked.edits], index, confined=True)
         model.need_head(purpose)
         return model, batcher, edits
 
@@ -160,7 +160,7 @@ def error_body(
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-def _preset(index: Index, name: str, model: str) -> list[EditSpec]:
+def _preset(index: Index, name: str, model: str) -> list[Edit]:
     """The edits that a model's name stands for; raises ModelUnknown."""
     base, _, preset = (model or name).partition("#")
     presets = load_presets(index.folder)
@@ -289,7 +289,7 @@ async def _respond(
     shape: _Shape,
     batcher: Batcher,
     tokens: Tokens,
-    edits: list[FeatureEdit],
+    edits: list[SiteEdit],
     sampling: Sampling,
     asked: _Asked,
     request: Request,

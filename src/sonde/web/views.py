@@ -122,7 +122,11 @@ def _densities(index: Index) -> list[wire.DensityBin]:
 
 def _featured(index: Index) -> list[wire.FeatureRow]:
     """Those of presets, and those of several words that fire most strongly, no two alike."""
-    chosen = list(dict.fromkeys(edit.feature for edits in load_presets(index.folder).values() for edit in edits))
+    chosen = list(
+        dict.fromkeys(
+            number for edits in load_presets(index.folder).values() for edit in edits for number in edit.numbers
+        )
+    )
     numbers = index.numbers_where(WORTH_SEEING)
     if len(numbers) < FEATURED:
         numbers = np.flatnonzero(index.statistics["count"] > 0)
