@@ -146,7 +146,7 @@ def dictionary(request, walk):
 
 @pytest.fixture(scope="module")
 def x(walk):
-    return load_model(walk.model, device="cpu").read("the red bridge stands by the bay", SITE)[SITE]
+    return load_model(walk.model, device="cpu").read("the red bridge stands by the bay", SITE)
 
 
 def test_a_clamp_equals_the_full_decode_with_the_error_kept(dictionary, x):
@@ -175,7 +175,7 @@ def test_a_clamp_to_the_value_that_it_has_changes_nothing(dictionary, x, walk):
     model = load_model(walk.model, device="cpu")
     tokens = model.tokenize("x")
     plain = model.logits(tokens)
-    at = model.read(tokens, SITE)[SITE]
+    at = model.read(tokens, SITE)
     for number in range(dictionary.n_features):
         value = dictionary.activation(at, number)
         torch.testing.assert_close(
@@ -191,10 +191,10 @@ def test_a_clamp_to_the_value_that_it_has_changes_nothing(dictionary, x, walk):
 def test_two_edits_read_the_same_unedited_x(dictionary, x, walk):
     model = load_model(walk.model, device="cpu")
     tokens = model.tokenize("the red bridge")
-    at = model.read(tokens, SITE)[SITE]
+    at = model.read(tokens, SITE)
     first, second = Clamp(dictionary, 1, 4.0), Clamp(dictionary, 2, 5.0)
     with model.edited(first, second):
-        together = model.read(tokens, SITE)[SITE]
+        together = model.read(tokens, SITE)
     torch.testing.assert_close(together, at + (first(at) - at) + (second(at) - at), atol=1e-5, rtol=1e-5)
 
 
@@ -286,7 +286,7 @@ def test_several_features_are_clamped_each_in_its_own_maximum(dictionary, x):
 
 def test_a_vector_is_added_and_what_lies_along_it_is_set_scaled_and_taken_away(walk, tmp_path):
     model = load_model(walk.model, device="cpu")
-    x = model.read("the red bridge", SITE)[SITE]
+    x = model.read("the red bridge", SITE)
     vector = torch.randn(32, generator=torch.Generator().manual_seed(0))
     file = save_vector(tmp_path / "kind.safetensors", vector, site=SITE, norm=7.0)
     along = (x @ vector / vector.square().sum())[..., None]
@@ -299,7 +299,7 @@ def test_a_vector_is_added_and_what_lies_along_it_is_set_scaled_and_taken_away(w
         (f"vector:{file}=0", x - along * vector),
     ):
         with model.edited(*make_edits([text])):
-            torch.testing.assert_close(model.read("the red bridge", SITE)[SITE], expected, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(model.read("the red bridge", SITE), expected, atol=1e-5, rtol=1e-5)
     assert torch.equal(VectorEdit(SITE, vector)(x), x + vector)
     gone = make_edits([f"vector:{file}=0"])[0](x) @ vector
     torch.testing.assert_close(gone, torch.zeros_like(gone), atol=1e-4, rtol=0)
@@ -308,13 +308,13 @@ def test_a_vector_is_added_and_what_lies_along_it_is_set_scaled_and_taken_away(w
 def test_a_neuron_is_set_exactly(walk):
     model = load_model(walk.model, device="cpu")
     for site in ("layers.1.neurons", "layers.1.heads"):
-        x = model.read("the red bridge", site)[site]
+        x = model.read("the red bridge", site)
         wide = x.reshape(*x.shape[:2], -1)
         for text, new in (("=0.1", 0.1 + 0 * wide[..., 7]), ("+=2", wide[..., 7] + 2), ("*=3", 3 * wide[..., 7]), ("=0", 0 * wide[..., 7])):  # fmt: skip
             expected = wide.clone()
             expected[..., 7] = new
             with model.edited(*make_edits([f"neuron:{site}/7{text}"])):
-                assert torch.equal(model.read("the red bridge", site)[site], expected.reshape(x.shape))
+                assert torch.equal(model.read("the red bridge", site), expected.reshape(x.shape))
     with pytest.raises(EditError, match="no dimension 32: it has dimensions 0 to 31"):
         with model.edited(*make_edits([f"neuron:{SITE}/32=0"])):
             model.logits("x")
@@ -325,11 +325,11 @@ def test_a_neuron_is_set_exactly(walk):
 def test_a_site_is_replaced_by_what_another_text_has_there(walk):
     model = load_model(walk.model, device="cpu")
     here, there = model.tokenize("the red bridge"), model.tokenize("the old castle")
-    value, own = model.read(there, SITE)[SITE], model.read(here, SITE)[SITE]
+    value, own = model.read(there, SITE), model.read(here, SITE)
     with model.edited(Replace(SITE, value)):
-        assert torch.equal(model.read(here, SITE)[SITE], value)
+        assert torch.equal(model.read(here, SITE), value)
         patched = model.logits(here)
-    last = model.read(there, "layers.2.residual")["layers.2.residual"]
+    last = model.read(there, "layers.2.residual")
     with model.edited(Replace("layers.2.residual", last)):
         assert torch.equal(model.logits(here), model.logits(there))
     assert not torch.equal(patched, model.logits(here))
@@ -339,12 +339,12 @@ def test_a_site_is_replaced_by_what_another_text_has_there(walk):
     expected[0, [1, 4]] = value[0, [1, 4]]
     for patch in (value, value[mask]):
         with model.edited(Replace(SITE, patch, mask)):
-            assert torch.equal(model.read(here, SITE)[SITE], expected)
+            assert torch.equal(model.read(here, SITE), expected)
     with model.edited(Replace(SITE, torch.zeros(32))):
-        assert not model.read(here, SITE)[SITE].any()
-    heads = model.read(there, "layers.1.heads")["layers.1.heads"]
+        assert not model.read(here, SITE).any()
+    heads = model.read(there, "layers.1.heads")
     with model.edited(Replace("layers.1.heads", heads)):
-        assert torch.equal(model.read(here, "layers.1.heads")["layers.1.heads"], heads)
+        assert torch.equal(model.read(here, "layers.1.heads"), heads)
 
 
 def test_a_patch_of_the_prompt_stays_there_when_an_answer_is_written(walk):
@@ -352,7 +352,7 @@ def test_a_patch_of_the_prompt_stays_there_when_an_answer_is_written(walk):
     batch, other = model.tokenize("the red bridge", side="left"), model.tokenize("the old castle", side="left")
     mask = torch.zeros(batch.ids.shape, dtype=torch.bool)
     mask[0, 2:6] = True
-    value = model.read(other, SITE)[SITE]
+    value = model.read(other, SITE)
     plain = model.generate_ids(batch, 10, eos_token_id=[])
     for edit in (Replace(SITE, value, mask), Replace(SITE, value[mask], mask), Replace(SITE, value)):
         assert edit.where == "prompt"
@@ -446,7 +446,7 @@ def test_a_session_answers_as_generate_does(walk, where, tmp_path):
     session = Session(walk.index, device="cpu")
     model = session.model
     file = save_vector(tmp_path / "v.safetensors", torch.randn(32), site=SITE, norm=9.0)
-    asked = model.chat([{"role": "user", "content": "who?"}])
+    asked = model.chat_tokens([{"role": "user", "content": "who?"}])
     for written in (
         [f"feature:5=8@{where}"],
         [f"features:5,9=6@{where}", f"feature:7+=3@{where}"],
@@ -464,8 +464,8 @@ def test_features_of_heads_are_turned_where_the_heads_lie_side_by_side(tmp_path)
     store = sonde.harvest(model, texts(40), site=site, out=tmp_path / "a")
     dictionary = sonde.train(store, n_features=16, k=2, tokens=500, batch_size=64, out=tmp_path / "d", device="cpu")
     tokens = model.tokenize("the red bridge")
-    heads = model.read(tokens, site)[site]
+    heads = model.read(tokens, site)
     with model.edited(Clamp(dictionary, 3, 2.0)):
-        changed = model.read(tokens, site)[site]
+        changed = model.read(tokens, site)
     expected = Clamp(dictionary, 3, 2.0)(heads.flatten(2))
     torch.testing.assert_close(changed.flatten(2), expected)

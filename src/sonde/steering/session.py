@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sonde.features.feature import Hits
 from sonde.features.index import Index
-from sonde.features.reader import Fired, Hit, On, Reader
+from sonde.features.reader import Fired, On, Reader
 from sonde.models.model import Model, SiteEdit, Tokens
 from sonde.steering.apply import make_edits
 from sonde.steering.batching import Batcher
@@ -43,7 +44,7 @@ class Session:
         self.batcher = Batcher(self.model)
         self.edits = make_edits(edits, self.index)
 
-    def read(self, text: str, *, unlike: str = "", on: On = "max", n: int = 20) -> tuple[Fired, list[Hit]]:
+    def read(self, text: str, *, unlike: str = "", on: On = "max", n: int = 20) -> tuple[Fired, Hits]:
         """What fires on a text, unedited, and the features that fire on it most; raises TextError where it is empty."""
         fired = self.batcher.run(lambda: self.reader.read(text))
         return fired, self.batcher.run(lambda: self.reader.search(fired, unlike=unlike or (), on=on, n=n))
@@ -69,7 +70,7 @@ class Session:
         bound = self.edits if edits is None else make_edits(edits, self.index)
         pieces = self.batcher.answer(self._prompt(messages), bound, Sampling(max_new_tokens))
         tokens = [piece.token for piece in pieces if piece.token is not None]
-        return self.model.need_tokenizer().decode(tokens, skip_special_tokens=True).strip()
+        return self.model.require_tokenizer().decode(tokens, skip_special_tokens=True).strip()
 
     def dose(
         self,
@@ -83,5 +84,7 @@ class Session:
         return dose_response(self.reader, self.batcher, edits, prompt, doses=doses, max_tokens=max_new_tokens)
 
     def _prompt(self, messages: str | Sequence[Message]) -> Tokens:
-        self.model.need_head("chat")
-        return self.model.chat([{"role": "user", "content": messages}] if isinstance(messages, str) else messages)
+        self.model.require_head("chat")
+        return self.model.chat_tokens(
+            [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        )

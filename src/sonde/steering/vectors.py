@@ -34,7 +34,7 @@ def save_vector(path: str | Path, vector: Float[Tensor, " width"], *, site: str,
         path: a name that ends in .safetensors.
         vector: in the site's own units: `vector:FILE+=1` adds it as it is.
         site: where it was found, and where edits along it act.
-        norm: mean norm of the site's activations, `model.read(texts, site)[site].norm(dim=-1).mean()`; edits in units of it need it.
+        norm: mean norm of the site's activations, `model.read(texts, site).norm(dim=-1).mean()`; edits in units of it need it.
 
     Raises:
         EditError: not one row of finite numbers other than zero, or a norm that is not above zero.
