@@ -1,9 +1,14 @@
-// Edits as people write them, such as feature:311=10max@answer. Python reads and prints the same text (sonde/steering/edits.py);
-// tests/grammar.json holds the two together.
-import type { Edit } from "./api";
+// Edits as people write them, such as feature:311=10max@answer. Python reads and prints the same text
+// (sonde/steering/edits.py); tests/grammar.json holds the two together.
+import type { Edit } from "./types";
 
 type Kind = "feature" | "features" | "vector" | "neuron";
-const UNITS: Record<Kind, string[]> = { feature: ["raw", "max"], features: ["raw", "max"], vector: ["raw", "norm"], neuron: ["raw"] };
+const UNITS: Record<Kind, string[]> = {
+  feature: ["raw", "max"],
+  features: ["raw", "max"],
+  vector: ["raw", "norm"],
+  neuron: ["raw"],
+};
 const SIGNS = { clamp: "=", ablate: "=", add: "+=", scale: "*=" } as const;
 export const NUMBER = "[-+]?(?:[0-9]+\\.?[0-9]*|\\.[0-9]+)(?:[eE][-+]?[0-9]+)?";
 const EDIT = new RegExp(`^([a-z]+):(.+?) *(=|\\+=|\\*=) *(${NUMBER}) *([a-z]*)(?:@([a-z]+))?$`);
@@ -16,7 +21,8 @@ export function parseEdit(text: string): Edit | null {
   const named = parseTarget(kind, target);
   if (!named || !Number.isFinite(value) || !["all", "prompt", "answer"].includes(where)) return null;
   if (!UNITS[kind as Kind].includes(unit || "raw") || (op === "scale" && unit && unit !== "raw")) return null;
-  return { op, ...named, value, unit: (op === "ablate" ? "raw" : unit || "raw") as Edit["unit"], where: where as Edit["where"] };
+  const kept = (op === "ablate" ? "raw" : unit || "raw") as Edit["unit"];
+  return { op, ...named, value, unit: kept, where: where as Edit["where"] };
 }
 
 function parseTarget(kind: string, text: string): Partial<Edit> | null {

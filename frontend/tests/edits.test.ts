@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import grammar from "../../tests/grammar.json";
 import { formatEdit, parseEdit } from "../src/edits";
-import { formatRange, parseRange } from "../src/route";
+import { formatRange, parseRange } from "../src/ranges";
 
 type Case = { text: string; canonical?: string };
 

@@ -44,6 +44,7 @@ _WHERE = {
     "save_vector": "sonde.steering.vectors",
     "load_vector": "sonde.steering.vectors",
     "Session": "sonde.steering.session",
+    "show": "sonde.showing",
     "demo": "sonde_world.demo",
 }
 
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from sonde.models.load import load_model as load_model
     from sonde.models.load import wrap_model as wrap_model
     from sonde.models.model import Model as Model
+    from sonde.showing import show as show
     from sonde.steering.apply import Ablate as Ablate
     from sonde.steering.apply import Add as Add
     from sonde.steering.apply import Clamp as Clamp

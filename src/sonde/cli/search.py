@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sonde.cli.common import print_json, table
+from sonde.cli.common import print_json
+from sonde.display import table
 from sonde.errors import SettingsError, UsageError
 from sonde.settings import parse_range
 
