@@ -76,7 +76,7 @@ class Fired(Drawn):
             return maximum
         tokens = range(n) if on == "mean" else range(n - 1, n) if on == "last" else range(n)[on]
         if not len(tokens):
-            raise TextError(f"tokens {on.start}:{on.stop} are none of the {n} that the text has")  # type: ignore[union-attr]
+            raise TextError(f"tokens {on.start}..{on.stop} are none of the {n} that the text has")  # type: ignore[union-attr]
         kept = np.isin(self.position, list(tokens))
         return np.bincount(self.feature[kept], self.value[kept], minlength=n_features) / len(tokens)
 

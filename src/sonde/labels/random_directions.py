@@ -26,33 +26,33 @@ MEASURED = 10_000
 def random_directions(index: Index, n: int, seed: int, folder: Path) -> Index:
     """Index n random directions over some documents of another index, in a folder of their own."""
     reader = Reader(index)
-    rng = np.random.default_rng(seed)
+    texts = _texts(index, seed)
+    d_in, d_out, info = reader.dictionary.d_in, reader.dictionary.d_out, reader.dictionary.info
+    generator = torch.Generator().manual_seed(seed)
+    dictionary = L1(n, d_in, d_out)
+    for weights, width in ((dictionary.W_enc, d_in), (dictionary.W_dec, d_out)):
+        weights.copy_(torch.nn.functional.normalize(torch.randn(n, width, generator=generator), dim=1))
+    counts = index.statistics["count"]
+    share = float(np.median(counts[counts > 0]) / index.n_tokens)
+    along = _projections(reader, texts, dictionary.W_enc)
+    # A little below, so that where many tokens are alike (as at the embedding) those at the threshold fire.
+    dictionary.b_enc.copy_(1e-3 * along.std(dim=0) - along.quantile(1 - share, dim=0))
+    dictionary.at(info.reads, info.writes)
+    dictionary.info = replace(dictionary.info, model=info.model, other_models=info.other_models)
+    return make_index(reader.model, dictionary.to(reader.model.device).eval(), texts, out=folder)
+
+
+def _texts(index: Index, seed: int) -> list[str]:
+    """Documents of an index in random order, with about `TOKENS` tokens together."""
     texts, n_tokens = [], 0
-    for number in rng.permutation(index.facts.documents):
-        text, spans = index.document(int(number))
+    for number in np.random.default_rng(seed).permutation(index.facts.documents).tolist():
+        text, spans = index.document(number)
         if len(spans):
             texts.append(text)
             n_tokens += len(spans)
         if n_tokens >= TOKENS:
             break
-    width = reader.dictionary.d_in
-    dictionary = L1(n, width, reader.dictionary.d_out)
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.nn.functional.normalize(torch.randn(n, width, generator=generator), dim=1)
-    counts = index.statistics["count"]
-    share = float(np.median(counts[counts > 0]) / index.n_tokens)
-    with torch.no_grad():
-        dictionary.W_enc.copy_(rows)
-        dictionary.W_dec.copy_(
-            torch.nn.functional.normalize(torch.randn(dictionary.W_dec.shape, generator=generator), dim=1)
-        )
-        along = _projections(reader, texts, rows)
-        # A little below, so that where many tokens are alike (as at the embedding) those at the threshold fire.
-        dictionary.b_enc.copy_(1e-3 * along.std(dim=0) - along.quantile(1 - share, dim=0))
-    info = reader.dictionary.info
-    dictionary.at(info.reads, info.writes)
-    dictionary.info = replace(dictionary.info, model=info.model, other_models=info.other_models)
-    return make_index(reader.model, dictionary.to(reader.model.device).eval(), texts, out=folder)
+    return texts
 
 
 def _projections(reader: Reader, texts: list[str], rows: torch.Tensor) -> torch.Tensor:

@@ -119,5 +119,6 @@ def _densities(index: Index) -> list[wire.DensityBin]:
 
 def _featured(index: Index) -> list[wire.FeatureRow]:
     """Features of presets, then others that are worth a first look."""
-    presets = dict.fromkeys(edit.feature for edits in load_presets(index.folder).values() for edit in edits)
-    return feature_rows(index, index.featured(FEATURED, presets))
+    presets = load_presets(index.folder).values()
+    numbers = dict.fromkeys(number for edits in presets for edit in edits for number in edit.numbers)
+    return feature_rows(index, index.featured(FEATURED, numbers))
