@@ -297,7 +297,7 @@ def test_debug_alone_prints_a_traceback(capsys):
 
 
 def test_a_bug_of_ours_is_one_line_too(capsys, monkeypatch):
-    monkeypatch.setattr("sonde.manifests.read_manifest", lambda *_: 1 / 0)
+    monkeypatch.setattr("sonde.showing.read_manifest", lambda *_: 1 / 0)
     code, _, err = sonde(capsys, "show", "x")
     assert code == 1 and "a bug of ours: ZeroDivisionError" in err and "Traceback" not in err
 
