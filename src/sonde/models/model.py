@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, Literal, Protocol, overload
 
 import torch
@@ -18,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from sonde.display import Block, Drawn, Grid, Line, shorten
 from sonde.errors import EditError, ModelLacksError, SiteError, TextError
+from sonde.facts import ModelRef
 from sonde.models.families import family_of
 from sonde.models.hooks import attach, attached
 from sonde.models.pictures import Picture, PictureReader, stack
@@ -95,7 +95,7 @@ class Model(Drawn):
     _generation: _Generation | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
-        return f"Model({shorten(Path(self.name).name, 60)}: {self._architecture}, {self._runs_on})"
+        return f"Model({shorten(ModelRef(self.name, self.identity).short_name, 60)}: {self._architecture}, {self._runs_on})"
 
     def draw(self) -> list[Block]:
         """What it is, and the sites before, in and after its first layer."""
