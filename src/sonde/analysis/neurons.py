@@ -100,7 +100,7 @@ class _Sample:
 
 def _texts(reader: Reader, seed: int) -> Iterator[list[str]]:
     """The documents of an index in an order made by a keyed hash, some at a time."""
-    n_documents = reader.index.manifest.facts["documents"]
+    n_documents = reader.index.facts.documents
     with np.errstate(over="ignore"):
         keys = mix(np.arange(n_documents, dtype=np.uint64) + np.uint64(seed + 1))
     order = np.argsort(keys, kind="stable").tolist()
