@@ -21,10 +21,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from sonde.errors import ArtifactDamagedError, ArtifactMissingError, FeatureError
+from sonde.features.coactivation import fires_with
 from sonde.features.labels import Label, Labels
 from sonde.features.postings import record_type, tokens_of
 from sonde.features.table import FeatureTable
-from sonde.features.together import fires_with
 from sonde.manifests import Manifest, find_parent, read_manifest
 
 FORMAT = "index"
