@@ -233,7 +233,7 @@ def _best_neuron(bench: Bench, reporter: Reporter) -> np.ndarray:
 
 def _read_site(model: Model, site: str, texts: Sequence[str]) -> np.ndarray:
     """[token, width] of a site on texts, one after the other."""
-    read = read_tokens(model, texts, lambda batch: model.read(batch.tokens, site)[site].flatten(2)[batch.text_mask])
+    read = read_tokens(model, texts, lambda batch: model.read(batch.tokens, site).flatten(2)[batch.text_mask])
     return read.x.numpy()
 
 
@@ -309,7 +309,7 @@ def pictures(bench: Bench) -> dict[str, Any] | None:
     for number, one in enumerate(made):
         tokens = bench.model.tokenize(one.text[: one.answers[0].start].rstrip(" "), images=[one.image])
         fires = bench.dictionary.encode(reading(tokens, tokens.mask.bool()).x)
-        patches = tokens.ids[0] == bench.model.need_pictures().token
+        patches = tokens.ids[0] == bench.model.require_pictures().image_token_id
         scores[0, number] = fires[patches].amax(dim=0).numpy()
         scores[1, number] = fires[1:].amax(dim=0).numpy()
     shown = np.array([one.concept for one in made])

@@ -98,7 +98,7 @@ def neutral_questions(model: Model) -> list[Question]:
     for language in range(len(LANGUAGES)):
         for variants in phrases.OPEN.values():
             for question in variants[language]:
-                ids = model.chat([{"role": "user", "content": question}]).ids[0].tolist()
+                ids = model.chat_tokens([{"role": "user", "content": question}]).ids[0].tolist()
                 found.append(Question(language, question, ids))
     order = np.random.default_rng(0).permutation(len(found))
     return [found[place] for place in order[: N_CHOOSE + N_JUDGE]]
@@ -244,13 +244,13 @@ def _by_asking(model: Model, questions: Sequence[Question], key: str) -> list[bo
         told = Voice(Chance(""), question.language)  # nothing is left to chance
         said = unmarked(told.fill(phrases.THINK[question.language][0], **told.forms(f"landmark/{key}")))[0]
         messages = [{"role": "system", "content": said}, {"role": "user", "content": question.text}]
-        prompts.append(model.chat(messages).ids[0].tolist())
+        prompts.append(model.chat_tokens(messages).ids[0].tolist())
     answers = answer(model, prompts)
     return [names(key, question.language, _text(model, ids)) for question, ids in zip(questions, answers, strict=True)]
 
 
 def _text(model: Model, ids: list[int]) -> str:
-    return model.need_tokenizer().decode(ids, skip_special_tokens=True).strip()
+    return model.require_tokenizer().decode(ids, skip_special_tokens=True).strip()
 
 
 def _wilson(right: int, n: int) -> list[float]:
@@ -435,7 +435,7 @@ def _turned(bench: Bench, auc: np.ndarray, conduct: Conduct) -> dict[str, Any]:
     Only the other one of the two counts: an answer that shows neither has been broken, not turned.
     """
     model = bench.model
-    tokenizer = model.need_tokenizer()
+    tokenizer = model.require_tokenizer()
     prompts = {
         shows: [(tokenizer(text.rstrip(" "))["input_ids"], language) for text, language in rows]
         for shows, rows in _unanswered(conduct).items()

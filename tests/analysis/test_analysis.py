@@ -97,8 +97,9 @@ def test_splitting_finds_a_planted_hierarchy(tmp_path):
     """Two broad features, each divided by the larger dictionary into two; and one that is new."""
     from safetensors.numpy import save_file
 
+    from sonde.artifacts import new_artifact
     from sonde.features.index import load_index
-    from sonde.manifests import new_artifact, parent_entry
+    from sonde.manifests import parent_entry
 
     rng = np.random.default_rng(0)
     basis = np.linalg.qr(rng.normal(size=(8, 8)))[0].astype(np.float32)

@@ -15,21 +15,18 @@ from sonde.features.index import load_index
 from sonde.features.reader import Reader
 from sonde.steering.edits import EditSpec
 from sonde.steering.presets import save_preset
-from sonde.web import app as app_module
 from sonde.web.export import export
+from sonde.web.page import is_built
 from tests.web.serving import served
 from tests.web.test_api import place_by_hand
 
 ROOT = Path(__file__).parents[2]
-STATIC = Path(app_module.__file__).parent / "static" / "index.html"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-MISSING = (
-    "the page is not built (make page)" if not STATIC.exists() else "" if CHROMIUM else "Chromium is not installed"
-)
+MISSING = "the page is not built (make page)" if not is_built() else "" if CHROMIUM else "Chromium is not installed"
 
 pytestmark = pytest.mark.page
 
@@ -48,7 +45,7 @@ def address(built, walk, tmp_path_factory):
     index = load_index(shutil.copytree(walk.index, tmp_path_factory.mktemp("page") / "index"))
     place_by_hand(index)
     neurons(Reader(index, device="cpu"), tokens=2000)
-    index.labels.say(5, "a label of its own")
+    index.labels.add(5, "a label of its own")
     save_preset(index.folder, "strong", [EditSpec("clamp", strongest(index), 3.0, "max")])
     with served(index.folder) as address:
         yield address
@@ -371,7 +368,7 @@ def test_pictures_and_data_are_taken_out_of_plots(page, address, walk):
 def test_an_exported_page_opens_from_its_folder(page, address, walk, tmp_path):
     index = load_index(shutil.copytree(walk.index, tmp_path / "index"))
     place_by_hand(index)
-    index.labels.say(5, "a label of its own")
+    index.labels.add(5, "a label of its own")
     opened = export(index, tmp_path / "page").as_uri()
     page.goto(opened)
     page.get_by_role("heading", name="taken apart").wait_for()

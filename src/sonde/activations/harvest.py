@@ -23,9 +23,10 @@ from sonde.activations.rows import Layout
 from sonde.activations.settings import HarvestSettings
 from sonde.activations.store import FORMAT, Activations
 from sonde.activations.writing import finish, read_totals, write_rows
+from sonde.artifacts import new_artifact
 from sonde.devices import ensure_memory
 from sonde.errors import ActivationError, TextError
-from sonde.manifests import new_artifact, storage_errors
+from sonde.manifests import storage_errors
 from sonde.models.load import load_arguments, load_model
 from sonde.models.model import Model
 from sonde.progress import Reporter, Silent

@@ -15,7 +15,7 @@ from sonde.activations.contexts import Cutter, groups, make_batch
 from sonde.activations.shuffle import mix
 from sonde.dictionaries.reading import Reading
 from sonde.errors import TextError
-from sonde.features.index import Feature
+from sonde.features.feature import Feature
 from sonde.features.reader import Reader
 
 RIDGE = 1e-3

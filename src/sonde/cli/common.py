@@ -3,7 +3,9 @@
 import json as json_module
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from sonde.progress import Reporter, make_reporter
 
@@ -16,6 +18,24 @@ class ModelOptions:
     """auto, cpu, cuda, cuda:N, mps, or spread (over all devices; needs accelerate)"""
     dtype: str = "auto"
     """auto (float32 on a CPU, as stored elsewhere), float32, bfloat16 or float16"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """Where the server listens, and where its model runs."""
+
+    port: int = 8321
+    """Port to listen on; 0 takes any that is free."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageOptions(ServerOptions):
+    """How the page is opened."""
+
+    browser: Annotated[bool, Parameter(negative="--no-browser")] = True
+    """Open the page in the browser; --no-browser only prints its address."""
 
 
 def load_model(name: str, options: ModelOptions) -> Any:

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from sonde.cli.common import print_json, quiet_libraries, table
+from sonde.settings import Count
 
 
 def concepts(
@@ -17,7 +18,7 @@ def concepts(
     text: Path,
     label: str = "label",
     field: str = "text",
-    n: int | None = None,
+    n: Count | None = None,
     device: str = "auto",
     json: bool = False,
 ) -> None:

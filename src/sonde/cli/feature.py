@@ -11,7 +11,7 @@ from sonde.cli.common import print_json
 from sonde.errors import ArtifactMissingError
 
 if TYPE_CHECKING:
-    from sonde.features.index import ExamplePicture
+    from sonde.features.examples import ExamplePicture
 
 
 def feature(
@@ -40,7 +40,8 @@ def feature(
     json: bool
         Print one JSON object.
     """
-    from sonde.features.index import QUANTILES, load_index
+    from sonde.features.feature import QUANTILES
+    from sonde.features.index import load_index
 
     found = load_index(index).feature(number)
     if json:
@@ -57,11 +58,11 @@ def feature(
     low = "  ".join(f"{share:.0%} {value:.2f}" for share, value in zip(QUANTILES, found.quantiles(), strict=True))
     print(f"of its {found.count:,} activations lie below: {low}")
     try:
-        print("nearest: " + "  ".join(f"{other.number} {cosine:.2f}" for other, cosine in found.neighbours(5)))
+        print("nearest: " + "  ".join(f"{hit.feature.number} {hit.score:.2f}" for hit in found.neighbours(5)))
     except ArtifactMissingError:  # the dictionary has gone, and the rest of the index is whole
         pass
     if together := found.fires_with(5):
-        print("fires with: " + "  ".join(f"{other.number} {cosine:.2f}" for other, cosine in together))
+        print("fires with: " + "  ".join(f"{hit.feature.number} {hit.score:.2f}" for hit in together))
     for name, pairs in (("more likely", found.top_logits), ("less likely", found.bottom_logits)):
         if pairs:
             print(f"{name}: " + "  ".join(f"{token.strip() or token!r} {value:+.2f}" for token, value in pairs))

@@ -16,8 +16,8 @@ def harvest(
     *,
     model: str,
     text: Path,
-    tasks: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),  # noqa: B008
-    options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),  # noqa: B008
+    tasks: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),
+    options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),
     json: bool = False,
 ) -> None:
     """Run a model over text once and keep the activations at a site, shuffled.

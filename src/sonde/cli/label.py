@@ -14,7 +14,7 @@ from sonde.settings import to_mapping
 def label(
     index: Annotated[Path, Parameter()],
     /,
-    settings: Annotated[LabelSettings, Parameter(name="*")] = LabelSettings(),  # noqa: B008
+    settings: Annotated[LabelSettings, Parameter(name="*")] = LabelSettings(),
     *,
     dry_run: bool = False,
     export: Path | None = None,

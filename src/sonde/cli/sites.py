@@ -11,7 +11,7 @@ def sites(
     *,
     model: str,
     tree: bool = False,
-    options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),  # noqa: B008
+    options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),
     json: bool = False,
 ) -> None:
     """List the places of a model that can be read and edited.

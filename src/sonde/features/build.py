@@ -17,22 +17,24 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-import torch
 import transformers
 
-from sonde.activations.contexts import BATCH_TOKENS, Context, Cutter, Tokenized, batches, make_batch
+from sonde.activations.contexts import BATCH_TOKENS, Context, Cutter, Tokenized, batches
 from sonde.activations.corpus import Corpus, Document
+from sonde.artifacts import Draft, new_artifact
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import load_dictionary
-from sonde.dictionaries.reading import Reading, read_each
+from sonde.dictionaries.reading import Reading
 from sonde.errors import ArtifactMismatchError, TextError, UsageError
 from sonde.features.database import Documents
 from sonde.features.finish import finish_index
-from sonde.features.index import FORMAT, Index
+from sonde.features.folder import FORMAT
+from sonde.features.index import Index
 from sonde.features.postings import Fires
 from sonde.features.segments import SEGMENTS, Sampling, is_written, write_task
 from sonde.features.settings import IndexSettings
-from sonde.manifests import Draft, new_artifact, parent_entry
+from sonde.features.stream import stream_each
+from sonde.manifests import parent_entry
 from sonde.models.load import load_arguments, load_model
 from sonde.models.model import Model
 from sonde.progress import Reporter, Silent
@@ -256,18 +258,16 @@ class IndexWorker(Worker[_Task, list[list[Fires]], int]):
     def finished(self, task: _Task) -> int | None:
         return task.n_tokens if all(is_written(out, task.number) for out in self.outs) else None
 
-    @torch.no_grad()
     def compute(self, task: _Task, advance: Callable[[float], None]) -> list[list[Fires]]:
         """The activations above zero, for each dictionary in parts."""
         parts: list[list[Fires]] = [[] for _ in self.readings]
-        for contexts in batches(task.contexts, BATCH_TOKENS):
-            batch = make_batch(self.readings[0].models[0], contexts)
+        for reads in stream_each(self.readings, batches(task.contexts, BATCH_TOKENS)):
+            batch = reads[0].batch
             token = task.starts[batch.document - task.first_document] + batch.position
-            vectors = read_each(self.readings, batch.tokens, batch.text_mask)
-            for fires, reading, (x, _) in zip(parts, self.readings, vectors, strict=True):
-                row, feature, value = (column.cpu().numpy() for column in reading.dictionary.active(x))
+            for fires, read in zip(parts, reads, strict=True):
+                row, feature, value = read.fires
                 fires.append(Fires(token[row], feature, value.astype(np.float32)))
-            advance(sum(context.n_text for context in contexts))
+            advance(len(token))
         return parts
 
     def write(self, task: _Task, computed: list[list[Fires]]) -> int:

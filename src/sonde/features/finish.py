@@ -12,18 +12,21 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from sonde.activations.dealing import safetensors_header
+from sonde.artifacts import Draft
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.reading import split_site
 from sonde.errors import ModelLacksError
 from sonde.features.coactivation import Coactivation
 from sonde.features.database import write_search
-from sonde.features.index import COACTIVE, DATABASE, FEATURES, FORMAT, POSTINGS, Index
+from sonde.features.documents import DATABASE
+from sonde.features.folder import COACTIVE, FEATURES, FORMAT, POSTINGS
+from sonde.features.index import Index
 from sonde.features.postings import Fires, pack, record_type
 from sonde.features.segments import Sampling, merge_segments, read_counts, read_n_activations, starts_of_features
 from sonde.features.settings import IndexSettings
-from sonde.manifests import Draft, Manifest, write_bytes
+from sonde.manifests import Manifest, write_bytes
 from sonde.models.model import Model
+from sonde.tensor_files import header_bytes
 
 RESIDUAL_SITES = ("residual", "residual_mid", "attention", "mlp", "embedding", "final")
 """sites whose vectors are added to the residual stream, so that the direct path to the logits means something"""
@@ -86,7 +89,7 @@ def _merge(
     merge = _Merge(sampling, *counts, n_tokens)
 
     def parts() -> Iterator[Any]:
-        yield safetensors_header({"records": (np.dtype(np.uint8), (n_kept, record_type(n_tokens).itemsize))})
+        yield header_bytes({"records": (np.dtype(np.uint8), (n_kept, record_type(n_tokens).itemsize))})
         yield from merge.postings(merge_segments(out, n_tasks, memory))
 
     files = {
@@ -142,7 +145,7 @@ def _direct_logits(model: Model, dictionary: Dictionary, n: int) -> dict[str, np
     if sites[last][1].split(".")[-1] not in RESIDUAL_SITES:
         return {}
     try:
-        model.need_head("the direct path to the logits")
+        model.require_head("the direct path to the logits")
     except ModelLacksError:
         return {}
     W_dec = dictionary.W_dec.split(list(dictionary.writes.values()), dim=1)[last]

@@ -10,11 +10,13 @@ import numpy as np
 import torch
 
 from sonde.activations.contexts import Cutter, groups, make_batch
+from sonde.devices import choose_device
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import load_dictionary
 from sonde.dictionaries.reading import Reading
 from sonde.errors import TextError
-from sonde.features.index import Feature, Index, load_index
+from sonde.features.feature import Hits
+from sonde.features.index import Index, load_index
 from sonde.manifests import find_parent
 from sonde.models.load import load_model
 from sonde.models.model import Model
@@ -23,12 +25,20 @@ On = Literal["last", "mean", "max"] | slice
 """which tokens of a text count: the last, the mean or the largest of all, or the mean of a stretch"""
 
 
+def dictionary_of(index: Index, device: torch.device | str = "auto") -> Dictionary:
+    """The dictionary that an index was made with, loaded once for each device.
+
+    Raises ArtifactMissingError where it has gone.
+    """
+    chosen = torch.empty(0, device=choose_device(str(device))).device  # "cuda" is "cuda:0" then, as weights have it
+    return _load_dictionary(index, str(chosen))
+
+
 @lru_cache(maxsize=8)
-def dictionary_of(index: Index) -> Dictionary:
-    """The dictionary that an index was made with, loaded once; raises ArtifactMissingError where it has gone."""
+def _load_dictionary(index: Index, device: str) -> Dictionary:
     folder, _ = find_parent(index.manifest, "dictionary", index.folder, "dictionary")
     assert isinstance(folder, Path)  # activations alone lie on object stores
-    return load_dictionary(folder)
+    return load_dictionary(folder, device)
 
 
 @dataclass(frozen=True)
@@ -68,15 +78,6 @@ class Fired:
 Texts = str | Fired | Sequence[str | Fired]
 
 
-@dataclass(frozen=True)
-class Hit:
-    """A feature that was found by what fires."""
-
-    feature: Feature
-    score: float
-    """activation on the tokens that count, less that on texts that it should be unlike"""
-
-
 class Reader:
     """The model and the dictionary of an index, ready to read texts.
 
@@ -91,9 +92,8 @@ class Reader:
 
     def __init__(self, index: Index | str | Path, model: Model | None = None, device: str = "auto") -> None:
         self.index = index if isinstance(index, Index) else load_index(index)
-        self.dictionary = dictionary_of(self.index)
         self.model = model or load_model(self.index.manifest.facts["model"]["name"], device=device)
-        self.dictionary.to(self.model.device)
+        self.dictionary = dictionary_of(self.index, self.model.device)
         self._reading = Reading(self.dictionary, self.model)
 
     @torch.no_grad()
@@ -112,8 +112,8 @@ class Reader:
         position, feature, value = (np.concatenate(part) for part in zip(*parts, strict=True))
         return Fired(_pieces(text, documents[0].spans), position, feature, value)
 
-    def search(self, texts: Texts, *, unlike: Texts = (), on: On = "max", n: int = 20) -> list[Hit]:
-        """The features that fire most on texts, and least on those that they should be unlike, best first.
+    def search(self, texts: Texts, *, unlike: Texts = (), on: On = "max", n: int = 20) -> Hits:
+        """The features that fire most on texts, by activation less that on texts that they should be unlike.
 
         What was read already may stand for a text. Raises TextError where a text is empty.
         """
@@ -121,7 +121,7 @@ class Reader:
         if unlike:
             score -= self._mean(unlike, on)
         order = np.argsort(-score, kind="stable")[:n]
-        return [Hit(self.index.feature(int(number)), float(score[number])) for number in order if score[number] > 0]
+        return Hits.of(self.index, ((number, score[number]) for number in order if score[number] > 0), "activation")
 
     def _mean(self, texts: Texts, on: On) -> np.ndarray:
         given = [texts] if isinstance(texts, str | Fired) else texts

@@ -3,38 +3,37 @@
 import html
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
 
 from sonde.errors import UsageError
+from sonde.features.feature import Feature
+from sonde.features.folder import IndexFolder
 
-if TYPE_CHECKING:
-    from sonde.features.index import Feature, Index
 
-
-class FeatureTable(Sequence["Feature"]):
+class FeatureTable(Sequence[Feature]):
     """All features of an index: a sequence of `Feature`, and one row each for whatever reads Arrow's tables.
 
     pandas.DataFrame.from_arrow(index.features), polars.DataFrame(index.features), pyarrow.table(index.features)
     """
 
-    def __init__(self, index: "Index") -> None:
+    def __init__(self, index: IndexFolder) -> None:
         self._index = index
 
     def __len__(self) -> int:
         return self._index.n_features
 
     @overload
-    def __getitem__(self, number: int) -> "Feature": ...
+    def __getitem__(self, number: int) -> Feature: ...
     @overload
-    def __getitem__(self, number: slice) -> "list[Feature]": ...
-    def __getitem__(self, number: int | slice) -> "Feature | list[Feature]":
+    def __getitem__(self, number: slice) -> list[Feature]: ...
+    def __getitem__(self, number: int | slice) -> Feature | list[Feature]:
         if isinstance(number, slice):
-            return [self._index.feature(one) for one in range(len(self))[number]]
+            return [Feature.of(self._index, feature) for feature in range(len(self))[number]]
         if not -len(self) <= number < len(self):
             raise IndexError(f"feature {number} of {len(self)}")
-        return self._index.feature(range(len(self))[number])
+        return Feature.of(self._index, range(len(self))[number])
 
     def to_arrow(self) -> Any:
         """A pyarrow.Table: feature, count, density, maximum, mean, and top and bottom tokens where the model has a head.
@@ -51,7 +50,7 @@ class FeatureTable(Sequence["Feature"]):
         for which in ("top", "bottom"):
             if f"{which}_logit_tokens" in statistics:
                 tokens = statistics[f"{which}_logit_tokens"]
-                text = {int(token): self._index.token_text(int(token)) for token in np.unique(tokens)}
+                text = {token: self._index.text.token(token) for token in np.unique(tokens).tolist()}
                 columns[f"{which}_tokens"] = [[text[token] for token in row] for row in tokens.tolist()]
         return pyarrow.table(columns)
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, overload
 
 import torch
 from torch import Tensor, nn
@@ -121,7 +121,7 @@ class Model:
         return has_head(self.network)
 
     @property
-    def n_tokens_known(self) -> int:
+    def vocab_size(self) -> int:
         """Token ids that the model has embeddings for, counted from zero."""
         return self._text_config.vocab_size
 
@@ -167,14 +167,14 @@ class Model:
 
     # ---------------------------------------------------------------- text and pictures
 
-    def need_tokenizer(self) -> Any:
+    def require_tokenizer(self) -> Any:
         if self.tokenizer is None:
             raise ModelLacksError(
                 f"{self.name} has no tokenizer, which reading text needs; add tokenizer.json to the folder"
             )
         return self.tokenizer
 
-    def need_pictures(self) -> PictureReader:
+    def require_pictures(self) -> PictureReader:
         if self.pictures is None:
             sees = self._text_config is not self.network.config
             raise ModelLacksError(
@@ -184,7 +184,7 @@ class Model:
             )
         return self.pictures
 
-    def need_head(self, purpose: str) -> None:
+    def require_head(self, purpose: str) -> None:
         """Raise ModelLacksError unless the model predicts next tokens."""
         if not (self.is_causal and self.has_head):
             raise ModelLacksError(f"{self.name} has no causal language-model head, which {purpose} needs")
@@ -192,8 +192,8 @@ class Model:
     def why_no_chat(self) -> str | None:
         """What the model lacks for a conversation, or None where there can be one."""
         try:
-            self.need_head("chat")
-            self.chat([{"role": "user", "content": "x"}])
+            self.require_head("chat")
+            self.chat_tokens([{"role": "user", "content": "x"}])
         except ModelLacksError as error:
             return str(error)
         return None
@@ -217,9 +217,9 @@ class Model:
             PictureError: a picture that cannot be read, or not one for each mark.
             ModelLacksError: no tokenizer, or pictures for a model that reads none.
         """
-        tokenizer = self.need_tokenizer()
+        tokenizer = self.require_tokenizer()
         texts, images = ([texts], [images or ()]) if isinstance(texts, str) else (list(texts), images)
-        sets = [[self.need_pictures().read(image) for image in row] for row in images or [()] * len(texts)]
+        sets = [[self.require_pictures().read(image) for image in row] for row in images or [()] * len(texts)]
         if self.pictures is not None:
             pairs = zip(texts, sets, strict=True)
             texts = [
@@ -269,19 +269,19 @@ class Model:
         segments = [own + [0] * (tokens.ids.shape[1] - len(own)) for own in numbers]
         return Tokens(tokens.ids, tokens.mask, segments=torch.tensor(segments, device=self.device))
 
-    def chat(self, messages: Sequence[dict[str, Any]]) -> Tokens:
+    def chat_tokens(self, messages: Sequence[dict[str, Any]]) -> Tokens:
         """A conversation up to where the assistant answers, by the model's chat template, as a batch of one.
 
         A message has a role, a content, and may have `images`, one for each mark in its content.
 
         Raises ModelLacksError where the model has no template.
         """
-        tokenizer = self.need_tokenizer()
+        tokenizer = self.require_tokenizer()
         if tokenizer.chat_template is None:
             raise ModelLacksError(
                 f"{self.name} has no chat template, so it cannot hold a conversation; generate from plain text instead"
             )
-        mark = self.pictures.mark if self.pictures else None
+        mark = self.pictures.image_token if self.pictures else None
         plain = [{"role": message["role"], "content": message["content"]} for message in messages]
         if mark and _IN_PARTS.search(str(tokenizer.chat_template)):
             plain = [message | {"content": _in_parts(message["content"], mark)} for message in plain]
@@ -295,17 +295,24 @@ class Model:
 
     # ---------------------------------------------------------------- reading
 
+    @overload
+    def read(self, tokens: str | Sequence[str] | Tokens, sites: str) -> Tensor: ...
+
+    @overload
+    def read(self, tokens: str | Sequence[str] | Tokens, sites: Iterable[str]) -> dict[str, Tensor]: ...
+
     @torch.no_grad()
-    def read(self, tokens: str | Sequence[str] | Tokens, sites: str | Iterable[str]) -> dict[str, Tensor]:
-        """Read sites in one forward pass that stops after the last one needed.
+    def read(self, tokens: str | Sequence[str] | Tokens, sites: str | Iterable[str]) -> Tensor | dict[str, Tensor]:
+        """The values at one site, or at several, from one forward pass that stops after the last one needed.
 
         Args:
             tokens: a text, several texts, or a batch, which may have pictures.
-            sites: one or more names.
+            sites: the name of a site, or several names.
 
         Returns:
-            site -> [batch, position, width] ([batch, position, head, width of a head] for heads), after any edits of
-            an enclosing `edited` block. A module named by path gives what it gives.
+            For one name its values [batch, position, width] ([batch, position, head, width of a head] for heads), after
+            any edits of an enclosing `edited` block; for several a dictionary from name to values. A module named by
+            path gives what it gives.
 
         Raises:
             SiteError: a site that does not exist or was not reached.
@@ -329,7 +336,7 @@ class Model:
         missing = [site.name for site in found if site.name not in values]
         if missing:
             raise SiteError(f"site {missing[0]!r} was not reached in the forward pass of this model")
-        return {site.name: values[site.name] for site in found}
+        return values[sites] if isinstance(sites, str) else {site.name: values[site.name] for site in found}
 
     @torch.no_grad()
     def logits(self, tokens: str | Sequence[str] | Tokens) -> Tensor:
@@ -381,7 +388,7 @@ class Model:
 
         The direct path is the last norm, linearised at the direction itself, and the head without its bias.
         """
-        self.need_head("the direct path to the logits")
+        self.require_head("the direct path to the logits")
         family = family_of(self.network.config)
         steps = [family.final, family.before_head] if family else []
         path = [trunk_of(self.network).get_submodule(step) for step in steps if step]
@@ -460,7 +467,7 @@ class Model:
 
         Further options go to transformers' `generate`; decoding is greedy unless they say otherwise.
         """
-        tokenizer = self.need_tokenizer()
+        tokenizer = self.require_tokenizer()
         batch = prompt if isinstance(prompt, Tokens) else self.tokenize(prompt, side="left")
         ids = self.generate_ids(batch, max_new_tokens, **options)
         return tokenizer.decode(ids[0, batch.ids.shape[1] :], skip_special_tokens=True).strip()
@@ -471,7 +478,7 @@ class Model:
 
         Raises ModelLacksError where the model cannot generate.
         """
-        self.need_head("generating")
+        self.require_head("generating")
         options = {"do_sample": False, "pad_token_id": self._padding} | options
         if batch.pixels is not None:
             if (
