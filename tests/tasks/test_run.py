@@ -62,7 +62,7 @@ def test_results_come_in_task_order_with_few_tasks_submitted_ahead(options, tmp_
 @both
 def test_tasks_of_an_earlier_run_are_not_computed_again(options, tmp_path):
     worker, progress = Toy(tmp_path), Count()
-    assert list(run_tasks(range(0, 8, 2), worker, options, silent())) == [0, 4, 16, 36]
+    assert list(run_tasks(range(0, 8, 2), worker, LOCAL, silent())) == [0, 4, 16, 36]
     assert list(run_tasks(range(8), worker, options, progress)) == [n**2 for n in range(8)]
     assert [worker.n_begun(task) for task in range(8)] == [1] * 8 and progress.n == 8 * TASK_SIZE
 
@@ -75,7 +75,7 @@ def test_the_error_of_a_task_is_raised_as_it_is_after_the_results_before_it(opti
     assert not (tmp_path / "19.begun").exists()
     whole = Toy(tmp_path)
     assert whole.finished(2) == 4 and whole.finished(3) is None
-    assert list(run_tasks(range(20), whole, options, silent())) == [n**2 for n in range(20)]
+    assert list(run_tasks(range(20), whole, LOCAL, silent())) == [n**2 for n in range(20)]
 
 
 def test_errors_of_making_a_worker_are_raised_as_they_are(tmp_path):
@@ -90,7 +90,7 @@ def test_a_killed_worker_is_an_error_and_the_same_run_goes_on(tmp_path):
     done = [task for task in range(20) if worker.finished(task) is not None]
     assert len(done) < 20 and worker.finished(5) is None
     begun = {task: worker.n_begun(task) for task in done}
-    assert list(run_tasks(range(20), worker, TWO, silent())) == [n**2 for n in range(20)]
+    assert list(run_tasks(range(20), worker, LOCAL, silent())) == [n**2 for n in range(20)]
     assert {task: worker.n_begun(task) for task in done} == begun
 
 
@@ -143,8 +143,7 @@ def is_running(process: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-@both
+@pytest.mark.parametrize(("options", "how"), [(LOCAL, signal.SIGINT), (TWO, signal.SIGINT), (TWO, signal.SIGKILL)])
 def test_a_stopped_run_leaves_no_process_and_goes_on(options, how, tmp_path):
     """Ctrl-C reaches the workers, too; SIGKILL only the process that started them."""
     process = multiprocessing.get_context("spawn").Process(target=run_slowly, args=(tmp_path, options))
