@@ -21,11 +21,12 @@ from sonde.activations.contexts import BATCH_TOKENS, Context, Cutter, batches, m
 from sonde.activations.corpus import Corpus, Document, is_held_out
 from sonde.activations.rows import Layout
 from sonde.activations.settings import HarvestSettings
-from sonde.activations.store import FORMAT, Activations
+from sonde.activations.store import FORMAT, Activations, ActivationsFacts
 from sonde.activations.writing import finish, read_totals, write_rows
 from sonde.artifacts import new_artifact
 from sonde.devices import ensure_memory
 from sonde.errors import ActivationError, TextError
+from sonde.facts import ModelRef
 from sonde.manifests import storage_errors
 from sonde.models.load import load_arguments, load_model
 from sonde.models.model import Model
@@ -81,11 +82,12 @@ def harvest(
     job = _open(model if isinstance(model, Model) else load_model(model), text, chosen, options)
     with new_artifact(chosen.out, format=FORMAT, settings=job.recorded_settings, parents={}) as draft:
         if draft.finished:
-            reporter.say(f"{chosen.out} is finished: {draft.finished.facts['rows']:,} rows")
-        else:
-            totals = _run(job, options, reporter)
-            facts = finish(draft, totals, job.worker.layout, job.facts)
-            _report(job, totals, facts, reporter)
+            store = Activations(chosen.out, draft.finished)
+            reporter.say(f"{chosen.out} is finished: {store.n_rows:,} rows")
+            return store
+        totals = _run(job, options, reporter)
+        facts = finish(draft, totals, job.worker.layout, chosen.store, job.model_ref, job.corpus.skipped)
+        _report(job, totals, facts, reporter)
     assert draft.finished is not None
     return Activations(chosen.out, draft.finished)
 
@@ -113,10 +115,8 @@ class _Harvest:
         return described | {"context": self.cutter.length}
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What the manifest keeps besides the statistics; complete once the text has been read."""
-        model = {"name": self.worker.model.name, "id": self.worker.model.identity}
-        return {"dtype": self.settings.store, "model": model, "skipped_lines": self.corpus.skipped}
+    def model_ref(self) -> ModelRef:
+        return ModelRef(self.worker.model.name, self.worker.model.identity)
 
 
 def _open(model: Model, text: Any, settings: HarvestSettings, options: TaskOptions) -> _Harvest:
@@ -257,7 +257,7 @@ def _run(job: _Harvest, options: TaskOptions, reporter: Reporter) -> list[dict[s
     return totals
 
 
-def _report(job: _Harvest, totals: list[dict[str, Any]], facts: dict[str, Any], reporter: Reporter) -> None:
+def _report(job: _Harvest, totals: list[dict[str, Any]], facts: ActivationsFacts, reporter: Reporter) -> None:
     """Say what a person would not expect of the store."""
     n_tokens, n_wanted = sum(task["tokens"] for task in totals), job.settings.tokens
     if n_wanted and n_tokens < n_wanted:
@@ -266,8 +266,8 @@ def _report(job: _Harvest, totals: list[dict[str, Any]], facts: dict[str, Any], 
         )
     if job.corpus.skipped:
         reporter.say(f"{job.corpus.skipped:,} bad lines were left out")
-    for site, statistics in facts["sites"].items():
-        ratio = statistics["first_token_norm"] or 0
+    for site, site_facts in facts.sites.items():
+        ratio = site_facts.first_token_norm or 0
         if ratio > SINK_RATIO:
             reporter.say(
                 f"{site}: the first token of a context is {ratio:.0f} times as long as others on average (an attention "

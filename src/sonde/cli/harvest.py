@@ -37,12 +37,12 @@ def harvest(
     from sonde.activations.harvest import harvest
 
     store = harvest(loaded, text, reporter=reporter(), **to_mapping(tasks), **to_mapping(settings))
-    facts = store.manifest.facts
     if json:
-        print_json({"folder": str(store.folder), "id": store.manifest.id} | facts)
+        print_json({"folder": str(store.folder), "id": store.manifest.id} | store.manifest.facts)
         return
-    widths = ", ".join(f"{site} ({statistics['width']})" for site, statistics in facts["sites"].items())
+    facts = store.facts
+    widths = ", ".join(f"{name} ({site.width})" for name, site in facts.sites.items())
     print(
-        f"{store.folder}: {facts['rows']:,} rows at {widths} from {facts['documents']:,} documents "
-        f"({facts['held_out_documents']:,} held out)"
+        f"{store.folder}: {facts.rows:,} rows at {widths} "
+        f"from {facts.documents:,} documents ({facts.held_out_documents:,} held out)"
     )

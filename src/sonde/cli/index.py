@@ -44,7 +44,7 @@ def index(
     from sonde.features.build import index
 
     loaded = [load_dictionary(folder, options.device) for folder in dictionary]
-    reader = load_model(model or loaded[0].facts["model"]["name"], options)
+    reader = load_model(model or loaded[0].info.require_model().name, options)
     keywords: dict[str, Any] = {"memory": memory, "reporter": reporter()} | to_mapping(tasks) | to_mapping(settings)
     if len(loaded) > 1:
         indexes = index(reader, loaded, text, **keywords)
@@ -55,8 +55,7 @@ def index(
         print_json(shown if len(shown) > 1 else shown[0])
         return
     for each in indexes:
-        facts = each.manifest.facts
         print(
-            f"{each.folder}: {facts['activations']:,} activations of {facts['n_features']:,} features on "
-            f"{facts['tokens']:,} tokens; sonde open {each.folder} shows them"
+            f"{each.folder}: {each.facts.activations:,} activations of {each.n_features:,} features "
+            f"on {each.n_tokens:,} tokens; sonde open {each.folder} shows them"
         )

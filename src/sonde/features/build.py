@@ -8,7 +8,6 @@
 """
 
 import contextlib
-import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -23,7 +22,7 @@ from sonde.activations.contexts import BATCH_TOKENS, Context, Cutter, Tokenized,
 from sonde.activations.corpus import Corpus, Document
 from sonde.artifacts import Draft, new_artifact
 from sonde.dictionaries.dictionary import Dictionary
-from sonde.dictionaries.load import load_dictionary
+from sonde.dictionaries.load import content_id, load_dictionary, save_dictionary
 from sonde.dictionaries.reading import Reading
 from sonde.errors import ArtifactMismatchError, TextError, UsageError
 from sonde.features.database import Documents
@@ -46,6 +45,8 @@ from sonde.tasks.worker import Worker
 TASK_TOKENS = 1 << 16
 """tokens of a task; it fixes the batches, and so the arithmetic, of a run and of its resumption"""
 MEMORY = 512 * 10**6
+INNER_DICTIONARY = "dictionary"
+"""folder, in the index, of a dictionary that was made in memory"""
 
 
 @overload
@@ -117,15 +118,17 @@ def index(
     sources = [dictionary] if isinstance(dictionary, Dictionary | str | Path) else list(dictionary)
     check(len(sources) > 0, "dictionary", "none", "at least one")
     dictionaries = [source if isinstance(source, Dictionary) else load_dictionary(source, device) for source in sources]
-    model = model or dictionaries[0].facts["model"]["name"]
+    model = model or dictionaries[0].info.require_model().name
     loaded = model if isinstance(model, Model) else load_model(model, device=device)
     job = _open(loaded, dictionaries, text, chosen, options)
     outs = [chosen.out] if is_one else _own_folders(chosen.out, dictionaries)
     with contextlib.ExitStack() as stack:
         drafts = [stack.enter_context(_draft(job, *pair)) for pair in zip(dictionaries, outs, strict=True)]
-        for draft in drafts:
+        for dictionary, draft in zip(dictionaries, drafts, strict=True):
             if draft.finished:
-                reporter.say(f"{draft.folder} is finished: {draft.finished.facts['tokens']:,} tokens")
+                reporter.say(f"{draft.folder} is finished: {Index(draft.folder, draft.finished).n_tokens:,} tokens")
+            elif dictionary.artifact is None:
+                save_dictionary(dictionary, draft.folder / INNER_DICTIONARY)
         unfinished = [pair for pair in zip(job.readings, drafts, strict=True) if not pair[1].finished]
         if unfinished:
             starts, n_tasks = _run(job, unfinished, options, reporter)
@@ -175,18 +178,20 @@ def _readings(dictionaries: Sequence[Dictionary], model: Model, others: Sequence
     """
     first = dictionaries[0]
     for other in dictionaries[1:]:
-        for name in ("model", "other_models"):
-            if json.dumps(first.facts.get(name)) != json.dumps(other.facts.get(name)):
-                raise ArtifactMismatchError(
-                    f"{first.folder} and {other.folder} were trained on different models; index them one at a time"
-                )
+        if (first.info.model, first.info.other_models) != (other.info.model, other.info.other_models):
+            names = [each.artifact.folder if each.artifact else repr(each) for each in (first, other)]
+            raise ArtifactMismatchError(
+                f"{names[0]} and {names[1]} were trained on different models; index them one at a time"
+            )
     reading = Reading(first, model, others)
     return [reading] + [Reading(other, model, reading.models[1:]) for other in dictionaries[1:]]
 
 
 def _own_folders(out: Path, dictionaries: Sequence[Dictionary]) -> list[Path]:
     """A folder in `out` for the index of each dictionary, under the name of the dictionary's folder."""
-    names = [dictionary.folder.name for dictionary in dictionaries if dictionary.folder is not None]
+    names = [dictionary.artifact.folder.name for dictionary in dictionaries if dictionary.artifact is not None]
+    if len(names) < len(dictionaries):
+        raise UsageError("of several dictionaries, each names its index by its folder; save those that are in memory")
     twice = sorted(name for name in names if names.count(name) > 1)
     if twice:
         raise UsageError(
@@ -197,9 +202,11 @@ def _own_folders(out: Path, dictionaries: Sequence[Dictionary]) -> list[Path]:
 
 def _draft(job: _Job, dictionary: Dictionary, out: Path) -> AbstractContextManager[Draft[Path]]:
     """Begin the index of one dictionary, or go on with it."""
-    assert dictionary.folder is not None and dictionary.manifest is not None
-    parents = {"dictionary": parent_entry(dictionary.folder, dictionary.manifest)}
-    return new_artifact(out, format=FORMAT, settings=job.recorded_settings, parents=parents)
+    if dictionary.artifact is None:
+        parent = {"id": content_id(dictionary), "path": INNER_DICTIONARY}
+    else:
+        parent = parent_entry(*dictionary.artifact)
+    return new_artifact(out, format=FORMAT, settings=job.recorded_settings, parents={"dictionary": parent})
 
 
 # ---------------------------------------------------------------- tasks
@@ -248,9 +255,13 @@ class IndexWorker(Worker[_Task, list[list[Fires]], int]):
 
     def recipe(self) -> tuple[Callable[..., "IndexWorker"], tuple]:
         models = [load_arguments(model) for model in self.readings[0].models]
-        folders = [reading.dictionary.folder for reading in self.readings]
-        resolved = ([folder.resolve() for folder in folders if folder], [out.resolve() for out in self.outs])
-        return _load_worker, (models, *resolved, self.sampling)
+        outs = [out.resolve() for out in self.outs]
+        artifacts = [reading.dictionary.artifact for reading in self.readings]
+        folders = [
+            artifact.folder.resolve() if artifact else out / INNER_DICTIONARY
+            for artifact, out in zip(artifacts, outs, strict=True)
+        ]
+        return _load_worker, (models, folders, outs, self.sampling)
 
     def size(self, task: _Task) -> float:
         return task.n_tokens

@@ -16,10 +16,11 @@ from sonde.artifacts import Draft
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.reading import split_site
 from sonde.errors import ModelLacksError
+from sonde.facts import ModelRef
 from sonde.features.coactivation import Coactivation
 from sonde.features.database import write_search
 from sonde.features.documents import DATABASE
-from sonde.features.folder import COACTIVE, FEATURES, FORMAT, POSTINGS
+from sonde.features.folder import COACTIVE, FEATURES, FORMAT, POSTINGS, IndexFacts
 from sonde.features.index import Index
 from sonde.features.postings import Fires, pack, record_type
 from sonde.features.segments import Sampling, merge_segments, read_counts, read_n_activations, starts_of_features
@@ -56,18 +57,18 @@ def finish_index(
     logits = _direct_logits(model, dictionary, settings.top_logits)
     statistics |= logits
     n_activations = int(statistics["count"].sum())
-    facts = {
-        "n_features": dictionary.n_features,
-        "tokens": n_tokens,
-        "documents": len(starts) - 1,
-        "activations": n_activations,
-        "dead": float((statistics["density"] == 0).mean()),
-        "l0": n_activations / n_tokens,
-        "site": dictionary.site,
-        "model": {"name": model.name, "id": model.identity},
-        "logits": bool(logits),
-        "why_no_chat": model.why_no_chat(),
-    }
+    facts = IndexFacts(
+        n_features=dictionary.n_features,
+        tokens=n_tokens,
+        documents=len(starts) - 1,
+        activations=n_activations,
+        dead=float((statistics["density"] == 0).mean()),
+        l0=n_activations / n_tokens,
+        site=dictionary.site,
+        model=ModelRef(model.name, model.identity),
+        logits=bool(logits),
+        why_no_chat=model.why_no_chat(),
+    ).to_json()
     write_bytes(out / FEATURES, save(statistics))
     # The index can be read from here on, and its examples give the last number of each feature.
     statistics["same_word"] = write_search(Index(out, Manifest(FORMAT, 0, {}, {}, facts, {})))
@@ -148,7 +149,7 @@ def _direct_logits(model: Model, dictionary: Dictionary, n: int) -> dict[str, np
         model.require_head("the direct path to the logits")
     except ModelLacksError:
         return {}
-    W_dec = dictionary.W_dec.split(list(dictionary.writes.values()), dim=1)[last]
+    W_dec = dictionary.W_dec.detach().split(list(dictionary.writes.values()), dim=1)[last]
     parts: dict[str, list[np.ndarray]] = {}
     for rows in W_dec.split(FEATURES_AT_ONCE):
         logits = model.unembed(rows.to(model.device, model.dtype)).float()
