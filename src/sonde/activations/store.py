@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
+from sonde import display
 from sonde.activations import dealing, shuffle
 from sonde.activations.dealing import Segment
 from sonde.activations.rows import Field, Layout
@@ -43,7 +44,7 @@ class SiteFacts:
     norm_quantiles: dict[str, float]
     """share of rows -> norm that it lies below"""
     first_token_norm: float | None
-    """mean norm of the first token of a context, as a multiple of that of the other rows; None where there is no such row"""
+    """mean norm of the first token of a context, over that of the other rows; None where either has no rows"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,8 +160,8 @@ class SideBySide(ABC):
         return itertools.islice(self.stream(batch_size, epochs=1), -(-min(n_rows, self.n_rows) // batch_size))
 
 
-@dataclass(frozen=True)
-class Activations(SideBySide):
+@dataclass(frozen=True, repr=False)
+class Activations(SideBySide, display.Drawn):
     """A finished store, made by `harvest` or `load_activations`. Of several sites, `at` chooses some."""
 
     folder: Place
@@ -173,6 +174,25 @@ class Activations(SideBySide):
     def facts(self) -> ActivationsFacts:
         """What the manifest says."""
         return ActivationsFacts.from_json(self.manifest.facts, self.folder)
+
+    def __repr__(self) -> str:
+        sites = ", ".join(self.chosen or self.sites)
+        return f"Activations({self.n_rows:,} rows at {sites} of {self.facts.model.name or 'an unknown model'})"
+
+    def draw(self) -> list[display.Block]:
+        """What rows it holds, and how long the vectors of each site are."""
+        facts = self.facts
+        held_out = f" and {facts.held_out_documents:,} held out" if facts.held_out_documents else ""
+        rows = [
+            ["rows", f"{facts.rows:,}, of {facts.documents:,} documents{held_out}"],
+            ["model", facts.model.name or "not known"],
+            ["number format", facts.dtype],
+            ["folder", str(self.folder)],
+        ]
+        for name, site in facts.sites.items():
+            median = site.norm_quantiles["0.5"]
+            rows.append([name, f"width {site.width}, median length of a vector {median:.3g}"])
+        return [display.Line("activations", strong=True), display.Grid(rows)]
 
     @property
     def sites(self) -> list[str]:

@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sonde.dictionaries.info import DictionaryInfo
+from sonde.display import Block, Drawn, Line
 from sonde.errors import ArtifactMismatchError, FeatureError
 from sonde.kernels import compiled
 from sonde.kernels.choose import has_kernels
@@ -38,7 +39,7 @@ DENSITY_EDGES = [10.0**power for power in range(-6, 1)]
 """bounds of a histogram of how often features fire"""
 
 
-class Dictionary(nn.Module, ABC):
+class Dictionary(nn.Module, Drawn, ABC):
     """A sparse dictionary of `n_features` features. Subclasses say which features are active.
 
     Args:
@@ -150,6 +151,10 @@ class Dictionary(nn.Module, ABC):
         if info.quality is not None:
             parts += [f"{name}={getattr(info.quality, name):.4g}" for name in ("fvu", "l0", "dead")]
         return ", ".join(parts)
+
+    def draw(self) -> list[Block]:
+        """What it is, how good it is, and where it is from."""
+        return [*self.info.draw(), Line(f"in {self.artifact.folder}" if self.artifact else "in memory")]
 
     @abstractmethod
     def encode(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... n_features"]:

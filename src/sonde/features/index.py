@@ -21,28 +21,28 @@ class Index(IndexFolder, Drawn):
     """A finished index; made by `sonde.index` or `load_index`."""
 
     def __repr__(self) -> str:
-        facts = self.manifest.facts
+        facts = self.facts
         return (
-            f"Index({self.n_features:,} features at {facts['site']} of {Path(facts['model']['name']).name}, "
+            f"Index({self.n_features:,} features at {facts.site} of {Path(facts.model.name).name}, "
             f"{amount(self.n_tokens)} tokens)"
         )
 
     def draw(self, n: int = 6) -> list[Block]:
         """What it was made from, and n features worth a first look."""
-        facts = self.manifest.facts
+        facts = self.facts
         rows = [
             [
                 "features",
-                f"{self.n_features:,}, of which {facts['dead']:.1%} fire nowhere; {self.labels.n_labelled:,} have a label",
+                f"{self.n_features:,}, of which {facts.dead:.1%} fire nowhere; {self.labels.n_labelled:,} have a label",
             ],
-            ["on a token", f"{facts['l0']:.1f} fire"],
+            ["on a token", f"{facts.l0:.1f} fire"],
             [
                 "text",
-                f"{Path(self.manifest.settings['text']).name}: {facts['documents']:,} documents, {self.n_tokens:,} tokens",
+                f"{Path(self.manifest.settings['text']).name}: {facts.documents:,} documents, {self.n_tokens:,} tokens",
             ],
             ["folder", str(self.folder)],
         ]
-        title = f"index of {facts['site']} of {Path(facts['model']['name']).name}"
+        title = f"index of {facts.site} of {Path(facts.model.name).name}"
         return [
             Line(title, strong=True),
             Grid(rows),
