@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sonde.errors import EditError, ModelLacksError, SiteError, TextError
+from sonde.models.attention import pattern_point
 from sonde.models.load import wrap_model
 from sonde.models.model import Model
 from tests.tiny import CAUSAL, FAMILIES, LAYERS, VOCABULARY, WIDTH, attentions, make_model, make_network, make_tokenizer
@@ -183,11 +184,21 @@ def test_putting_back_what_was_read_changes_no_logit(model):
             assert torch.equal(model.logits(tokens), plain), site
 
 
+@dataclass(frozen=True)
+class Turn:
+    """Longer and elsewhere: one key added to all keys, or queries made longer before a norm, change nothing."""
+
+    site: str
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return 1.5 * x + 0.5 * pattern(x)
+
+
 def test_every_site_can_be_edited(model):
     tokens = batch(model)
     plain = model.logits(tokens)
     for site in model.sites():
-        with model.edited(Shift(site)):
+        with model.edited(Turn(site)):
             assert not torch.allclose(model.logits(tokens), plain, atol=1e-4), site
     assert torch.equal(model.logits(tokens), plain)
 
@@ -290,7 +301,8 @@ def test_edits_unwind_after_nesting_repeats_and_exceptions(model):
 
 
 def all_hooks(model: Model):
-    for module in model.network.modules():
+    points = [pattern_point(model.site(name).module) for name in model.sites() if name.endswith(".pattern")]
+    for module in [*model.network.modules(), *points]:
         yield from module._forward_hooks.values()
         yield from module._forward_pre_hooks.values()
 
@@ -387,6 +399,7 @@ def test_prompt_and_answer_edits_act_on_their_own_tokens(family):
 def test_padding_and_packing_do_not_change_what_is_read(model):
     texts = ["the red bridge", "x", "a longer text about the bay"]
     sites = [site for site in model.sites() if site.startswith(("embedding", "layers.1", "final", "logits"))]
+    sites.remove("layers.1.pattern")  # whose last axis is positions: tests/models/test_attention.py
     rows = model.tokenizer(texts)["input_ids"]
     packed = model.pack(rows, 48)
     assert packed.ids.shape[0] < len(rows)
