@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sonde.analysis.detection import Activations, Presences, Texts, activations, read_texts
+from sonde.analysis.detection import Presences, SparseActivations, TextVectors, activations, read_texts
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import load_dictionary
 from sonde.errors import ArtifactMismatchError
@@ -34,7 +34,7 @@ class Half:
     document: np.ndarray
     """[token] which of `documents`"""
     present: Presences
-    fires: Activations
+    fires: SparseActivations
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,10 @@ def prepare(dictionary: Dictionary | str | Path, *, tokens: int = TOKENS, report
     """
     loaded = dictionary if isinstance(dictionary, Dictionary) else load_dictionary(dictionary)
     model = load_model("world", device="cpu")
-    made = loaded.facts["model"]
-    if made["id"] != model.identity:
+    trained_on = loaded.info.require_model()
+    if trained_on.id != model.identity:
         raise ArtifactMismatchError(
-            f"the dictionary was made for the model {made['name']!r} (id {made['id']}), but truth is known of the built-in one alone (id {model.identity})"
+            f"the dictionary was made for the model {trained_on.name!r} (id {trained_on.id}), but truth is known of the built-in one alone (id {model.identity})"
         )
     chosen: list[Document] = []
     size = 0
@@ -88,7 +88,7 @@ def prepare(dictionary: Dictionary | str | Path, *, tokens: int = TOKENS, report
     return halves(model, loaded, chosen, texts, truth)
 
 
-def halves(model: Model, dictionary: Dictionary, made: Sequence[Document], texts: Texts, truth: Truth) -> Bench:
+def halves(model: Model, dictionary: Dictionary, made: Sequence[Document], texts: TextVectors, truth: Truth) -> Bench:
     """The documents with even numbers as the half to choose on, those with odd numbers as the half to judge on."""
     present = truth.present
     fires = activations(dictionary, texts.x)

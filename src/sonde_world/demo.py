@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from sonde.activations.harvest import harvest
-from sonde.analysis.contrast import Firing, auc, firing, separation
+from sonde.analysis.auc import auc
+from sonde.analysis.contrast import Firing, firing, separation
 from sonde.analysis.layout import feature_map
 from sonde.analysis.measure import measure
 from sonde.artifacts import new_artifact

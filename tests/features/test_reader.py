@@ -41,7 +41,7 @@ def test_what_fires_is_what_the_dictionary_says(walk, reader):
         (slice(1, 4), expected[1:4].mean(axis=0)),
         (slice(-2, None), expected[-2:].mean(axis=0)),
     ):
-        np.testing.assert_allclose(fired.summed_up(on, reader.index.n_features), wanted, atol=1e-4)
+        np.testing.assert_allclose(fired.pooled(on, reader.index.n_features), wanted, atol=1e-4)
 
 
 def test_a_dictionary_is_loaded_once_for_each_device(walk, monkeypatch):
@@ -93,7 +93,7 @@ def test_features_are_found_by_direction_and_by_statistics(walk, reader):
     }
 
 
-def test_values_are_summed_up_and_examples_drawn(reader):
+def test_values_have_statistics_and_examples_are_drawn(reader):
     feature = max(reader.index.features, key=lambda feature: feature.density)
     values = feature.values
     assert feature.quantiles([0.5]) == [pytest.approx(np.median(values))]

@@ -156,7 +156,7 @@ def test_features_are_found_by_a_text_and_by_likeness(page, address, walk):
 
 def test_a_search_that_finds_nothing_says_what_to_try(page, address):
     page.goto(address + "#/features?q=zzzz")
-    page.get_by_text("No label, note or example holds").wait_for()
+    page.get_by_text("No label, note or example contains").wait_for()
 
 
 def test_a_feature_that_does_not_exist(page, address):
@@ -181,10 +181,10 @@ def test_a_text_is_read_and_features_shown_on_it(page, address):
     page.get_by_text(f"Feature {number} on the text").wait_for()
     page.reload()
     expect(page.get_by_label("Text", exact=True)).to_have_value("Anna goes to town and sees the bridge.")
-    page.get_by_label("Unlike").fill("Anna goes to town and sees the bridge.")
-    page.get_by_text("No feature fires there more than on the other").wait_for()
-    page.get_by_label("Unlike").fill("the red bridge")
-    page.get_by_role("heading", name="On the other, and less on the text").wait_for()
+    page.get_by_label("Compare with").fill("Anna goes to town and sees the bridge.")
+    page.get_by_text("No feature fires on the text more than on the other").wait_for()
+    page.get_by_label("Compare with").fill("the red bridge")
+    page.get_by_role("heading", name="More on the other than on the text").wait_for()
     expect(page.locator(".trace")).to_have_count(2)
 
 
@@ -209,7 +209,7 @@ def test_a_label_and_a_note_are_given_and_found(page, walk, tmp_path):
         page.get_by_label("What it stands for", exact=True).fill("towns and <b>bridges</b>")
         page.keyboard.press("Enter")
         page.get_by_text("towns and <b>bridges</b>").wait_for()
-        page.get_by_role("button", name="Say it better").click()
+        page.get_by_role("button", name="Change the label").click()
         page.get_by_label("What it stands for", exact=True).fill("towns")
         page.get_by_role("button", name="Save", exact=True).click()
         page.get_by_text("1 earlier").wait_for()
@@ -336,10 +336,10 @@ def test_dictionaries_of_two_sizes_lead_to_each_other(page, sizes):
         page.get_by_role("link", name="large").click()
         page.get_by_text("96 features of").wait_for()
         page.goto(f"{own}#/feature/{parent}")
-        page.get_by_role("heading", name="Is divided into, in large").wait_for()
+        page.get_by_role("heading", name="Splits into, in large").wait_for()
         page.locator(".kin a").first.click()
         page.get_by_role("heading", name=f"Feature {children[0].feature.number}", exact=True).wait_for()
-        page.get_by_role("heading", name="Divides, in small").wait_for()
+        page.get_by_role("heading", name="Split from, in small").wait_for()
         page.get_by_role("link", name="Features", exact=True).click()  # and stays in the larger
         expect(page.get_by_role("table", name="features")).to_have_attribute("aria-rowcount", "96")
         page.goto("about:blank")
@@ -376,7 +376,7 @@ def test_an_exported_page_opens_from_its_folder(page, address, walk, tmp_path):
     page.goto(opened + "#/features?q=label of its own")
     page.locator('[role="row"]').get_by_role("link", name="5", exact=True).click()
     page.get_by_text("a label of its own").wait_for()
-    expect(page.get_by_role("button", name="Say it better")).to_have_count(0)
+    expect(page.get_by_role("button", name="Change the label")).to_have_count(0)
     page.goto(f"{opened}#/feature/{strongest(index)}")
     expect(page.locator("ol li .fires")).not_to_have_count(0)
     page.goto(opened + "#/map")

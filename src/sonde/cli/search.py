@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sonde.cli.common import print_json, table
+from sonde.cli.common import print_json
+from sonde.display import table
 from sonde.errors import UsageError
 
 STATISTICS = ("density", "maximum", "mean", "same_word", "neuron")

@@ -9,11 +9,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, Literal, Protocol, overload
 
 import torch
 from torch import Tensor, nn
 
+from sonde.display import Block, Drawn, Grid, Line, shorten
 from sonde.errors import EditError, ModelLacksError, SiteError, TextError
 from sonde.models.families import family_of
 from sonde.models.gradients import freeze, freeze_scale, norms_of, track
@@ -77,7 +79,7 @@ class Tokens:
 
 
 @dataclass
-class Model:
+class Model(Drawn):
     """A transformers model and its tokenizer. Made by `sonde.load_model`."""
 
     network: nn.Module
@@ -92,6 +94,34 @@ class Model:
     _edit_hooks: dict[str, contextlib.ExitStack] = field(default_factory=dict, repr=False)
     _with_gradients: bool = field(default=False, repr=False)
     _generation: _Generation | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"Model({shorten(Path(self.name).name, 60)}: {self._architecture}, {self._runs_on})"
+
+    def draw(self) -> list[Block]:
+        """What it is, and the sites before, in and after its first layer."""
+        sites = self.sites()
+        first = [site for site in sites if not site.startswith("layers.") or site.startswith("layers.0.")]
+        rows = [
+            ["architecture", self._architecture],
+            ["parameters", f"{sum(weight.numel() for weight in self.network.parameters()):,}"],
+            ["vocabulary", f"{self.vocab_size:,} tokens"],
+            ["context", f"{self.context_length:,} tokens"],
+            ["runs on", self._runs_on],
+            ["reads", "text and pictures" if self.pictures else "text"],
+            ["sites", f"{len(sites)}, of which {', '.join(first)}" if sites else "modules, such as module:model.norm"],
+        ]
+        return [Line(f"model {self.name}", strong=True), Grid(rows)]
+
+    @property
+    def _architecture(self) -> str:
+        config = self._text_config
+        layers, width = (getattr(config, name, "?") for name in ("num_hidden_layers", "hidden_size"))
+        return f"{self.network.config.model_type}, {layers} layers, {width} wide"  # type: ignore[union-attr]
+
+    @property
+    def _runs_on(self) -> str:
+        return f"{self.device} {str(self.dtype).removeprefix('torch.')}"
 
     @property
     def device(self) -> torch.device:

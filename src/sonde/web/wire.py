@@ -31,8 +31,8 @@ class IndexInfo(Wire):
     l0: float
     dead: float
     """share of features that fire nowhere in the index"""
-    fvu: float
-    """share of variance left unexplained, on training rows"""
+    fvu: float | None
+    """share of variance left unexplained, on training rows; None of a dictionary that `train` did not make"""
     text: str
     folder: str
     """path of the index; for an exported page its name alone"""

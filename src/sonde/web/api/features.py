@@ -56,7 +56,7 @@ def post_activations(served: ServedIndex, number: Number, asked: wire.AskActivat
 def _find(served: Served, asked: wire.AskFeatures) -> np.ndarray:
     if asked.by != "text" or not asked.query.strip():
         return find_features(served.index, asked)
-    activation = served.read(asked.query).summed_up("max", served.index.n_features)
+    activation = served.read(asked.query).pooled("max", served.index.n_features)
     return find_features(served.index, asked, activation)
 
 
