@@ -22,6 +22,7 @@ from sonde import display
 from sonde.activations import dealing, shuffle
 from sonde.activations.dealing import Segment
 from sonde.activations.rows import Field, Layout
+from sonde.display import Drawn, shorten
 from sonde.errors import ActivationError, ArtifactDamagedError, CapacityError, nearest
 from sonde.facts import ModelRef, TextFacts, read_facts
 from sonde.manifests import Manifest, read_manifest, verify
@@ -44,7 +45,7 @@ class SiteFacts:
     norm_quantiles: dict[str, float]
     """share of rows -> norm that it lies below"""
     first_token_norm: float | None
-    """mean norm of the first token of a context, over that of the other rows; None where either has no rows"""
+    """mean norm of the first token of a context, as a multiple of that of the other rows; None where there is no such row"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,8 +161,8 @@ class SideBySide(ABC):
         return itertools.islice(self.stream(batch_size, epochs=1), -(-min(n_rows, self.n_rows) // batch_size))
 
 
-@dataclass(frozen=True, repr=False)
-class Activations(SideBySide, display.Drawn):
+@dataclass(frozen=True)
+class Activations(SideBySide, Drawn):
     """A finished store, made by `harvest` or `load_activations`. Of several sites, `at` chooses some."""
 
     folder: Place
@@ -176,23 +177,26 @@ class Activations(SideBySide, display.Drawn):
         return ActivationsFacts.from_json(self.manifest.facts, self.folder)
 
     def __repr__(self) -> str:
-        sites = ", ".join(self.chosen or self.sites)
-        return f"Activations({self.n_rows:,} rows at {sites} of {self.facts.model.name or 'an unknown model'})"
+        sites = shorten(", ".join(self.chosen or self.sites), 80)
+        width = " + ".join(str(self.facts.sites[site].width) for site in (self.chosen or self.sites)[:8])
+        return f"Activations({self.n_rows:,} rows of {sites} of {self.facts.model.short_name}, {width} wide, {self.facts.dtype})"
 
     def draw(self) -> list[display.Block]:
-        """What rows it holds, and how long the vectors of each site are."""
-        facts = self.facts
-        held_out = f" and {facts.held_out_documents:,} held out" if facts.held_out_documents else ""
+        """What it was made from, and its sites with their widths and norms."""
+        facts, size = self.facts, sum(file["bytes"] for file in self.manifest.files.values())
         rows = [
-            ["rows", f"{facts.rows:,}, of {facts.documents:,} documents{held_out}"],
-            ["model", facts.model.name or "not known"],
-            ["number format", facts.dtype],
+            ["rows", f"{facts.rows:,} from {facts.documents:,} documents; {facts.held_out_documents:,} are held out"],
+            ["stored as", f"{facts.dtype}, {format_bytes(size)}"],
             ["folder", str(self.folder)],
         ]
-        for name, site in facts.sites.items():
-            median = site.norm_quantiles["0.5"]
-            rows.append([name, f"width {site.width}, median length of a vector {median:.3g}"])
-        return [display.Line("activations", strong=True), display.Grid(rows)]
+        sites = [
+            [site, f"{values.width:,}", f"{values.mean_squared_norm**0.5:.4g}"] for site, values in facts.sites.items()
+        ]
+        return [
+            display.Line(f"activations of {facts.model.short_name}", strong=True),
+            display.Grid(rows),
+            display.Grid(sites, ("site", "width", "norm (root mean square)"), right=(1, 2)),
+        ]
 
     @property
     def sites(self) -> list[str]:

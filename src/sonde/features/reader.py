@@ -100,7 +100,8 @@ class Fired(Drawn):
         """The text, shaded by one feature; without one, by what fires most on each token, and the n strongest features."""
         if feature is not None:
             values, chosen = self.of(feature).tolist(), Feature.of(self.index, feature)
-            title = f"{chosen.title}, at most {max(values):.2f} here; its maximum in the index is {chosen.maximum:.2f}"
+            here = f"at most {max(values):.2f} here" if max(values) > 0 else "does not fire here"
+            title = f"{chosen.title}, {here}; its maximum in the index is {chosen.maximum:.2f}"
             pieces = list(zip(self.pieces, values, strict=True))
             return [
                 Line(title),

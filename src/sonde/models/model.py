@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, Literal, Protocol, overload
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from sonde.display import Block, Drawn, Grid, Line, shorten
 from sonde.errors import EditError, ModelLacksError, SiteError, TextError
+from sonde.facts import ModelRef
 from sonde.models.families import family_of
 from sonde.models.gradients import freeze, freeze_scale, norms_of, track
 from sonde.models.hooks import attached
@@ -96,7 +96,7 @@ class Model(Drawn):
     _generation: _Generation | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
-        return f"Model({shorten(Path(self.name).name, 60)}: {self._architecture}, {self._runs_on})"
+        return f"Model({shorten(ModelRef(self.name, self.identity).short_name, 60)}: {self._architecture}, {self._runs_on})"
 
     def draw(self) -> list[Block]:
         """What it is, and the sites before, in and after its first layer."""
