@@ -74,7 +74,7 @@ def test_a_text_longer_than_the_context_is_read_whole(reader):
 def test_wrong_texts_and_tokens_are_named(reader):
     with pytest.raises(TextError, match="the text is empty"):
         reader.read("")
-    with pytest.raises(TextError, match="tokens 900:901 are none of the"):
+    with pytest.raises(TextError, match="tokens 900..901 are none of the"):
         reader.search("Anna sees", on=slice(900, 901))
 
 
@@ -118,6 +118,8 @@ def test_the_command_line_reads_texts(walk, capsys):
     assert run(["read", str(walk.index), text, "--on", "last", "--device", "cpu"]) == 0
     assert "fires mostly at" in capsys.readouterr().out
     assert run(["read", str(walk.index), text, "--on", "first"]) == 2
-    assert "--on is 'first', but must be max, last, mean, or a slice" in capsys.readouterr().err
+    assert "--on is 'first', but must be max, last, mean, or a range" in capsys.readouterr().err
+    assert run(["read", str(walk.index), text, "--on", "3:7"]) == 2
+    assert "a range of tokens such as 3..7" in capsys.readouterr().err
     assert run(["feature", str(walk.index), "1", "--by", "interval"]) == 0
     assert "activations lie below" in capsys.readouterr().out
