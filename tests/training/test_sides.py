@@ -112,12 +112,14 @@ def test_a_crosscoder_reads_and_writes_several_sites(stores, walk, tmp_path):
 
 
 def test_an_l1_crosscoder_pays_for_each_site_apart():
-    from sonde.training.losses import LossSettings, step_loss
+    from sonde.training.losses import LossSettings
+    from sonde.training.recipes.l1 import L1Recipe
     from tests.dictionaries.test_dictionaries import random_dictionary
 
     dictionary, x = random_dictionary("l1", d_out=7), torch.randn(64, 12)
     y = torch.randn(64, 7)
-    found = step_loss(dictionary, x, y, LossSettings(variance=7.0, widths=(4, 3), sparsity=0.7))
+    recipe = L1Recipe(n_features=dictionary.n_features)
+    found = recipe.loss(dictionary, x, y, LossSettings(variance=7.0, widths=(4, 3), sparsity=0.7))
     codes = dictionary.encode(x)
     norms = dictionary.W_dec[:, :4].norm(dim=1) + dictionary.W_dec[:, 4:].norm(dim=1)
     error = (y - dictionary.reconstruct(x)).square().sum(dim=1).mean()

@@ -13,8 +13,10 @@ from sonde.activations.store import load_activations
 from sonde.errors import ActivationError, OutputOccupiedError, SettingsError, StorageError
 from sonde.kernels.sparse import encode_batch_topk_dense
 from sonde.training import run as run_module
-from sonde.training.losses import LossSettings, _jump, _step, step_loss
+from sonde.training.losses import LossSettings, StepLoss
 from sonde.training.plan import make_plan
+from sonde.training.recipes import recipe_class
+from sonde.training.recipes.jumprelu import jump, step
 from sonde.training.run import Run
 from sonde.training.settings import TrainSettings
 from tests import kill
@@ -86,16 +88,18 @@ def test_matryoshka_prefixes_reconstruct_alone(tmp_path):
     assert nested.prefixes == [48, 96] and sonde.load_dictionary(tmp_path / "nested").prefixes == [48, 96]
 
 
-def settings_for(**given) -> LossSettings:
-    return LossSettings(variance=12.0, **given)
+def loss_of(dictionary, x, *, sparsity=0.0, dead=None, aux_k=0, **options) -> StepLoss:
+    """The loss of the dictionary's recipe with these options, of rows that it reads and writes."""
+    recipe = recipe_class(dictionary.kind)(n_features=dictionary.n_features, **options)
+    return recipe.loss(dictionary, x, x, LossSettings(variance=12.0, sparsity=sparsity, dead=dead, aux_k=aux_k))
 
 
 def test_the_loss_is_an_fvu_and_auxk_revives():
     dictionary, x = random_dictionary("topk"), torch.randn(64, 12)
-    plain = step_loss(dictionary, x, x, settings_for())
+    plain = loss_of(dictionary, x)
     error = (x - dictionary.reconstruct(x)).square().sum(dim=1).mean()
     torch.testing.assert_close(plain.loss, error / 12.0)
-    revived = step_loss(dictionary, x, x, settings_for(dead=torch.ones(40, dtype=torch.bool), aux_k=6))
+    revived = loss_of(dictionary, x, dead=torch.ones(40, dtype=torch.bool), aux_k=6)
     assert revived.loss > plain.loss
     touched = [
         (torch.autograd.grad(result.loss, [dictionary.W_enc])[0].norm(dim=1) > 0).sum() for result in (plain, revived)
@@ -107,7 +111,7 @@ def test_the_loss_is_an_fvu_and_auxk_revives():
 def test_a_penalty_does_not_change_when_activations_are_rescaled(kind):
     """f -> a f, W_dec -> W_dec / a leaves it as it is (Scaling Monosemanticity, methods)."""
     dictionary, x = random_dictionary(kind), torch.randn(64, 12)
-    before = step_loss(dictionary, x, x, settings_for(sparsity=5.0)).loss
+    before = loss_of(dictionary, x, sparsity=5.0).loss
     scale = torch.rand(40) + 0.5
     with torch.no_grad():
         dictionary.W_enc.mul_(scale[:, None])
@@ -115,7 +119,7 @@ def test_a_penalty_does_not_change_when_activations_are_rescaled(kind):
         dictionary.W_dec.div_(scale[:, None])
         if kind == "jumprelu":
             dictionary.log_threshold.add_(scale.log())
-    torch.testing.assert_close(step_loss(dictionary, x, x, settings_for(sparsity=5.0)).loss, before)
+    torch.testing.assert_close(loss_of(dictionary, x, sparsity=5.0).loss, before)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -123,9 +127,8 @@ def test_losses_are_those_of_the_papers_written_out(name):
     """Each loss and its gradients, where they are not straight-through, against a few dense lines."""
     options = options_of(name)
     dictionary, x = random_dictionary(options["kind"]).double(), torch.randn(64, 12, dtype=torch.float64)
-    settings = settings_for(
-        sparsity=0.7, penalty=options.get("penalty", "tanh"), bandwidth=0.5, multi_k="multi_k" in options
-    )
+    more = {name: options[name] for name in ("penalty", "multi_k") if name in options}
+    more |= {"bandwidth": 0.5} if options["kind"] == "jumprelu" else {}
     W_enc, W_dec, b_enc, b_dec = (dictionary.get_parameter(n) for n in ("W_enc", "W_dec", "b_enc", "b_dec"))
     pre = x @ W_enc.T + b_enc
 
@@ -157,7 +160,7 @@ def test_losses_are_those_of_the_papers_written_out(name):
         ),
         "jumprelu-l0": lambda: square(above) + 12 * 0.7 * (above > 0).sum(dim=1).double().mean(),
     }[name]()
-    result = step_loss(dictionary, x, x, settings)
+    result = loss_of(dictionary, x, sparsity=0.7, **more)
     torch.testing.assert_close(result.loss, expected / 12)
     for parameter in (W_enc, W_dec, b_dec):
         ours, theirs = (
@@ -171,9 +174,9 @@ def test_thresholds_learn_from_what_lies_near_them():
     pre = torch.tensor([[0.2], [0.9], [1.2], [3.0]], requires_grad=True)
     threshold = torch.tensor([1.0], requires_grad=True)
     arrives = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
-    to_pre, to_threshold = torch.autograd.grad((_jump(pre, threshold, 0.5) * arrives).sum(), [pre, threshold])
+    to_pre, to_threshold = torch.autograd.grad((jump(pre, threshold, 0.5) * arrives).sum(), [pre, threshold])
     assert to_pre.flatten().tolist() == [0.0, 0.0, 3.0, 4.0] and to_threshold.item() == pytest.approx(-(2 + 3) / 0.5)
-    (to_threshold,) = torch.autograd.grad((_step(pre, threshold, 0.5) * arrives).sum(), [threshold])
+    (to_threshold,) = torch.autograd.grad((step(pre, threshold, 0.5) * arrives).sum(), [threshold])
     assert to_threshold.item() == pytest.approx(-(2 + 3) / 0.5)
 
 
@@ -302,7 +305,7 @@ def test_data_point_start_and_resampling_leave_fewer_dead_features(walk, tmp_pat
     assert dead("data", k=2, tokens=20_000, init="data") < dead("random", k=2, tokens=20_000)
     l1 = {"kind": "l1", "tokens": 150_000}
     assert dead("again", resample_every=8, **l1) < dead("never", **l1)
-    with pytest.raises(SettingsError, match="resample_every is 8, but must be left out unless kind is l1 or gated"):
+    with pytest.raises(SettingsError, match="resample_every is 8, but must be left out unless kind is l1, gated"):
         dead("none", k=2, resample_every=8)
 
 

@@ -30,8 +30,9 @@ from sonde.progress import Reporter, Silent
 from sonde.remote import Place
 from sonde.settings import check, from_mapping, to_mapping
 from sonde.training.plan import Plan, Source, make_plan
+from sonde.training.recipes import recipe_class
 from sonde.training.run import Run
-from sonde.training.settings import RESAMPLED, WITH_K, WITH_PENALTY, TrainSettings
+from sonde.training.settings import OF_SOME_KINDS, TrainSettings
 
 Log = Callable[[dict[str, Any]], None]
 Given = Activations | Live | str | Place | Sequence[Activations | str | Place]
@@ -122,17 +123,9 @@ def _as_lists(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _for_kind(kind: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what a kind does not have, so that a sweep can go over kinds."""
-    wanted = {
-        "k": kind in WITH_K,
-        "sparsity": kind in WITH_PENALTY,
-        "penalty": kind == "jumprelu",
-        "bandwidth": kind == "jumprelu",
-        "multi_k": kind == "topk",
-        "prefixes": kind == "matryoshka",
-        "resample_every": kind in RESAMPLED,
-    }
-    return {name: value for name, value in values.items() if wanted.get(name, True)}
+    """Leave out settings that a kind does not take, so that a sweep can go over kinds."""
+    takes = recipe_class(kind).takes()
+    return {name: value for name, value in values.items() if name not in OF_SOME_KINDS or name in takes}
 
 
 def _train_all(
