@@ -90,9 +90,7 @@ def train(
     )
     by_autograd = step = AutogradStep(recipe, dictionary, optimiser, clip=clip)
     if which is FusedStep:
-        step = make_fused_step(
-            recipe, dictionary, optimiser, lambda n: iter([torch.cat(rows)]), clip=clip, n_sites=1
-        )
+        step = make_fused_step(recipe, dictionary, optimiser, lambda n: iter([torch.cat(rows)]), clip=clip, n_sites=1)
         assert step is not None
     seen, first = [], step
     for number, x in enumerate(rows):

@@ -10,6 +10,7 @@ import torch
 
 import sonde
 from sonde.activations.store import load_activations
+from sonde.cli import run
 from sonde.errors import ActivationError, OutputOccupiedError, SettingsError, StorageError
 from sonde.kernels.sparse import encode_batch_topk_dense
 from sonde.training import run as run_module
@@ -354,3 +355,10 @@ def test_a_rate_that_is_too_high_says_so(walk, tmp_path):
         ActivationError, match=r"loss is (nan|inf) at step \d+, on rows of documents \d+, .* more; .* --lr"
     ):
         sonde.train(walk.acts, kind="l1", n_features=16, lr=1e30, tokens=40_000, out=tmp_path / "d", device="cpu")
+
+
+def test_measuring_on_held_out_text_may_be_left_out(walk, tmp_path, capsys):
+    flags = ["--activations", walk.acts, "--n-features", 8, "--k", 2, "--tokens", 2000, "--json", "--device", "cpu"]
+    for name, flag in (("measured", "--measure"), ("not", "--no-measure")):
+        assert run(["train", *map(str, flags), flag, "--out", str(tmp_path / name)]) == 0
+        assert ("held_out" in json.loads(capsys.readouterr().out)) == (name == "measured")

@@ -28,7 +28,7 @@ def train(
     sweep: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     memory: int | None = None,
     wandb: str | None = None,
-    measured: Annotated[bool, Parameter(name="--measure")] = True,
+    measured: Annotated[bool, Parameter(name="--measure", negative="--no-measure")] = True,
     json: bool = False,
 ) -> None:
     """Train a dictionary of features on harvested activations, or live on a model that reads a text.
@@ -64,78 +64,74 @@ def train(
     json: bool
         Print one JSON object.
     """
+    _check_flags(settings, activations, live, {"model": model, "text": text}, to_mapping(live_settings))
+    from sonde.training.train import sweep as train_sweep
+    from sonde.training.train import train
+
     source: Any = activations
     if live:
-        for name, value in (("model", model), ("text", text), ("site", settings.site), ("tokens", settings.tokens)):
+        from sonde.activations.live import Live
+
+        sites = tuple(dict.fromkeys(settings.site + settings.writes))
+        reader = load_model(str(model), options)
+        source = Live(reader, Path(str(text)), site=sites, seed=settings.seed, **to_mapping(live_settings))
+    plain = to_mapping(settings)
+    shared: dict[str, Any] = {"device": options.device, "memory": memory, "reporter": reporter()}
+    if wandb is not None:
+        shared["log"] = _start_wandb(wandb, plain)
+    if sweep:
+        out = plain.pop("out")
+        dictionaries = train_sweep(source, out=out, over=_parse_sweep(sweep), **shared, **plain)
+    else:
+        dictionaries = [train(source, **shared, **plain)]
+    qualities = [_measure(dictionary, options.device) if measured else None for dictionary in dictionaries]
+    if json:
+        results = [_to_json(*pair) for pair in zip(dictionaries, qualities, strict=True)]
+        print_json(results if sweep else results[0])
+    elif sweep:
+        print(_sweep_table(dictionaries, qualities))
+    else:
+        _print_one(dictionaries[0], qualities[0])
+
+
+def _check_flags(
+    settings: TrainSettings,
+    activations: list[Path] | None,
+    live: bool,
+    of_live: dict[str, Any],
+    live_settings: dict[str, Any],
+) -> None:
+    """Raise UsageError where flags do not fit each other; `of_live` are those that --live needs, beside --site and --tokens."""
+    if live:
+        for name, value in {**of_live, "site": settings.site, "tokens": settings.tokens}.items():
             if not value:
                 raise UsageError(f"--live needs --{name} too; sonde train --help has an example")
         if activations is not None:
             raise UsageError("--live takes its rows from a model; leave --activations out")
-    else:
-        if activations is None:
-            raise UsageError("train needs --activations, a folder written by sonde harvest, or --live")
-        for name, value in {"model": model, "text": text, **to_mapping(live_settings)}.items():
-            if value != getattr(LiveSettings, name, None):
-                raise UsageError(
-                    f"--{name.replace('_', '-')} goes with --live only; sonde harvest decides it otherwise"
-                )
-
-    from sonde.training.train import sweep as train_sweep
-    from sonde.training.train import train
-
-    if live:
-        from sonde.activations.live import Live
-
-        reader = load_model(str(model), options)
-        sites = tuple(dict.fromkeys(settings.site + settings.writes))
-        source = Live(reader, Path(str(text)), site=sites, seed=settings.seed, **to_mapping(live_settings))
-    given: dict[str, Any] = {"device": options.device, "memory": memory, "reporter": reporter()}
-    if wandb is not None:
-        given["log"] = _wandb(wandb, to_mapping(settings))
-    if sweep:
-        plain = to_mapping(settings)
-        out = plain.pop("out")
-        made = train_sweep(source, out=out, over=_values(sweep), **given, **plain)
-    else:
-        made = [train(source, **given, **to_mapping(settings))]
-    quality = [_measure(dictionary, options.device) if measured else None for dictionary in made]
-    if json:
-        found = []
-        for dictionary, own in zip(made, quality, strict=True):
-            assert dictionary.manifest is not None
-            told = {"folder": str(dictionary.folder), "id": dictionary.manifest.id} | dictionary.facts
-            found.append(told | ({"held_out": own.to_json()} if own else {}))
-        print_json(found if sweep else found[0])
-    elif sweep:
-        print(_pareto(made, quality))
-    else:
-        [dictionary], [own] = made, quality
-        facts = dictionary.facts
-        print(
-            f"{dictionary.folder}: {facts['n_features']:,} features of kind {facts['kind']} at {dictionary.site}",
-            flush=True,
-        )
-        if own:
-            print(f"On {own.documents:,} documents that were held out of training:")
-            print(quality_table(own))
+        return
+    if activations is None:
+        raise UsageError("train needs --activations, a folder written by sonde harvest, or --live")
+    for name, value in (of_live | live_settings).items():
+        if value != getattr(LiveSettings, name, None):
+            raise UsageError(f"--{name.replace('_', '-')} goes with --live only; sonde harvest decides it otherwise")
 
 
 def _measure(dictionary: Any, device: str) -> Any:
-    """The dictionary's quality on held-out text; None, and why, where it cannot be known here."""
+    """The dictionary's quality on held-out text; None where it cannot be measured here, and a line that says why."""
     from sonde.analysis.measure import measure
     from sonde.errors import SondeError
 
-    told = reporter()
+    shown = reporter()
     try:
         quiet_libraries()
-        return measure(dictionary, tokens=MEASURED_TOKENS, device=device, reporter=told)
+        return measure(dictionary, tokens=MEASURED_TOKENS, device=device, reporter=shown)
     except SondeError as error:
-        told.say(f"{dictionary.folder} is saved, but not measured on held-out text: {error}")
+        shown.say(f"{dictionary.folder} is saved, but not measured on held-out text: {error}")
         return None
 
 
-def _wandb(project: str, settings: dict[str, Any]) -> Any:
-    """Start a run of Weights & Biases; what it returns takes each step's numbers."""
+def _start_wandb(project: str, settings: dict[str, Any]) -> Any:
+    """Start a run of Weights & Biases; returns the function that logs a step's numbers."""
     try:
         import wandb
     except ImportError as error:
@@ -144,26 +140,45 @@ def _wandb(project: str, settings: dict[str, Any]) -> Any:
     return wandb.log
 
 
-def _values(sweep: list[str]) -> dict[str, list[Any]]:
-    """Settings and values of a sweep, as they were typed."""
-    kinds = {field.name: str(field.type) for field in dataclasses.fields(TrainSettings)}
+def _parse_sweep(sweep: list[str]) -> dict[str, list[Any]]:
+    """The values of each setting that a sweep goes over, from setting=value,value."""
+    types = {field.name: str(field.type) for field in dataclasses.fields(TrainSettings)}
     over: dict[str, list[Any]] = {}
     for part in sweep:
         name, equals, values = part.partition("=")
         name = name.replace("-", "_")
-        if not equals or name not in kinds:
-            raise UsageError(f"--sweep takes setting=value,value, not {part!r}{nearest(name, kinds)}")
-        over[name] = [float(value) if "float" in kinds[name] else value for value in values.split(",")]
+        if not equals or name not in types:
+            raise UsageError(f"--sweep takes setting=value,value, not {part!r}{nearest(name, types)}")
+        over[name] = [float(value) if "float" in types[name] else value for value in values.split(",")]
     return over
 
 
-def _pareto(made: list[Any], quality: list[Any]) -> str:
-    """A table of dictionaries; starred are those that no other beats in both L0 and FVU."""
-    where = "on held-out text" if all(quality) else "on training rows"
-    found = [own.to_json() for own in quality] if all(quality) else [one.facts["training_rows"] for one in made]
+def _to_json(dictionary: Any, quality: Any) -> dict[str, Any]:
+    facts = {"folder": str(dictionary.folder), "id": dictionary.manifest.id} | dictionary.facts
+    return facts | ({"held_out": quality.to_json()} if quality else {})
+
+
+def _print_one(dictionary: Any, quality: Any) -> None:
+    facts = dictionary.facts
+    print(
+        f"{dictionary.folder}: {facts['n_features']:,} features of kind {facts['kind']} at {dictionary.site}",
+        flush=True,
+    )
+    if quality:
+        print(f"On {quality.documents:,} documents that were held out of training:")
+        print(quality_table(quality))
+
+
+def _sweep_table(dictionaries: list[Any], qualities: list[Any]) -> str:
+    """A table of dictionaries, in which those are starred that no other beats in both L0 and FVU."""
+    where = "on held-out text" if all(qualities) else "on training rows"
+    numbers = [
+        quality.to_json() if all(qualities) else dictionary.facts["training_rows"]
+        for dictionary, quality in zip(dictionaries, qualities, strict=True)
+    ]
     rows = [["", "dictionary", "kind", "features", "L0", "FVU", "dead"]]
-    for dictionary, own in zip(made, found, strict=True):
-        beaten = any(other["l0"] <= own["l0"] and other["fvu"] <= own["fvu"] and other is not own for other in found)
+    for dictionary, own in zip(dictionaries, numbers, strict=True):
+        beaten = any(other["l0"] <= own["l0"] and other["fvu"] <= own["fvu"] and other is not own for other in numbers)
         cells = [f"{own['l0']:.1f}", f"{own['fvu']:.4f}", f"{own['dead']:.1%}"]
         facts = dictionary.facts
         rows.append(["" if beaten else "*", dictionary.folder.name, facts["kind"], f"{facts['n_features']:,}", *cells])

@@ -11,8 +11,6 @@ class L1(Elementwise):
     """A ReLU encoder without pre-encoder bias (Templeton et al. 2024, "Scaling Monosemanticity", methods)."""
 
     kind: ClassVar[str] = "l1"
-    centred: ClassVar[bool] = False
-    unit_norm: ClassVar[bool] = False
 
     def act(self, pre: Tensor, features: slice | int | Tensor = slice(None)) -> Tensor:
         return pre.relu()

@@ -12,11 +12,12 @@ from sonde.dictionaries.gated import Gated
 from sonde.dictionaries.jumprelu import JumpReLU
 from sonde.dictionaries.l1 import L1
 from sonde.dictionaries.topk import TopK
-from sonde.errors import ArtifactDamagedError, ArtifactForeignError
+from sonde.errors import ArtifactDamagedError, ArtifactForeignError, nearest
 from sonde.manifests import read_manifest, write_bytes
 
 FORMAT = "dictionary"
 KINDS: dict[str, type[Dictionary]] = {kind.kind: kind for kind in (TopK, BatchTopK, Matryoshka, L1, JumpReLU, Gated)}
+"""all kinds that can be loaded; registering a recipe adds one"""
 WEIGHTS = "dictionary.safetensors"
 
 
@@ -37,7 +38,8 @@ def load_dictionary(folder: str | Path, device: str = "auto") -> Dictionary:
     facts = manifest.facts
     if facts["kind"] not in KINDS:
         raise ArtifactForeignError(
-            f"{path} holds a dictionary of kind {facts['kind']!r}, which this sonde does not know"
+            f"{path} holds a dictionary of kind {facts['kind']!r}, but known are {', '.join(KINDS)}; import the module "
+            f"that registers its recipe first (sonde.training.recipes.register){nearest(facts['kind'], KINDS)}"
         )
     dictionary = KINDS[facts["kind"]](facts["n_features"], facts["d_in"], facts["d_out"], **facts["kind_settings"])
     try:
