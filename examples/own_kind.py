@@ -2,8 +2,8 @@
 
     python examples/own_kind.py
 
-Of kind "tail" is a ReLU dictionary in which a row pays for all activations but its k largest. Nothing is cut off, so a row
-that needs more features than k may have them.
+A dictionary of kind "tail" is a ReLU dictionary in which a row pays for all activations but its k largest. Nothing is
+cut off, so a row that needs more features than k may have them.
 """
 
 import torch

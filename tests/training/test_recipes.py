@@ -1,4 +1,4 @@
-"""Recipes: a kind from outside the package is trained, saved and loaded as any other, and wrong use of kinds is named."""
+"""Recipes: a kind from outside is trained, saved and loaded as any other, and wrong use of kinds is named."""
 
 import ast
 import dataclasses

@@ -1,4 +1,4 @@
-"""The compiled step does what the reference does, on every variant of the kernels, bit for bit the same on all of them."""
+"""The compiled step does what the reference does, with the same bits on every variant of the kernels."""
 
 import shutil
 

@@ -52,9 +52,8 @@ def options_of(name: str) -> dict:
 @pytest.mark.parametrize("name", KINDS)
 def test_planted_features_are_found(tmp_path, name):
     store, directions = planted(tmp_path / "acts")
-    dictionary = sonde.train(
-        store, n_features=96, tokens=600_000, batch_size=512, lr=3e-3, out=tmp_path / "d", device="cpu", **options_of(name)
-    )  # fmt: skip
+    options = {"n_features": 96, "tokens": 600_000, "batch_size": 512, "lr": 3e-3, "device": "cpu"} | options_of(name)
+    dictionary = sonde.train(store, out=tmp_path / "d", **options)
     cosines = (directions @ dictionary.W_dec.T).max(dim=1).values
     assert cosines.mean() > 0.94
     found = dictionary.facts["training_rows"]

@@ -35,7 +35,8 @@ def train(
 
     Example: sonde train --activations acts --kind topk --n-features 4096 --k 32 --out dict
 
-    Live: sonde train --live --model world --site layers.3.residual --text corpus.jsonl --tokens 1M --n-features 4096 --out dict
+    Live: sonde train --live --model world --site layers.3.residual --text corpus.jsonl --tokens 1M --n-features 4096
+    --out dict
 
     Transcoder: sonde train --activations acts --site layers.2.mlp_in --writes layers.2.mlp --n-features 4096 --out dict
 
@@ -44,17 +45,19 @@ def train(
     Parameters
     ----------
     activations: Path
-        A folder written by sonde harvest, or its URL on an object store (s3://, gs://, az://). May be repeated: a crosscoder of
-        several models, whose stores hold the same text; their sites are then named 1:layers.3.residual, 2:layers.3.residual.
+        A folder written by sonde harvest, or its URL on an object store (s3://, gs://, az://). May be repeated: a
+        crosscoder of several models, whose stores hold the same text; their sites are then named 1:layers.3.residual,
+        2:layers.3.residual.
     live: bool
-        Take rows straight from a model, mixed in a pool, with nothing on the disk; needs --model, --text, --site and --tokens.
+        Take rows straight from a model, mixed in a pool, with nothing on the disk; needs --model, --text, --site and
+        --tokens.
     model: str
         A model folder, a hub name, or world, the model in the package.
     text: Path
         A .txt or .jsonl file, its .gz, or a folder of them.
     sweep: list[str]
-        Settings and their values, as setting=value,value: a dictionary for each combination, all from one reading of the rows,
-        each in a folder in --out, and a table of them at the end.
+        Settings and their values, as setting=value,value: a dictionary for each combination, all on one reading of the
+        rows, each in a folder in --out, and a table of them at the end.
     memory: int
         Bytes for the rows of activations that are read and read ahead, such as 2GB; 1GiB by default.
     wandb: str
@@ -64,7 +67,8 @@ def train(
     json: bool
         Print one JSON object.
     """
-    _check_flags(settings, activations, live, {"model": model, "text": text}, to_mapping(live_settings))
+    needed = {"model": model, "text": text, "site": settings.site, "tokens": settings.tokens}
+    _check_flags(activations, live, needed, to_mapping(live_settings))
     from sonde.training.train import sweep as train_sweep
     from sonde.training.train import train
 
@@ -94,16 +98,10 @@ def train(
         _print_one(dictionaries[0], qualities[0])
 
 
-def _check_flags(
-    settings: TrainSettings,
-    activations: list[Path] | None,
-    live: bool,
-    of_live: dict[str, Any],
-    live_settings: dict[str, Any],
-) -> None:
-    """Raise UsageError where flags do not fit each other; `of_live` are those that --live needs, beside --site and --tokens."""
+def _check_flags(activations: Any, live: bool, needed: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Raise UsageError where --live lacks a flag that it needs, or flags that go with it are there without it."""
     if live:
-        for name, value in {**of_live, "site": settings.site, "tokens": settings.tokens}.items():
+        for name, value in needed.items():
             if not value:
                 raise UsageError(f"--live needs --{name} too; sonde train --help has an example")
         if activations is not None:
@@ -111,7 +109,7 @@ def _check_flags(
         return
     if activations is None:
         raise UsageError("train needs --activations, a folder written by sonde harvest, or --live")
-    for name, value in (of_live | live_settings).items():
+    for name, value in {"model": needed["model"], "text": needed["text"], **settings}.items():
         if value != getattr(LiveSettings, name, None):
             raise UsageError(f"--{name.replace('_', '-')} goes with --live only; sonde harvest decides it otherwise")
 

@@ -1,4 +1,4 @@
-"""What the losses of all kinds are made of, on vectors scaled so that the mean squared norm of each site equals its width.
+"""The parts of the losses, on vectors scaled so that the mean squared norm of each site equals its width.
 
 A dictionary reads x and reconstructs y; in most, y is x.
 
@@ -16,6 +16,10 @@ from torch import Tensor
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.kernels.sparse import Pairs, decode_pairs, encode_topk
 
+X = Float[Tensor, "row d_in"]
+Y = Float[Tensor, "row d_out"]
+Coded = tuple[Float[Tensor, " pair"], Pairs]
+"""activations, and where they are; the others are zero"""
 AUX_WEIGHT = 1 / 32  # source: Gao et al. 2024, appendix A.2
 AUX_ROWS = 512  # measured: docs/log.md, 2026-11-21
 
@@ -52,36 +56,24 @@ class StepLoss:
 
 
 def sparse_loss(
-    dictionary: Dictionary,
-    x: Float[Tensor, "row d_in"],
-    error: Float[Tensor, "row d_out"],
-    values: Float[Tensor, " pair"],
-    pairs: Pairs,
-    settings: LossSettings,
-    squared_error: Tensor | None = None,
+    dictionary: Dictionary, x: X, error: Y, active: Coded, settings: LossSettings, squared_error: Tensor | None = None
 ) -> StepLoss:
-    """The squared error (of y_hat, where no other is given) and AuxK, where activations are values of pairs."""
-    squared_error = mean_square(error) if squared_error is None else squared_error
+    """The squared error (of y_hat, where no other is given) over the data's variance, and AuxK."""
+    values, pairs = active
+    loss = (mean_square(error) if squared_error is None else squared_error) / settings.variance
     counts = torch.bincount(pairs.feature[values.detach() > 0], minlength=dictionary.n_features)
-    return _with_aux(dictionary, x, error, squared_error / settings.variance, counts, settings)
+    return _with_aux(dictionary, x, error, loss, counts, settings)
 
 
 def dense_loss(
-    dictionary: Dictionary,
-    x: Float[Tensor, "row d_in"],
-    error: Float[Tensor, "row d_out"],
-    activations: Float[Tensor, "row feature"],
-    settings: LossSettings,
-    penalty: Tensor | float = 0.0,
+    dictionary: Dictionary, x: X, error: Y, activations: Tensor, settings: LossSettings, penalty: Tensor | float = 0.0
 ) -> StepLoss:
-    """The squared error over the data's variance, a penalty, and AuxK."""
+    """The squared error over the data's variance, a penalty, and AuxK; `activations` are [row, n_features]."""
     loss = mean_square(error) / settings.variance + penalty
     return _with_aux(dictionary, x, error, loss, (activations.detach() > 0).sum(dim=0), settings)
 
 
-def _with_aux(
-    dictionary: Dictionary, x: Tensor, error: Tensor, loss: Tensor, counts: Tensor, settings: LossSettings
-) -> StepLoss:
+def _with_aux(dictionary: Dictionary, x: X, error: Y, loss: Tensor, counts: Tensor, settings: LossSettings) -> StepLoss:
     error = error.detach()
     if settings.dead is not None and settings.aux_k and settings.dead.any():
         dead = settings.dead.nonzero().flatten()
@@ -90,17 +82,11 @@ def _with_aux(
     return StepLoss(loss, error, counts.sum() / len(x), counts)
 
 
-def aux_loss(
-    W_enc: Float[Tensor, "dead d_in"],
-    b_enc: Float[Tensor, " dead"],
-    W_dec: Float[Tensor, "dead d_out"],
-    x: Float[Tensor, "row d_in"],
-    error: Float[Tensor, "row d_out"],
-    aux_k: int,
-) -> Tensor:
+def aux_loss(W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, x: X, error: Y, aux_k: int) -> Tensor:
     """AuxK: dead features, whose weights these are, learn to reconstruct the error (Gao et al. 2024, appendix A.2).
 
-    On at most AUX_ROWS rows, evenly spaced: with many active on each, all rows would cost more than the rest of the step.
+    On at most AUX_ROWS rows, evenly spaced: many features are active on each, so that all rows would cost more than the
+    rest of the step.
     """
     every = max(1, len(x) // AUX_ROWS)
     x, error = x[::every], error[::every]
@@ -109,15 +95,9 @@ def aux_loss(
     return AUX_WEIGHT * aux_error / mean_square(error)
 
 
-def residual(
-    dictionary: Dictionary,
-    x: Float[Tensor, "row d_in"],
-    y: Float[Tensor, "row d_out"],
-    values: Float[Tensor, " pair"],
-    pairs: Pairs,
-) -> Float[Tensor, "row d_out"]:
-    """y - y_hat, where activations are values of pairs."""
-    return y - decode_pairs(values, pairs, dictionary.W_dec) - dictionary.base(x)
+def residual(dictionary: Dictionary, x: X, y: Y, active: Coded) -> Y:
+    """y - y_hat."""
+    return y - decode_pairs(*active, dictionary.W_dec) - dictionary.base(x)
 
 
 def decoder_norms(dictionary: Dictionary, settings: LossSettings) -> Float[Tensor, " feature"]:
@@ -129,6 +109,6 @@ def decoder_norms(dictionary: Dictionary, settings: LossSettings) -> Float[Tenso
     return torch.stack([part.norm(dim=1) for part in parts]).sum(dim=0)
 
 
-def mean_square(error: Float[Tensor, "row width"]) -> Tensor:
+def mean_square(error: Y) -> Tensor:
     """The mean over rows of their squared lengths."""
     return error.square().sum(dim=1).mean()

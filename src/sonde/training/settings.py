@@ -20,7 +20,7 @@ class TrainSettings:
     """What to train, and how. The defaults are meant to work untouched."""
 
     kind: str = "topk"
-    """topk, batchtopk, matryoshka, l1, jumprelu or gated; any is a transcoder with --writes, a crosscoder with several sites"""
+    """topk, batchtopk, matryoshka, l1, jumprelu or gated, each also as a transcoder (--writes) or a crosscoder"""
     n_features: int
     """number of features"""
     out: Path
@@ -34,7 +34,7 @@ class TrainSettings:
     k: int | None = None
     """topk, batchtopk, matryoshka: features active on a token (batchtopk, matryoshka: on average); 32 by default"""
     sparsity: float | None = None
-    """l1, gated, jumprelu: weight of the penalty; by default 5 (Scaling Monosemanticity), 3, and what docs/training.md says"""
+    """l1, gated, jumprelu: weight of the penalty; by default 5 (Scaling Monosemanticity), 3, see docs/training.md"""
     penalty: Literal["tanh", "l0"] = "tanh"
     """jumprelu: tanh of activations (January 2025 recipe), or the number of active features (2024 paper)"""
     bandwidth: float | None = None
@@ -58,7 +58,7 @@ class TrainSettings:
     aux_k: int | None = None
     """dead features revived on each token (AuxK), 0 for none; by default half the width, and none for l1 and gated"""
     resample_every: int | None = None
-    """l1, gated: restart dead features from badly reconstructed rows every so many steps, in the first half of the run"""
+    """l1, gated: restart dead features from badly reconstructed rows every so many steps, in the run's first half"""
     dead_after: int | None = None
     """rows without firing after which a feature counts as dead; by default a tenth of the run, at most 10M"""
     checkpoint_every_s: float = 60.0

@@ -1,7 +1,7 @@
 """One step of training, in two ways: with torch's operators and autograd, and with kernels for what is active.
 
-Both compute the same: loss, gradients less what points along decoder rows of fixed length, clipping, Adam, and decoder rows back
-to length one. The first is the reference, and takes every kind and device.
+Both compute the same: loss, gradients less what points along decoder rows of fixed length, clipping, Adam, and decoder
+rows back to length one. The first is the reference, and takes every kind and device.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.kernels.active import Active, Adam, RowGradient
 from sonde.kernels.choose import choose_kernels, has_kernels
-from sonde.training.losses import LossSettings, StepLoss, aux_loss
+from sonde.training.losses import LossSettings, StepLoss, X, Y, aux_loss
 from sonde.training.recipes.fused import Decoded, FusedRecipe, Penalty
 from sonde.training.recipes.recipe import Recipe, Sample
 
@@ -29,7 +29,7 @@ class AutogradStep:
     def __init__(self, recipe: Recipe, dictionary: Dictionary, optimiser: torch.optim.Adam, *, clip: float) -> None:
         self.recipe, self.dictionary, self.optimiser, self.clip = recipe, dictionary, optimiser, clip
 
-    def loss(self, x: Float[Tensor, "row d_in"], y: Float[Tensor, "row d_out"], settings: LossSettings) -> StepLoss:
+    def loss(self, x: X, y: Y, settings: LossSettings) -> StepLoss:
         """The loss on scaled rows, of which `apply` then takes the gradient."""
         self.result = self.recipe.loss(self.dictionary, x, y, settings)
         return self.result
@@ -62,13 +62,7 @@ class FusedStep:
     """
 
     def __init__(
-        self,
-        recipe: FusedRecipe,
-        dictionary: Dictionary,
-        optimiser: torch.optim.Adam,
-        rms: Float[Tensor, " d_in"],
-        *,
-        clip: float,
+        self, recipe: FusedRecipe, dictionary: Dictionary, optimiser: torch.optim.Adam, rms: Tensor, *, clip: float
     ) -> None:
         self.kernels, self.proposer = choose_kernels(dictionary.W_enc.detach(), dictionary.b_enc.detach(), rms)
         self.recipe, self.dictionary, self.optimiser, self.clip = recipe, dictionary, optimiser, clip
@@ -80,10 +74,8 @@ class FusedStep:
                 optimiser.state[W] = {"step": torch.tensor(0.0)} | zeros
 
     @torch.no_grad()
-    def loss(
-        self, x: Float[Tensor, "row d_in"], y: Float[Tensor, "row d_out"], settings: LossSettings
-    ) -> StepLoss | None:
-        """The loss on scaled rows, and its gradient for `apply`; None where so much is active that autograd is faster."""
+    def loss(self, x: X, y: Y, settings: LossSettings) -> StepLoss | None:
+        """The loss on scaled rows, with gradients for `apply`; None where so much is active that autograd is faster."""
         dictionary, recipe = self.dictionary, self.recipe
         if self.stale:
             self.proposer.repack()
@@ -94,14 +86,14 @@ class FusedStep:
         decoded = recipe.decode(dictionary, self.kernels, y.contiguous(), dictionary.base(x).contiguous(), active)
         penalty = recipe.penalty_gradients(dictionary, x, decoded.error, active, settings)
         loss = decoded.squared_error / settings.variance + penalty.loss
-        starts, order = self.kernels.by_feature(active, dictionary.n_features)
-        self._set_gradients(x, active, starts, order, decoded, penalty, settings.variance)
+        by_feature = self.kernels.by_feature(active, dictionary.n_features)
+        self._set_gradients(x, active, by_feature, decoded, penalty, factor=-2 / (len(x) * settings.variance))
         if settings.dead is not None and settings.aux_k:
             loss += self._revive(x, decoded.error, settings.dead, settings.aux_k)
         if self.clip:
             W_enc, W_dec = dictionary.W_enc.detach(), dictionary.W_dec.detach()
             self.bound = self.by_encoder.most(W_enc) + self.by_decoder.most(W_dec)
-        counts = starts.diff()
+        counts = by_feature[0].diff()
         return StepLoss(torch.tensor(loss), decoded.error, counts.sum() / len(x), counts)
 
     @torch.no_grad()
@@ -133,41 +125,29 @@ class FusedStep:
         del self.by_encoder, self.by_decoder  # and with them the rows and their errors
 
     def _set_gradients(
-        self,
-        x: Tensor,
-        active: Active,
-        starts: Tensor,
-        order: Tensor,
-        decoded: Decoded,
-        penalty: Penalty,
-        variance: float,
+        self, x: X, active: Active, by_feature: tuple[Tensor, Tensor], decoded: Decoded, penalty: Penalty, factor: float
     ) -> None:
-        """Set the gradients of all parameters: of both matrices as row gradients, of the others as torch's."""
-        dictionary, factor = self.dictionary, -2 / (len(x) * variance)
-        by_pre = decoded.product.mul_(factor) + penalty.by_pre
-        self.by_decoder = RowGradient(
-            starts,
-            order,
-            decoded.source_row,
-            active.value * factor,
-            decoded.source,
-            unit=self.recipe.unit_norm,
-            own=penalty.by_norm,
-        )
-        self.by_encoder = RowGradient(starts, order, active.row, by_pre, x, unit=False)
-        dictionary.b_enc.grad = x.new_zeros(len(starts) - 1).index_add_(0, active.feature.long(), by_pre)
+        """Set the gradients of all parameters: of both matrices as row gradients, of the others as torch's.
+
+        Args:
+            factor: of errors, for they enter the loss squared, as a mean over rows, and over the data's variance.
+        """
+        dictionary, source, unit = self.dictionary, decoded.source, self.recipe.unit_norm
+        by_pre, weight = decoded.product.mul_(factor) + penalty.by_pre, active.value * factor
+        self.by_decoder = RowGradient(*by_feature, decoded.source_row, weight, source, unit=unit, own=penalty.by_norm)
+        self.by_encoder = RowGradient(*by_feature, active.row, by_pre, x, unit=False)
+        dictionary.b_enc.grad = x.new_zeros(dictionary.n_features).index_add_(0, active.feature.long(), by_pre)
         if penalty.by_every_pre is not None:
             self.by_encoder = self._with_all_rows(active, penalty.by_every_pre)
             dictionary.b_enc.grad += len(x) * penalty.by_every_pre
         for name, gradient in penalty.by_parameter.items():
             dictionary.get_parameter(name).grad = gradient
-        by_y = decoded.source[: len(x)]
-        dictionary.b_dec.grad = by_y.sum(dim=0).mul_(factor)
+        dictionary.b_dec.grad = source[: len(x)].sum(dim=0).mul_(factor)
         if dictionary.W_skip is not None:
-            dictionary.W_skip.grad = (by_y.T @ x).mul_(factor)
+            dictionary.W_skip.grad = (source[: len(x)].T @ x).mul_(factor)
 
     def _with_all_rows(self, active: Active, weight: Float[Tensor, " feature"]) -> RowGradient:
-        """The encoder's gradient, and of each feature `weight` times the sum of all rows: one more row, with all features."""
+        """The encoder's gradient plus `weight` times the sum of all rows: one row more, with all features active."""
         n, (_, _, row, by_pre, x, *_) = len(weight), self.by_encoder
         features = torch.arange(n, dtype=torch.int32, device=x.device)
         more = active._replace(feature=torch.cat([active.feature, features]))
@@ -197,19 +177,9 @@ class FusedStep:
 
 
 def make_fused_step(
-    recipe: Recipe,
-    dictionary: Dictionary,
-    optimiser: torch.optim.Adam,
-    sample: Sample,
-    *,
-    clip: float,
-    n_sites: int,
+    recipe: Recipe, dictionary: Dictionary, optimiser: torch.optim.Adam, sample: Sample, *, clip: float, n_sites: int
 ) -> FusedStep | None:
-    """The fused step, where there are kernels for this recipe and for the dictionary's widths and device.
-
-    Args:
-        n_sites: how many sites are written.
-    """
+    """The fused step, where there are kernels for this recipe, the number of sites that are written, and the widths."""
     device = dictionary.W_enc.device
     if not isinstance(recipe, FusedRecipe) or not recipe.fits(device, n_sites):
         return None

@@ -1,7 +1,7 @@
 """Train dictionaries on harvested activations, or live on a model.
 
 1. Open the rows: one store, several of the same text, or a model that reads.
-2. Fix each dictionary's plan: steps, batch size, learning rate and input scaling, functions of the rows and the settings.
+2. Make each dictionary's plan: steps, batch size, learning rate and input scaling, from the rows and the settings.
 3. Start the weights, or resume from the last checkpoint.
 4. Step through the shuffled rows; a sweep trains all its dictionaries on one reading of them.
 5. Save weights, metrics and manifest.
@@ -90,7 +90,7 @@ def sweep(
         over: setting -> its values, such as {"n_features": [1024, 4096], "k": [16, 32]}. A setting that a kind does not
             take is left out for it.
         activations, device, memory, log, reporter, settings: as for `train`; what decides the batches (tokens,
-            batch_size, site, writes) is the same for all. `log` gets each step's numbers under the name of the dictionary.
+            batch_size, site, writes) is the same for all. `log` gets numbers under the names of the dictionaries.
 
     Returns:
         The dictionaries, in the order of the combinations; each is bit-equal to what `train` makes alone.
@@ -162,7 +162,7 @@ def _train_all(
 def _open(
     activations: Rows, settings: TrainSettings, memory: int | None
 ) -> tuple[Source, dict[str, Any], dict[str, Any]]:
-    """The rows of the sites that are read and written, side by side; what a manifest's settings say of them, and parents."""
+    """The rows of the sites that are read and written, the settings of a live source, and the manifest's parents."""
     sites = tuple(dict.fromkeys(settings.site + settings.writes))
     if isinstance(activations, Live):
         check(settings.tokens is not None, "tokens", settings.tokens, "given where rows come live from a model")

@@ -8,11 +8,10 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from sonde.kernels.active import Active, Kernels, Proposer
-from sonde.training.losses import LossSettings
+from sonde.training.losses import LossSettings, X, Y
 from sonde.training.recipes.recipe import Defaults, Recipe
 
 ENCODER_START = 0.5  # measured: docs/log.md, 2026-11-21
@@ -60,24 +59,15 @@ class FusedRecipe(Recipe):
         return True
 
     @abstractmethod
-    def active(self, dictionary: Any, proposer: Proposer, x: Float[Tensor, "row d_in"]) -> Active | None:
+    def active(self, dictionary: Any, proposer: Proposer, x: X) -> Active | None:
         """The active pairs of scaled rows; None where there are so many that autograd is faster."""
 
-    def decode(
-        self, dictionary: Any, kernels: Kernels, y: Float[Tensor, "row d_out"], base: Tensor, active: Active
-    ) -> Decoded:
-        """Decode active pairs, and compare with y; `base` ([d_out], or a row each) is what is there without features."""
+    def decode(self, dictionary: Any, kernels: Kernels, y: Y, base: Tensor, active: Active) -> Decoded:
+        """Decode active pairs and compare with y; `base` ([d_out], or a row each) is y_hat without features."""
         error, squares, product = kernels.decode(y, base, dictionary.W_dec.detach(), active)
         return Decoded(error, squares.mean().item(), error, active.row, product)
 
-    def penalty_gradients(
-        self,
-        dictionary: Any,
-        x: Float[Tensor, "row d_in"],
-        error: Float[Tensor, "row d_out"],
-        active: Active,
-        settings: LossSettings,
-    ) -> Penalty:
+    def penalty_gradients(self, dictionary: Any, x: X, error: Y, active: Active, settings: LossSettings) -> Penalty:
         """The penalty that `loss` adds to the squared error, with the gradients that autograd would find."""
         return Penalty()
 
@@ -105,7 +95,7 @@ class FloorRecipe(FusedRecipe):
     def fits(self, device: torch.device, n_sites: int) -> bool:
         return device.type == "cpu" and n_sites == 1
 
-    def active(self, dictionary: Any, proposer: Proposer, x: Tensor) -> Active | None:
+    def active(self, dictionary: Any, proposer: Proposer, x: X) -> Active | None:
         return proposer.above(x, dictionary.floor())
 
 

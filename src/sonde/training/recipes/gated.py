@@ -1,9 +1,10 @@
-"""gated: one path decides whether a feature is active, another how much (Rajamanoharan et al. 2024, arXiv 2404.16014)."""
+"""gated: one path decides whether a feature is active, another how much.
 
-from torch import Tensor
+Source: Rajamanoharan et al. 2024 (arXiv 2404.16014).
+"""
 
 from sonde.dictionaries.gated import Gated
-from sonde.training.losses import LossSettings, StepLoss, dense_loss, mean_square
+from sonde.training.losses import LossSettings, StepLoss, X, Y, dense_loss, mean_square
 from sonde.training.recipes import register
 from sonde.training.recipes.recipe import Defaults, Recipe
 
@@ -20,7 +21,7 @@ class GatedRecipe(Recipe):
         # sparsity measured: docs/log.md, 2026-11-21
         return Defaults(decoder_start=0.1, sparsity=3.0, sparsity_warm_up=0.05)
 
-    def loss(self, dictionary: Gated, x: Tensor, y: Tensor, settings: LossSettings) -> StepLoss:
+    def loss(self, dictionary: Gated, x: X, y: Y, settings: LossSettings) -> StepLoss:
         """Squared error, a penalty on the gates' pre-activations, and the error of those through a frozen decoder.
 
         Source: section 3.2 of the paper.

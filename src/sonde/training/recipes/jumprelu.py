@@ -6,32 +6,32 @@ There are two penalties. "l0" is the number of active features (Rajamanoharan et
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from sonde.dictionaries.jumprelu import JumpReLU
 from sonde.kernels.active import Active
-from sonde.training.losses import LossSettings, StepLoss, dense_loss
+from sonde.training.losses import LossSettings, StepLoss, X, Y, dense_loss
 from sonde.training.recipes import register
 from sonde.training.recipes.fused import FloorRecipe, Penalty, sum_by_feature
 from sonde.training.recipes.recipe import Defaults, Sample
 
-TANH_SHARPNESS = 4.0  # source: Conerly et al., January 2025 update: c
-PRE_ACTIVATION_WEIGHT = 3e-6  # source: same: lambda_P
-TANH_BANDWIDTH = 2.0  # source: same
-TANH_THRESHOLD_START = 0.1  # source: same
-TANH_DECODER_START = 3**-0.5  # source: same
-FIRES_AT_START, MOST_AT_START = 10_000, 0.1
-"""features active on a row at the start (source: same), and the largest share of all that this may be"""
-L0_BANDWIDTH = 0.1  # for inputs of mean squared norm one; measured: docs/log.md, 2026-11-21
-L0_THRESHOLD_START = (
-    0.1  # the same. The paper has 0.001 both, which moves thresholds too seldom in a few thousand steps.
+# tanh; source, where nothing else is said: Conerly et al., January 2025 update
+TANH_SHARPNESS = 4.0
+TANH_SPARSITY_PER_DIMENSION = (
+    6e-4  # so that a feature costs the same FVU at any width; measured: docs/log.md, 2026-11-21
 )
-TANH_SPARSITY_PER_DIMENSION, L0_SPARSITY = 6e-4, 1e-3
-"""measured: same; the first grows with the width, so that a feature costs the same FVU at any"""
-WINDOW_ROWS = 128  # measured: same
+PRE_ACTIVATION_WEIGHT = 3e-6
+TANH_BANDWIDTH, TANH_THRESHOLD_START = 2.0, 0.1
+FIRES_AT_START, MOST_AT_START = 10_000, 0.1
+"""features active on a row at the start, and the largest share of all features that this may be"""
+# l0; measured: docs/log.md, 2026-11-21
+L0_SPARSITY = 1e-3
+L0_BANDWIDTH, L0_THRESHOLD_START = 0.1, 0.1
+"""for inputs of mean squared norm one. The paper has 0.001 both, which moves thresholds too seldom in short runs."""
+WINDOW_ROWS = 128  # measured: docs/log.md, 2026-11-21
 FEATURES_AT_ONCE = 1 << 12
 """whose pre-activations on some rows are held in memory"""
 
@@ -46,14 +46,14 @@ class JumpReLURecipe(FloorRecipe):
 
     @property
     def defaults(self) -> Defaults:
-        if self.penalty == "l0":  # source of beta1 and of the warm-up (10,000 steps of about 100,000): the 2024 paper
+        if self.penalty == "l0":  # source of beta1, and of the warm-up (10,000 of about 100,000 steps): the 2024 paper
             return Defaults(sparsity=L0_SPARSITY, sparsity_warm_up=0.1, revived=True, beta1=0.0)
         return Defaults(
             decoder_norms="free",
-            decoder_start=TANH_DECODER_START,
+            decoder_start=3**-0.5,
             sparsity_per_dimension=TANH_SPARSITY_PER_DIMENSION,
             sparsity_warm_up=1.0,
-            revived=True,  # measured: docs/log.md, 2026-11-21
+            revived=True,
         )
 
     def window(self, settings: LossSettings) -> float:
@@ -63,8 +63,10 @@ class JumpReLURecipe(FloorRecipe):
         return self.bandwidth or TANH_BANDWIDTH
 
     def start(self, dictionary: JumpReLU, read: Tensor, written: Tensor, sample: Sample) -> None:
-        """Set thresholds too; with tanh, an encoder of width / n_features of the decoder's length, and biases with which
-        each feature fires on an equal share of rows."""
+        """Set thresholds too, and with tanh biases with which each feature fires on an equal share of rows.
+
+        With tanh, encoder rows are width / n_features as long as the decoder's.
+        """
         super().start(dictionary, read, written, sample)
         n, width = read.shape
         if self.penalty == "l0":
@@ -77,7 +79,7 @@ class JumpReLURecipe(FloorRecipe):
         parts = [(x @ rows.T).kthvalue(rank, dim=0).values for rows in dictionary.W_enc.split(FEATURES_AT_ONCE)]
         dictionary.b_enc.copy_(TANH_THRESHOLD_START - torch.cat(parts))
 
-    def loss(self, dictionary: JumpReLU, x: Tensor, y: Tensor, settings: LossSettings) -> StepLoss:
+    def loss(self, dictionary: JumpReLU, x: X, y: Y, settings: LossSettings) -> StepLoss:
         """Squared error and the penalty, with straight-through gradients for the thresholds from some of the rows."""
         threshold, bandwidth = dictionary.log_threshold.exp(), self.window(settings)
         pre = x @ dictionary.W_enc.T + dictionary.b_enc
@@ -92,18 +94,14 @@ class JumpReLURecipe(FloorRecipe):
         error = y - activations @ dictionary.W_dec - dictionary.base(x)
         return dense_loss(dictionary, x, error, activations, settings, penalty)
 
-    def penalty_gradients(
-        self, dictionary: JumpReLU, x: Tensor, error: Tensor, active: Active, settings: LossSettings
-    ) -> Penalty:
+    def penalty_gradients(self, dictionary: Any, x: X, error: Y, active: Active, settings: LossSettings) -> Penalty:
         if self.penalty == "tanh":
             return self._tanh_gradients(dictionary, x, error, active, settings)
         weight = settings.sparsity / len(x)
-        by_threshold = self._threshold_gradient(dictionary, x, error, settings, step_weight=weight)
+        by_threshold = self._threshold_gradient(dictionary, x, error, settings, of_step=weight)
         return Penalty(weight * len(active.value), by_parameter={"log_threshold": by_threshold})
 
-    def _tanh_gradients(
-        self, dictionary: JumpReLU, x: Tensor, error: Tensor, active: Active, settings: LossSettings
-    ) -> Penalty:
+    def _tanh_gradients(self, dictionary: JumpReLU, x: X, error: Y, active: Active, settings: LossSettings) -> Penalty:
         n, n_rows, share = dictionary.n_features, len(x), 1 / (len(x) * settings.variance)
         threshold, norms, feature = dictionary.log_threshold.exp(), dictionary.W_dec.norm(dim=1), active.feature.long()
         spread = (TANH_SHARPNESS * active.value * norms[feature]).tanh()
@@ -113,7 +111,7 @@ class JumpReLURecipe(FloorRecipe):
         of_all_rows = n_rows * (threshold - dictionary.b_enc) - dictionary.W_enc @ x.sum(dim=0)
         below = of_all_rows + sum_by_feature(active, active.value - threshold[feature], n)
         n_below = n_rows - torch.bincount(feature, minlength=n)
-        by_threshold = self._threshold_gradient(dictionary, x, error, settings, tanh_weight=settings.sparsity * share)
+        by_threshold = self._threshold_gradient(dictionary, x, error, settings, of_tanh=settings.sparsity * share)
         return Penalty(
             settings.sparsity * share * spread.sum().item() + weight * (below @ norms).item(),
             (slope + weight) * norms[feature],
@@ -125,16 +123,16 @@ class JumpReLURecipe(FloorRecipe):
     def _threshold_gradient(
         self,
         dictionary: JumpReLU,
-        x: Tensor,
-        error: Tensor,
+        x: X,
+        error: Y,
         settings: LossSettings,
         *,
-        step_weight: float = 0.0,
-        tanh_weight: float = 0.0,
+        of_step: float = 0.0,
+        of_tanh: float = 0.0,
     ) -> Tensor:
         """The gradient [n_features] of log_threshold by what lies in the windows, estimated from some rows.
 
-        It holds the squared error's, that of the number of active features, and that of tanh, with these weights.
+        That is of the squared error, of the number of active features and of tanh, the latter two with these weights.
         """
         every, bandwidth, parts = window_every(len(x)), self.window(settings), []
         some, some_error = x[::every], error[::every] * (-2 / (len(x) * settings.variance))
@@ -143,35 +141,27 @@ class JumpReLURecipe(FloorRecipe):
             threshold, W_dec = dictionary.log_threshold[here].exp(), dictionary.W_dec[here]
             pre = torch.addmm(dictionary.b_enc[here], some, dictionary.W_enc[here].T)
             slope = some_error @ W_dec.T
-            if tanh_weight:
+            if of_tanh:
                 norms = W_dec.norm(dim=1)
                 spread = (pre * (pre > threshold)).mul_(TANH_SHARPNESS * norms).tanh_()
-                slope += tanh_weight * TANH_SHARPNESS * norms * (1 - spread.square_())
+                slope += of_tanh * TANH_SHARPNESS * norms * (1 - spread.square_())
             near = (pre - threshold).abs_() < bandwidth / 2
-            parts.append(-threshold * ((slope.mul_(threshold) + step_weight) * near).sum(dim=0))
+            parts.append(-threshold * ((slope.mul_(threshold) + of_step) * near).sum(dim=0))
         return torch.cat(parts) * (len(x) / len(some) / bandwidth)
 
 
 def window_every(n_rows: int) -> int:
-    """Thresholds learn from every so-manieth row.
+    """The stride between the rows from which thresholds learn.
 
-    A window holds a large share of all pre-activations, so that a few rows tell a threshold more than all rows tell weights, which learn
-    from the active ones; and all rows would cost more than the rest of the step.
+    A window holds a large share of all pre-activations, so a few rows say more about a threshold than all rows say
+    about weights, which learn from active features only; and all rows would cost more than the rest of the step.
     """
     return max(1, n_rows // WINDOW_ROWS)
 
 
-def jump(pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
-    """pre * H(pre - threshold); with respect to the threshold, the slope of the jump is spread over the window."""
-    return _Jump.apply(pre, threshold, bandwidth)
-
-
-def step(pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
-    """H(pre - threshold), with a gradient for the threshold alone."""
-    return _Step.apply(pre, threshold, bandwidth)
-
-
 class _Jump(torch.autograd.Function):
+    """pre * H(pre - threshold); with respect to the threshold, the slope of the jump is spread over the window."""
+
     @staticmethod
     def forward(ctx, pre, threshold, bandwidth):
         ctx.save_for_backward(pre, threshold)
@@ -186,6 +176,8 @@ class _Jump(torch.autograd.Function):
 
 
 class _Step(torch.autograd.Function):
+    """H(pre - threshold), with a gradient for the threshold alone."""
+
     @staticmethod
     def forward(ctx, pre, threshold, bandwidth):
         ctx.save_for_backward(pre, threshold)
@@ -196,6 +188,9 @@ class _Step(torch.autograd.Function):
     def backward(ctx, *grads):
         pre, threshold = ctx.saved_tensors
         return None, -_sum_in_window(pre, threshold, ctx.bandwidth, grads[0]) / ctx.bandwidth, None
+
+
+jump, step = _Jump.apply, _Step.apply
 
 
 def _sum_in_window(pre: Tensor, threshold: Tensor, bandwidth: float, slope: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from sonde.dictionaries.batchtopk import Matryoshka
 from sonde.kernels.active import Active, Kernels, chosen
 from sonde.kernels.sparse import decode_pairs, encode_batch_topk
 from sonde.settings import check
-from sonde.training.losses import LossSettings, StepLoss, mean_square, sparse_loss
+from sonde.training.losses import LossSettings, StepLoss, X, Y, mean_square, sparse_loss
 from sonde.training.recipes import register
 from sonde.training.recipes.batchtopk import BatchTopKRecipe
 from sonde.training.recipes.fused import Decoded
@@ -30,7 +30,7 @@ class MatryoshkaRecipe(BatchTopKRecipe):
     def kind_settings(self) -> dict[str, Any]:
         return super().kind_settings() | {"prefixes": self.prefixes}
 
-    def loss(self, dictionary: Any, x: Tensor, y: Tensor, settings: LossSettings) -> StepLoss:
+    def loss(self, dictionary: Any, x: X, y: Y, settings: LossSettings) -> StepLoss:
         """The mean over nested prefixes of the squared error of each alone, and AuxK."""
         values, pairs = encode_batch_topk(x, dictionary.W_enc, dictionary.b_enc, dictionary.k)
         error, errors, first = y - dictionary.base(x), [], 0
@@ -39,13 +39,13 @@ class MatryoshkaRecipe(BatchTopKRecipe):
             error = error - decode_pairs(values[inside], pairs.where(inside), dictionary.W_dec)
             errors.append(mean_square(error))
             first = last
-        return sparse_loss(dictionary, x, error, values, pairs, settings, torch.stack(errors).mean())
+        return sparse_loss(dictionary, x, error, (values, pairs), settings, torch.stack(errors).mean())
 
-    def decode(self, dictionary: Any, kernels: Kernels, y: Tensor, base: Tensor, active: Active) -> Decoded:
+    def decode(self, dictionary: Any, kernels: Kernels, y: Y, base: Tensor, active: Active) -> Decoded:
         """The same on kernels.
 
-        A feature learns from the errors of its own prefix and of all longer ones, so `source` holds a block of rows for each
-        prefix: the sum of the errors of that prefix and of all longer ones, over the number of prefixes.
+        A feature learns from the errors of its own prefix and of all longer ones. So `source` holds a block of rows for
+        each prefix: the sum of the errors of that prefix and of all longer ones, over the number of prefixes.
         """
         W_dec, prefixes = dictionary.W_dec.detach(), dictionary.prefixes
         ends = torch.tensor(prefixes, dtype=torch.int32, device=y.device)

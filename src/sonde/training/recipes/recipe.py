@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
-from jaxtyping import Float
 from torch import Tensor
 
 from sonde.dictionaries.dictionary import Dictionary
-from sonde.training.losses import LossSettings, StepLoss
+from sonde.training.losses import LossSettings, StepLoss, X, Y
 
 Sample = Callable[[int], Iterator[Tensor]]
 """yields scaled inputs [row, d_in] of about so many training rows, in batches"""
@@ -42,8 +41,8 @@ class Defaults:
 class Recipe(ABC):
     """How dictionaries of one kind are trained.
 
-    The fields are settings of `TrainSettings`. Those that a subclass adds are taken by its kind and refused for others that
-    do not have them; a field keeps its default where the setting is left open.
+    The fields are settings of `TrainSettings`. Those that a subclass adds are taken by its kind, and refused for kinds
+    whose recipes do not have them. A field keeps its default where the setting is left open.
     """
 
     dictionary_class: ClassVar[type[Dictionary]]
@@ -73,22 +72,18 @@ class Recipe(ABC):
         """The arguments of the dictionary's class beyond its sizes."""
         return {}
 
-    def start(
-        self,
-        dictionary: Any,
-        read: Float[Tensor, "feature d_in"],
-        written: Float[Tensor, "feature d_out"],
-        sample: Sample,
-    ) -> None:
-        """Set the weights before the first step, from directions of length one; what is not set is zero."""
+    def start(self, dictionary: Any, read: Tensor, written: Tensor, sample: Sample) -> None:
+        """Set the weights before the first step; what is not set is zero.
+
+        Args:
+            read, written: [n_features, d_in] and [n_features, d_out], directions of length one.
+        """
         length = 1.0 if self.unit_norm else self.defaults.decoder_start
         dictionary.W_dec.copy_(written * length)
         dictionary.W_enc.copy_(read * length * self.defaults.encoder_start)
 
     @abstractmethod
-    def loss(
-        self, dictionary: Any, x: Float[Tensor, "row d_in"], y: Float[Tensor, "row d_out"], settings: LossSettings
-    ) -> StepLoss:
+    def loss(self, dictionary: Any, x: X, y: Y, settings: LossSettings) -> StepLoss:
         """The loss on scaled inputs x and what is to be reconstructed from them, y; autograd takes its gradient."""
 
     def finish(self, dictionary: Any, sample: Sample) -> None:  # noqa: B027 (most have nothing left)
