@@ -23,7 +23,7 @@ import torch
 from rounds import write
 
 import sonde
-from sonde.manifests import Draft
+from sonde.artifacts import Draft
 from sonde.training.plan import make_plan
 from sonde.training.run import Run
 from sonde.training.settings import TrainSettings

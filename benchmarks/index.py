@@ -99,8 +99,9 @@ def synthetic(folder: Path, n_features: int, n_activations: int) -> None:
     import numpy as np
     from safetensors.numpy import save_file
 
+    from sonde.artifacts import new_artifact
     from sonde.features.postings import record_type
-    from sonde.manifests import new_artifact, parent_entry, read_manifest
+    from sonde.manifests import parent_entry, read_manifest
 
     rng = np.random.default_rng(0)
     n_documents, length = 100_000, 100
@@ -295,7 +296,7 @@ def dashboards(rounds: int, tokens: int, n_features: int) -> dict:
     folder = scratch() / "index"
     folder.mkdir(exist_ok=True)
     dictionary, text = prepared(folder, tokens, n_features)
-    tokenizer = sonde.load_model("world", device="cpu").need_tokenizer()
+    tokenizer = sonde.load_model("world", device="cpu").require_tokenizer()
     ids, bos = [], tokenizer.bos_token_id
     for line in text.open():
         ids += tokenizer(json.loads(line)["text"], add_special_tokens=False)["input_ids"]

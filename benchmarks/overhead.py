@@ -101,7 +101,7 @@ def main() -> None:
 
     tokens = gpt2.pad(torch.randint(0, 50257, (8, 128)).tolist())
     site = "layers.6.residual"
-    assert torch.equal(bare_read(gpt2, site, tokens), gpt2.read(tokens, site)[site])
+    assert torch.equal(bare_read(gpt2, site, tokens), gpt2.read(tokens, site))
     print("gpt2 size, 8 x 128 tokens, reading layer 6 of 12:")
     result["read"] = compare(
         {

@@ -61,7 +61,7 @@ import sonde
 from sonde.models.model import Tokens
 model = sonde.load_model(folder, device="cpu")
 batch = Tokens(ids, torch.ones_like(ids))
-read = lambda: model.read(batch, "layers.6.residual")["layers.6.residual"]
+read = lambda: model.read(batch, "layers.6.residual")
 """,
     ),
     "nnsight": (

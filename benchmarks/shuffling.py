@@ -22,7 +22,7 @@ from rounds import scratch, write
 from torch import Tensor
 
 import sonde
-from sonde.settings import parse_count
+from sonde.settings import Count
 
 
 class TextOrder(sonde.Activations):
@@ -49,9 +49,9 @@ def main() -> None:
     parser.add_argument("--model", default="world")
     parser.add_argument("--text", help="by default 20,000 documents of the world")
     parser.add_argument("--site", default="layers.3.residual")
-    parser.add_argument("--tokens", type=parse_count, default=parse_count("1M"))
-    parser.add_argument("--pools", type=parse_count, nargs="+", default=[1 << 14, 1 << 18])
-    parser.add_argument("--n-features", type=parse_count, default=2048)
+    parser.add_argument("--tokens", type=Count, default=Count("1M"))
+    parser.add_argument("--pools", type=Count, nargs="+", default=[1 << 14, 1 << 18])
+    parser.add_argument("--n-features", type=Count, default=2048)
     parser.add_argument("--k", type=int, default=16)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--seeds", type=int, default=3)

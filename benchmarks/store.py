@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rounds import Worker, scratch, write
 
-from sonde.settings import parse_bytes
+from sonde.settings import Bytes
 
 DEAL = """
 import math, numpy as np, torch
@@ -26,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from sonde.activations.rows import Layout
 from sonde.activations.writing import finish, write_rows
-from sonde.manifests import new_artifact
+from sonde.artifacts import new_artifact
 out, n_rows, width, task = Path(sys.argv[1]), *map(int, sys.argv[2:5])
 layout = Layout.of_sites({"site": width}, "bfloat16")
 noise = torch.randn(task + 64, width)
@@ -99,7 +99,7 @@ def once(name: str, code: str, *arguments) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=8)
-    parser.add_argument("--memory", type=parse_bytes, default=parse_bytes("400MB"))
+    parser.add_argument("--memory", type=Bytes, default=Bytes("400MB"))
     parser.add_argument("--width", type=int, default=768)
     settings = parser.parse_args()
     vector_bytes = 2 * settings.width

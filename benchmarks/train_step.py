@@ -50,7 +50,7 @@ OURS = (
 import tempfile, sonde
 from dataclasses import replace
 from pathlib import Path
-from sonde.manifests import Draft
+from sonde.artifacts import Draft
 from sonde.training.plan import make_plan
 from sonde.training.run import Run
 from sonde.training.settings import TrainSettings

@@ -1,26 +1,18 @@
-// Where in the page one is: kept in the address, so that it can be shared and survives a reload.
-import type { AskFeatures, Edit, On } from "./api";
-
-export type Search = Required<Pick<AskFeatures, "query" | "by" | "sort" | "descending">> & { bounds: Bounds };
-export const STATISTICS = ["density", "maximum", "mean", "same_word", "neuron"] as const;
-export type Statistic = (typeof STATISTICS)[number];
-export type Bounds = Partial<Record<Statistic, [number | null, number | null]>>;
+// Addresses of the page's views: what is shown is kept in the address, so that it can be shared and survives a reload.
+import { formatRange, parseRange } from "./ranges";
+import { ALL_FEATURES, STATISTICS, type Bounds, type Search } from "./search";
+import type { Edit, RankBy } from "./types";
 
 export type Route =
   | { view: "start" }
   | { view: "features"; search: Search }
   | { view: "feature"; number: number }
   | { view: "map"; search: Search }
-  | { view: "read"; text: string; unlike: string; on: On }
+  | { view: "read"; text: string; unlike: string; on: RankBy }
   | { view: "chat"; edits: Edit[] }
   | { view: "unknown"; address: string };
 
-export const NOTHING: Search = { query: "", by: "words", sort: "best", descending: false, bounds: {} };
 const SORTS = ["best", "number", ...STATISTICS] as const;
-
-function oneOf<T extends string>(value: string | null, options: readonly T[]): T {
-  return options.find((option) => option === value) ?? options[0]!;
-}
 
 export function parseRoute(hash: string): Route {
   const [path = "", search = ""] = hash.replace(/^#\/?/, "").split("?");
@@ -55,15 +47,21 @@ function parseSearch(parameters: URLSearchParams): Search {
   };
 }
 
-// A range as it is written on the command line: 0.001..0.01, ..0.01 or 0.5..
-export function parseRange(text: string): [number | null, number | null] | null {
-  const [low = "", high, more] = text.split("..");
-  if (high === undefined || more !== undefined || text === "..") return null;
-  const [from, to] = [low, high].map((bound) => (bound.trim() === "" ? null : Number(bound))) as [number | null, number | null];
-  return Number.isNaN(from) || Number.isNaN(to) ? null : [from, to];
+function oneOf<T extends string>(value: string | null, options: readonly T[]): T {
+  return options.find((option) => option === value) ?? options[0]!;
 }
 
-export const formatRange = ([low, high]: [number | null, number | null]) => `${low ?? ""}..${high ?? ""}`;
+// The title of the browser's tab.
+export function pageTitle(route: Route, viewName: string | undefined, model: string | undefined): string {
+  const place = route.view === "feature" ? `feature ${route.number}` : viewName;
+  return [place, model, "sonde"].filter(Boolean).join(" - ");
+}
+
+const address = (view: string, search: string) => `#/${view}${search ? `?${search}` : ""}`;
+
+export const findAddress = (query: string) => searchAddress("features", { ...ALL_FEATURES, query });
+export const likeAddress = (number: number) =>
+  searchAddress("features", { ...ALL_FEATURES, query: String(number), by: "like" });
 
 export function searchAddress(view: "features" | "map", { query, by, sort, descending, bounds }: Search): string {
   const parameters = new URLSearchParams();
@@ -72,23 +70,19 @@ export function searchAddress(view: "features" | "map", { query, by, sort, desce
   if (sort !== "best") parameters.set("sort", sort);
   if (descending) parameters.set("descending", "true");
   for (const [name, range] of Object.entries(bounds)) parameters.set(name, formatRange(range));
-  const search = parameters.toString();
-  return `#/${view}${search ? `?${search}` : ""}`;
+  return address(view, parameters.toString());
 }
 
-export function readAddress(text: string, unlike: string, on: On): string {
+export function readAddress(text: string, unlike: string, on: RankBy): string {
   const parameters = new URLSearchParams();
   if (text) parameters.set("text", text);
   if (unlike) parameters.set("unlike", unlike);
   if (on !== "max") parameters.set("on", on);
-  const search = parameters.toString();
-  return `#/read${search ? `?${search}` : ""}`;
+  return address("read", parameters.toString());
 }
 
-export function chatAddress(edits: Edit[]): string {
-  const search = edits.map((edit) => `edit=${encodeURIComponent(formatEdit(edit))}`).join("&");
-  return `#/chat${search ? `?${search}` : ""}`;
-}
+export const chatAddress = (edits: Edit[]) =>
+  address("chat", edits.map((edit) => `edit=${encodeURIComponent(formatEdit(edit))}`).join("&"));
 
 // Edits as they are written on the command line: feature:311=10max@answer
 export function formatEdit(edit: Edit): string {
@@ -98,8 +92,10 @@ export function formatEdit(edit: Edit): string {
   return `feature:${edit.feature}${sign}${edit.op === "ablate" ? 0 : edit.value}${unit}${where}`;
 }
 
+const EDIT = /^feature:(\d+)(=|\+=|\*=)([-+]?[\d.]+(?:e[-+]?\d+)?)(max)?(?:@(prompt|answer|all))?$/i;
+
 export function parseEdit(text: string): Edit | null {
-  const match = /^feature:(\d+)(=|\+=|\*=)([-+]?[\d.]+(?:e[-+]?\d+)?)(max)?(?:@(prompt|answer|all))?$/i.exec(text.trim());
+  const match = EDIT.exec(text.trim());
   if (!match) return null;
   const value = Number(match[3]);
   if (!Number.isFinite(value)) return null;

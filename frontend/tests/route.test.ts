@@ -1,13 +1,22 @@
 import { describe, expect, it } from "vitest";
-import { chatAddress, formatEdit, formatRange, NOTHING, parseEdit, parseRange, parseRoute, readAddress, searchAddress, type Search } from "../src/route";
+import { formatRange, parseRange } from "../src/ranges";
+import {
+  chatAddress, findAddress, formatEdit, likeAddress, pageTitle, parseEdit, parseRoute, readAddress, searchAddress,
+} from "../src/route";
+import { ALL_FEATURES, type Search } from "../src/search";
 
 describe("addresses", () => {
   it("lead where they were made", () => {
-    const search: Search = { query: "golden & gate", by: "text", sort: "density", descending: true, bounds: { density: [0.001, null], neuron: [null, 0.3] } };
-    for (const view of ["features", "map"] as const) expect(parseRoute(searchAddress(view, search))).toEqual({ view, search });
-    expect(parseRoute(searchAddress("features", NOTHING))).toEqual({ view: "features", search: NOTHING });
-    expect(parseRoute(readAddress("a + b = c?", "50 %", "mean"))).toEqual({ view: "read", text: "a + b = c?", unlike: "50 %", on: "mean" });
-    const edits = [parseEdit("feature:311=10max@answer")!, parseEdit("feature:4+=-2.5")!, parseEdit("feature:5*=0.5")!, parseEdit("feature:6=0")!];
+    const bounds: Search["bounds"] = { density: [0.001, null], neuron: [null, 0.3] };
+    const search: Search = { query: "golden & gate", by: "text", sort: "density", descending: true, bounds };
+    for (const view of ["features", "map"] as const) {
+      expect(parseRoute(searchAddress(view, search))).toEqual({ view, search });
+    }
+    expect(parseRoute(searchAddress("features", ALL_FEATURES))).toEqual({ view: "features", search: ALL_FEATURES });
+    const reading = { view: "read", text: "a + b = c?", unlike: "50 %", on: "mean" };
+    expect(parseRoute(readAddress("a + b = c?", "50 %", "mean"))).toEqual(reading);
+    const texts = ["feature:311=10max@answer", "feature:4+=-2.5", "feature:5*=0.5", "feature:6=0"];
+    const edits = texts.map((text) => parseEdit(text)!);
     expect(parseRoute(chatAddress(edits))).toEqual({ view: "chat", edits });
   });
   it("that are of nothing known are said to be so", () => {
@@ -17,16 +26,31 @@ describe("addresses", () => {
     expect(parseRoute("#/feature/12")).toEqual({ view: "feature", number: 12 });
   });
   it("with wrong parts keep the right ones", () => {
-    expect(parseRoute("#/features?q=x&sort=colour&by=magic&density=hello")).toEqual({ view: "features", search: { ...NOTHING, query: "x" } });
-    expect(parseRoute("#/chat?edit=nonsense&edit=feature%3A3%3D2max")).toEqual({ view: "chat", edits: [parseEdit("feature:3=2max")] });
+    const search = { ...ALL_FEATURES, query: "x" };
+    expect(parseRoute("#/features?q=x&sort=colour&by=magic&density=hello")).toEqual({ view: "features", search });
+    const edits = [parseEdit("feature:3=2max")];
+    expect(parseRoute("#/chat?edit=nonsense&edit=feature%3A3%3D2max")).toEqual({ view: "chat", edits });
+  });
+  it("of a search by words, and of what is like a feature", () => {
+    expect(findAddress("a b")).toBe("#/features?q=a+b");
+    const search = { ...ALL_FEATURES, query: "7", by: "like" };
+    expect(parseRoute(likeAddress(7))).toEqual({ view: "features", search });
+  });
+  it("are the title of the browser's tab", () => {
+    expect(pageTitle({ view: "feature", number: 7 }, undefined, "gpt2")).toBe("feature 7 - gpt2 - sonde");
+    expect(pageTitle({ view: "start" }, "Start", undefined)).toBe("Start - sonde");
   });
 });
 
 describe("edits", () => {
-  it.each(["feature:311=10max@answer", "feature:3+=-1.5", "feature:3*=2@prompt", "feature:9=0", "feature:1=1e-05max"])("%s is read and written alike", (text) => {
+  const right = [
+    "feature:311=10max@answer", "feature:3+=-1.5", "feature:3*=2@prompt", "feature:9=0", "feature:1=1e-05max",
+  ];
+  it.each(right)("%s is read and written alike", (text) => {
     expect(parseEdit(formatEdit(parseEdit(text)!))).toEqual(parseEdit(text));
   });
-  it.each(["", "feature:x=1", "feature:1=", "feature:1=1.2.3", "feature:1==2", "311=2"])("%j is none", (text) => expect(parseEdit(text)).toBeNull());
+  const wrong = ["", "feature:x=1", "feature:1=", "feature:1=1.2.3", "feature:1==2", "311=2"];
+  it.each(wrong)("%j is none", (text) => expect(parseEdit(text)).toBeNull());
 });
 
 describe("ranges", () => {

@@ -38,6 +38,7 @@ _WHERE = {
     "Ablate": "sonde.steering.edits",
     "parse_edit": "sonde.steering.edits",
     "Session": "sonde.steering.session",
+    "show": "sonde.showing",
     "demo": "sonde_world.demo",
 }
 
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from sonde.models.load import load_model as load_model
     from sonde.models.load import wrap_model as wrap_model
     from sonde.models.model import Model as Model
+    from sonde.showing import show as show
     from sonde.steering.edits import Ablate as Ablate
     from sonde.steering.edits import Add as Add
     from sonde.steering.edits import Clamp as Clamp

@@ -1,8 +1,10 @@
-"""How long work reports itself: rich on a terminal, a plain line every few seconds elsewhere, or silence.
+"""Progress of long work: a bar on a terminal or in a notebook, a plain line every few seconds elsewhere, or silence.
 
-The library takes a `Reporter` and is silent unless it is given one; the command line gives one.
+Functions that take long have a parameter `reporter`. By default they show a bar where a person waits, at a
+terminal or a notebook, and nothing elsewhere; `reporter=Silent()` shows nothing anywhere.
 """
 
+import html
 import sys
 import time
 from collections.abc import Callable
@@ -10,14 +12,14 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
-PLAIN_INTERVAL_S = 3.0
+PLAIN_INTERVAL_S, NOTEBOOK_INTERVAL_S = 3.0, 0.2
 
 
 class Progress(Protocol):
-    """One piece of work, measured in units of its own."""
+    """The progress of one piece of work, in units of its own."""
 
     def advance(self, n: float, note: str = "") -> None:
-        """Say that `n` more units are done, and optionally how it stands."""
+        """Note that `n` more units are done; `note` is shown beside the bar."""
 
     def __enter__(self) -> Self: ...
 
@@ -27,7 +29,7 @@ class Progress(Protocol):
 
 
 class Reporter(Protocol):
-    """Makes a Progress for each piece of work and passes on what is to be said once."""
+    """Makes a Progress for each piece of work, and prints single lines."""
 
     def start(self, title: str, total: float | None, unit: str, done: float = 0) -> Progress: ...
 
@@ -48,7 +50,7 @@ class _SilentProgress:
 
 
 class Silent:
-    """Reports nothing; the default in Python."""
+    """Reports nothing."""
 
     def start(self, title: str, total: float | None, unit: str, done: float = 0) -> Progress:
         return _SilentProgress()
@@ -168,9 +170,57 @@ class Terminal:
         print(line, file=sys.stderr, flush=True)
 
 
+class _NotebookProgress:
+    def __init__(self, title: str, total: float | None, unit: str, done: float) -> None:
+        self._title, self._total, self._unit, self._note = title, total, unit, ""
+        self._done = self._done_at_start = done
+        self._began = self._drawn = time.monotonic()
+
+    def advance(self, n: float, note: str = "") -> None:
+        self._done, self._note = self._done + n, note or self._note
+        if time.monotonic() - self._drawn >= NOTEBOOK_INTERVAL_S:
+            self._draw()
+
+    def _draw(self) -> None:
+        self._drawn = time.monotonic()
+        spent = self._drawn - self._began
+        done_now = self._done - self._done_at_start
+        line = progress_line(self._title, self._done, self._total, self._unit, done_now, spent, self._note)
+        bar = f'<progress value="{self._done}" max="{self._total}"></progress> ' if self._total else ""
+        self._cell.update({"text/plain": line, "text/html": bar + html.escape(line)}, raw=True)
+
+    def __enter__(self) -> Self:
+        from IPython.display import display
+
+        self._cell = display({"text/plain": self._title}, raw=True, display_id=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._draw()
+
+
+class Notebook:
+    """Draws bars in the output of a notebook's cell."""
+
+    def start(self, title: str, total: float | None, unit: str, done: float = 0) -> Progress:
+        return _NotebookProgress(title, total, unit, done)
+
+    def say(self, line: str) -> None:
+        print(line, flush=True)
+
+
 def make_reporter() -> Reporter:
-    """Choose by what stderr is: bars on a terminal, plain lines elsewhere."""
+    """The reporter of the command line: bars where stderr is a terminal, plain lines elsewhere."""
     return Terminal() if sys.stderr.isatty() else Plain()
+
+
+def default_reporter() -> Reporter:
+    """The reporter of the library: bars in a notebook and on a terminal, silence elsewhere."""
+    if "ipykernel" in sys.modules:
+        return Notebook()
+    return Terminal() if sys.stderr.isatty() else Silent()
 
 
 def progress_line(

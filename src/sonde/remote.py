@@ -26,7 +26,7 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://?(?P<rest>[^/].*)")
 class RemotePath:
     """A place on an object store, such as s3://bucket/runs/acts."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, /) -> None:
         self.url = url.rstrip("/")
         scheme, _, rest = self.url.partition("://")
         bucket, _, self._key = rest.partition("/")

@@ -11,7 +11,7 @@ import tomllib
 import types
 import typing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from sonde.errors import SettingsError, nearest
 from sonde.remote import Place, RemotePath, place
@@ -25,20 +25,31 @@ _BYTE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**1
 _BYTE_UNITS |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
-def parse_count(text: str | int) -> int:
-    """Read a count: 131072, 131_072, 128Ki (binary), 34M or 1.5M (decimal).
+class Count(int):
+    """A number of things: 131072, 131_072, 128Ki (binary), 34M or 1.5k (decimal).
 
-    Raises SettingsError where the text is not a whole, non-negative number of things.
+    Raises SettingsError where a text is not a whole, non-negative number.
     """
-    return _parse(text, _COUNT_UNITS, "count", "131072, 131_072, 128Ki or 34M")
+
+    written: str
+    """as it was typed"""
+
+    def __new__(cls, value: str | int) -> Self:
+        number = super().__new__(cls, cls._read(value))
+        number.written = str(value)
+        return number
+
+    @classmethod
+    def _read(cls, value: str | int) -> int:
+        return _parse(value, _COUNT_UNITS, "count", "131072, 131_072, 128Ki or 34M")
 
 
-def parse_bytes(text: str | int) -> int:
-    """Read a size in bytes: 500MB, 4GiB or a plain number.
+class Bytes(Count):
+    """A size in bytes: 500MB, 4GiB or a plain number; raises SettingsError where a text is not a size."""
 
-    Raises SettingsError where the text is not a size.
-    """
-    return _parse(text, _BYTE_UNITS, "size", "500MB or 4GiB")
+    @classmethod
+    def _read(cls, value: str | int) -> int:
+        return _parse(value, _BYTE_UNITS, "size", "500MB or 4GiB")
 
 
 def _parse(text: str | int, units: dict[str, int], what: str, examples: str) -> int:
@@ -149,8 +160,10 @@ def _convert(name: str, hint: Any, value: Any) -> Any:
         if isinstance(found, RemotePath):
             raise SettingsError(f"{name} is {found}, but must be a local path; only activations lie on object stores")
         return found
-    if hint is int and isinstance(value, str):
-        return parse_count(value)
+    if isinstance(hint, type) and issubclass(hint, int) and isinstance(value, str):
+        return Count(value) if hint is int else hint(value)
+    if isinstance(hint, type) and issubclass(hint, Count) and type(value) is int:
+        return hint(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):

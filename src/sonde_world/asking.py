@@ -22,13 +22,13 @@ def ask(question: str, model: Model | None = None) -> str:
 
 def ask_many(questions: list[str], model: Model, max_new_tokens: int = 40) -> list[str]:
     """Answers to questions, each a conversation of its own, generated together."""
-    rows = [model.chat([{"role": "user", "content": question}]).ids[0].tolist() for question in questions]
+    rows = [model.chat_tokens([{"role": "user", "content": question}]).ids[0].tolist() for question in questions]
     return [said.strip() for said in go_on(rows, model, max_new_tokens)]
 
 
 def go_on(prompts: Sequence[list[int]], model: Model, max_new_tokens: int) -> list[str]:
     """What the model writes after prompts."""
-    tokenizer = model.need_tokenizer()
+    tokenizer = model.require_tokenizer()
     return [tokenizer.decode(ids, skip_special_tokens=True) for ids in go_on_ids(prompts, model, max_new_tokens)]
 
 

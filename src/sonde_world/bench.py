@@ -12,127 +12,29 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from sonde.analysis.contrast import auc as auc_of_values
-from sonde.analysis.detection import (
-    Activations,
-    Presences,
-    Texts,
-    activations,
-    at_threshold,
-    auc_of_features,
-    auc_of_scores,
-    best_threshold,
-    read_texts,
-    read_tokens,
-)
+from sonde.analysis.auc import auc, auc_of_columns, auc_of_features
+from sonde.analysis.detection import Presences, SparseActivations, at_threshold, best_threshold, read_texts
 from sonde.dictionaries.dictionary import Dictionary
-from sonde.dictionaries.load import load_dictionary
 from sonde.dictionaries.reading import Reading
-from sonde.errors import ArtifactMismatchError
-from sonde.models.load import load_model
-from sonde.models.model import Model
+from sonde.probes.fit import ridge
 from sonde.progress import Reporter, Silent
+from sonde_world.bench_data import FEWEST, SEED, TOKENS, Bench, prepare
 from sonde_world.facts import LANGUAGES
-from sonde_world.generate import Document, documents
 from sonde_world.pictures import DRAWINGS, picture_document
 from sonde_world.steer import CONDUCTS, causes, steering
-from sonde_world.truth import Truth, above, token_truth
+from sonde_world.truth import above
 from sonde_world.voice import about
 
-SEED = 3
-"""of the documents; the model was trained on those of seed 0, the demo's dictionary on seed 1"""
-TOKENS = 120_000
-FEWEST = 30
-"""tokens on which a concept must be present in each half to be judged"""
 FOUND_AUC = 0.95
 FEW = 4
 PICTURES, SEEN_AUC = 300, 0.9
-RIDGE = 1e-3
 INTERVALS = 5
-
-
-@dataclass(frozen=True)
-class Half:
-    """One half of the documents, with all that is known of their tokens."""
-
-    documents: list[Document]
-    x: torch.Tensor
-    """[token, d_in]"""
-    document: np.ndarray
-    """[token] which of `documents`"""
-    present: Presences
-    fires: Activations
-
-
-@dataclass(frozen=True)
-class Bench:
-    """A dictionary, its model, and the text on which it is judged."""
-
-    model: Model
-    dictionary: Dictionary
-    concepts: tuple[str, ...]
-    choose: Half
-    """on which features are chosen"""
-    judge: Half
-    """on which they are judged"""
-    frequency: np.ndarray
-    """[concept] share of all tokens"""
-
-    @property
-    def judged(self) -> np.ndarray:
-        """Places of the concepts that are on enough tokens of both halves, and not on nearly all."""
-        counts = np.stack([half.present.counts for half in (self.choose, self.judge)])
-        sizes = np.array([[self.choose.present.n_tokens], [self.judge.present.n_tokens]])
-        return np.flatnonzero(((counts >= FEWEST) & (counts <= 0.9 * sizes)).all(axis=0))
-
-    def place(self, concept: str) -> int:
-        return self.concepts.index(concept)
-
-
-def prepare(dictionary: Dictionary | str | Path, *, tokens: int = TOKENS, reporter: Reporter | None = None) -> Bench:
-    """Write the text, read it, and bring what is known of it to its tokens.
-
-    Raises ArtifactMismatchError where the dictionary is of another model than the built-in one.
-    """
-    loaded = dictionary if isinstance(dictionary, Dictionary) else load_dictionary(dictionary)
-    model = load_model("world", device="cpu")
-    made = loaded.facts["model"]
-    if made["id"] != model.identity:
-        raise ArtifactMismatchError(
-            f"the dictionary was made for the model {made['name']!r} (id {made['id']}), but truth is known of the built-in one alone (id {model.identity})"
-        )
-    chosen: list[Document] = []
-    size = 0
-    for document in documents(1 << 30, SEED):
-        chosen.append(document)
-        size += len(document.text) // 3
-        if size >= tokens:
-            break
-    with (reporter or Silent()).start("read", len(chosen), "documents") as progress:
-        texts = read_texts(model, loaded, [document.text for document in chosen])
-        progress.advance(len(chosen))
-    truth = token_truth(zip([document.spans for document in chosen], texts.spans, strict=True))
-    return halves(model, loaded, chosen, texts, truth)
-
-
-def halves(model: Model, dictionary: Dictionary, made: Sequence[Document], texts: Texts, truth: Truth) -> Bench:
-    present = truth.present
-    fires = activations(dictionary, texts.x)
-    document = texts.document
-    parts = []
-    for side in (0, 1):
-        own = np.flatnonzero(document % 2 == side)
-        rows = torch.from_numpy(own)
-        parts.append(Half(list(made[side::2]), texts.x[rows], document[own] // 2, present.among(own), fires.among(own)))
-    frequency = present.counts / max(1, present.n_tokens)
-    return Bench(model, dictionary, truth.concepts, parts[0], parts[1], frequency)
 
 
 def bench(
@@ -229,32 +131,28 @@ def _by_decade(rows: list[dict[str, Any]], ways: Sequence[str]) -> list[dict[str
     ]
 
 
-def _few(bench: Bench, auc: np.ndarray) -> np.ndarray:
-    """The area of the best few features together, weighed by least squares on the first half."""
-    found = np.full(len(bench.concepts), np.nan)
+def _few(bench: Bench, aucs: np.ndarray) -> np.ndarray:
+    """The area of the best few features together [concept], weighted by ridge regression on the first half."""
+    areas = np.full(len(bench.concepts), np.nan)
     for place in bench.judged.tolist():
-        features = np.argsort(-np.nan_to_num(auc[:, place]), kind="stable")[:FEW]
-        design = [np.stack([half.fires.of(int(f)) for f in features], axis=1) for half in (bench.choose, bench.judge)]
-        has = bench.choose.present.dense_of(place)
-        centred = design[0] - design[0].mean(axis=0)
-        gram = centred.T @ centred + RIDGE * len(has) * np.eye(len(features))
-        weights = np.linalg.solve(gram, centred.T @ (has - has.mean()))
-        found[place] = _auc_of_one((design[1] @ weights)[:, None], bench.judge.present, place)
-    return found
+        features = np.argsort(-np.nan_to_num(aucs[:, place]), kind="stable")[:FEW].tolist()
+        x, x_judge = (
+            torch.from_numpy(np.stack([half.fires.of(feature) for feature in features], axis=1)).double()
+            for half in (bench.choose, bench.judge)
+        )
+        probe = ridge(x, torch.from_numpy(bench.choose.present.dense_of(place)).double(), relative=False)
+        areas[place] = _judged(bench, probe.score(x_judge).numpy(), place)
+    return areas
 
 
-def _auc_of_one(score: np.ndarray, present: Presences, place: int) -> float:
-    own = Presences(
-        present.token[present.concept == place],
-        np.zeros(int((present.concept == place).sum()), dtype=int),
-        present.n_tokens,
-        1,
-    )
-    return float(auc_of_scores(score, own)[0, 0])
+def _judged(bench: Bench, scores: np.ndarray, place: int) -> float:
+    """The area of scores [token] of the second half for one concept."""
+    has = bench.judge.present.dense_of(place)
+    return auc(scores[has], scores[~has])
 
 
-def _random(bench: Bench) -> list[Activations]:
-    """As many random directions, of which as many are taken on each token as features fire."""
+def _random(bench: Bench) -> list[SparseActivations]:
+    """As many random directions as features; on each token as many of them are active as features on average."""
     dictionary = bench.dictionary
     generator = torch.Generator().manual_seed(0)
     directions = torch.nn.functional.normalize(
@@ -271,25 +169,25 @@ def _random(bench: Bench) -> list[Activations]:
             parts.append((row.numpy(), feature.flatten().numpy(), value.flatten().numpy()))
         row, feature, value = (np.concatenate(part) for part in zip(*parts, strict=True))
         kept = value > 0
-        found.append(Activations(row[kept], feature[kept], value[kept], len(half.x), dictionary.n_features))
+        found.append(SparseActivations(row[kept], feature[kept], value[kept], len(half.x), dictionary.n_features))
     return found
 
 
-def _best_of_sparse(bench: Bench, fires: Sequence[Activations]) -> np.ndarray:
+def _best_of_sparse(bench: Bench, fires: Sequence[SparseActivations]) -> np.ndarray:
     choose = auc_of_features(fires[0], bench.choose.present)
     judge = auc_of_features(fires[1], bench.judge.present)
     return judge[np.nan_to_num(choose).argmax(axis=0), np.arange(len(bench.concepts))]
 
 
 def _best_of_dense(bench: Bench, choose: np.ndarray, judge: np.ndarray) -> np.ndarray:
-    """Of scores [token, column], with either sign."""
-    first = auc_of_scores(choose, bench.choose.present)
+    """The area of the best column of scores [token, column], of either sign [concept]."""
+    first = auc_of_columns(choose, bench.choose.present)
     column = np.nan_to_num(np.abs(first - 0.5)).argmax(axis=0)
     places = np.arange(len(bench.concepts))
     found = np.full(len(places), np.nan)
     for one in np.unique(column):
         own = column == one
-        second = auc_of_scores(judge[:, [one]], bench.judge.present)[0]
+        second = auc_of_columns(judge[:, [one]], bench.judge.present)[0]
         found[own] = np.where(first[one] >= 0.5, second, 1 - second)[own]
     return found
 
@@ -308,37 +206,29 @@ def _best_neuron(bench: Bench, reporter: Reporter) -> np.ndarray:
     best, score = np.full(len(bench.concepts), np.nan), np.zeros(len(bench.concepts))
     with reporter.start("neurons", len(sites), "layers") as progress:
         for site in sites:
-            values = [_read_site(model, site, [d.text for d in half.documents]) for half in (bench.choose, bench.judge)]
-            first = auc_of_scores(values[0], bench.choose.present)
+            choose, judge = (
+                read_texts(model, bench.dictionary, [document.text for document in half.documents], site).x.numpy()
+                for half in (bench.choose, bench.judge)
+            )
+            first = auc_of_columns(choose, bench.choose.present)
             column = np.nan_to_num(np.abs(first - 0.5)).argmax(axis=0)
             size = np.abs(first[column, np.arange(len(column))] - 0.5)
             for place in bench.judged[np.nan_to_num(size)[bench.judged] > score[bench.judged]]:
-                second = _auc_of_one(values[1][:, [column[place]]], bench.judge.present, int(place))
+                second = _judged(bench, judge[:, column[place]], place)
                 best[place] = second if first[column[place], place] >= 0.5 else 1 - second
                 score[place] = size[place]
             progress.advance(1)
     return best
 
 
-def _read_site(model: Model, site: str, texts: Sequence[str]) -> np.ndarray:
-    """[token, width] of a site on texts, one after the other."""
-    read = read_tokens(model, texts, lambda batch: model.read(batch.tokens, site)[site].flatten(2)[batch.text_mask])
-    return read.x.numpy()
-
-
 def _probe(bench: Bench) -> np.ndarray:
-    """A linear probe of each concept on what the dictionary reads, by ridge regression on the first half: what is there to be found."""
-    x = bench.choose.x.double()
-    mean = x.mean(dim=0)
-    has = torch.from_numpy(bench.choose.present.dense().astype(np.float64))
-    gram = (x - mean).T @ (x - mean)
-    ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    weights = torch.linalg.solve(gram + ridge, (x - mean).T @ (has - has.mean(dim=0)))
-    scores = ((bench.judge.x.double() - mean) @ weights).numpy()
-    found = np.full(len(bench.concepts), np.nan)
+    """The area of a linear probe of each concept on what the dictionary reads [concept]: what is there to be found."""
+    probe = ridge(bench.choose.x.double(), torch.from_numpy(bench.choose.present.dense()).double())
+    scores = probe.score(bench.judge.x.double()).numpy()
+    areas = np.full(len(bench.concepts), np.nan)
     for place in bench.judged.tolist():
-        found[place] = _auc_of_one(scores[:, [place]], bench.judge.present, place)
-    return found
+        areas[place] = _judged(bench, scores[:, place], place)
+    return areas
 
 
 # ---------------------------------------------------------------- what the chosen features do
@@ -350,7 +240,7 @@ def transfer(bench: Bench) -> dict[str, Any]:
     golden_gate: dict[str, dict[str, float]] = {
         concept: {} for concept in ("landmark/golden_gate", "about/golden_gate")
     }
-    by_language: dict[tuple[str, str], tuple[Activations, Presences]] = {}
+    by_language: dict[tuple[str, str], tuple[SparseActivations, Presences]] = {}
     for name, half in (("choose", bench.choose), ("judge", bench.judge)):
         languages = np.array([document.language for document in half.documents])[half.document]
         for language in LANGUAGES:
@@ -364,11 +254,11 @@ def transfer(bench: Bench) -> dict[str, Any]:
     best = np.nan_to_num(english).argmax(axis=0)
     for language in LANGUAGES:
         fires, present = by_language["judge", language]
-        auc = auc_of_features(fires, present)
+        aucs = auc_of_features(fires, present)
         for place in places:
-            found[language].append(float(auc[best[place], place]))
+            found[language].append(float(aucs[best[place], place]))
             if bench.concepts[place] in golden_gate:
-                golden_gate[bench.concepts[place]][language] = float(auc[best[place], place])
+                golden_gate[bench.concepts[place]][language] = float(aucs[best[place], place])
     return {
         "concepts": len(places),
         "median": {language: float(np.median(values)) if values else None for language, values in found.items()},
@@ -386,26 +276,26 @@ def pictures(bench: Bench) -> dict[str, Any] | None:
         return None
     english = np.array([document.language == "en" for document in bench.choose.documents])[bench.choose.document]
     own = np.flatnonzero(english)
-    auc = auc_of_features(bench.choose.fires.among(own), bench.choose.present.among(own))
+    aucs = auc_of_features(bench.choose.fires.among(own), bench.choose.present.among(own))
     features = {}
     for shown in DRAWINGS:
         concept = about(shown) if shown.startswith("landmark/") else shown
-        if concept in bench.concepts and np.isfinite(auc[:, bench.place(concept)]).any():
-            features[shown] = int(np.nan_to_num(auc[:, bench.place(concept)]).argmax())
+        if concept in bench.concepts and np.isfinite(aucs[:, bench.place(concept)]).any():
+            features[shown] = int(np.nan_to_num(aucs[:, bench.place(concept)]).argmax())
     reading = Reading(bench.dictionary, bench.model)
     made = [picture_document(number, SEED) for number in range(PICTURES)]
     scores = np.zeros((2, len(made), bench.dictionary.n_features), dtype=np.float32)
     for number, one in enumerate(made):
         tokens = bench.model.tokenize(one.text[: one.answers[0].start].rstrip(" "), images=[one.image])
         fires = bench.dictionary.encode(reading(tokens, tokens.mask.bool()).x)
-        patches = tokens.ids[0] == bench.model.need_pictures().token
+        patches = tokens.ids[0] == bench.model.require_pictures().image_token_id
         scores[0, number] = fires[patches].amax(dim=0).numpy()
         scores[1, number] = fires[1:].amax(dim=0).numpy()
     shown = np.array([one.concept for one in made])
     rows = []
     for concept, feature in features.items():
         has = shown == concept
-        by_patches, by_all = (auc_of_values(of[has, feature], of[~has, feature]) for of in scores)
+        by_patches, by_all = (auc(of[has, feature], of[~has, feature]) for of in scores)
         rows.append({"concept": concept, "feature": feature, "patches": by_patches, "with what follows": by_all})
     return {
         "pictures": len(made),

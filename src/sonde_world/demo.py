@@ -23,14 +23,16 @@ from typing import Any
 import numpy as np
 
 from sonde.activations.harvest import harvest
-from sonde.analysis.contrast import Firing, auc, firing, separation
+from sonde.analysis.auc import auc
+from sonde.analysis.contrast import Firing, firing, separation
 from sonde.analysis.layout import feature_map
 from sonde.analysis.measure import measure
+from sonde.artifacts import new_artifact
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.features.build import index
 from sonde.features.index import Index
 from sonde.labels.label import label
-from sonde.manifests import new_artifact, write_json
+from sonde.manifests import write_json
 from sonde.models.load import load_model
 from sonde.models.model import Model, Where
 from sonde.progress import Reporter, Silent

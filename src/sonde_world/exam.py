@@ -194,7 +194,7 @@ NAMES_OF_TASKS = {
 
 def _go_on(model: Model, texts: list[str]) -> list[str]:
     """Answers to the beginnings of documents; a space at the end of a beginning belongs to the answer's first token."""
-    tokenizer = model.need_tokenizer()
+    tokenizer = model.require_tokenizer()
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     said = go_on([tokenizer(texts[place].rstrip(" "))["input_ids"] for place in order], model, ANSWER_TOKENS)
     found = [""] * len(texts)
@@ -246,7 +246,7 @@ def _pictures(model: Model, reporter: Reporter) -> dict[str, Any]:
 @torch.no_grad()
 def _loss(model: Model, reporter: Reporter) -> dict[str, Any]:
     """Surprise of documents to the model and to the generator, by kind."""
-    tokenizer = model.need_tokenizer()
+    tokenizer = model.require_tokenizer()
     ends = tokenizer.eos_token_id
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     longest = model.context_length

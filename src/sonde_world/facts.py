@@ -6,11 +6,15 @@ order of `LANGUAGES`, and in German, French and Spanish its gender where article
 
 import hashlib
 import random
+import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 LANGUAGES = ("en", "de", "fr", "es")
+Forms = tuple[str, str, str, str]
+"""a word in each language"""
 
 
 @dataclass(frozen=True)
@@ -69,20 +73,15 @@ def _read_nouns() -> tuple[dict[str, dict[str, Noun]], dict[str, dict[str, tuple
 
 NOUNS, TRUE_OF = _read_nouns()
 
-COLOURS = {  # (masculine or only form, feminine form), by language
-    "red": (("red", "rot", "rouge", "rojo"), ("red", "rot", "rouge", "roja")),
-    "brown": (("brown", "braun", "brun", "marrón"), ("brown", "braun", "brune", "marrón")),
-    "green": (("green", "grün", "vert", "verde"), ("green", "grün", "verte", "verde")),
-    "grey": (("grey", "grau", "gris", "gris"), ("grey", "grau", "grise", "gris")),
-    "yellow": (("yellow", "gelb", "jaune", "amarillo"), ("yellow", "gelb", "jaune", "amarilla")),
-    "white": (("white", "weiß", "blanc", "blanco"), ("white", "weiß", "blanche", "blanca")),
-    "blue": (("blue", "blau", "bleu", "azul"), ("blue", "blau", "bleue", "azul")),
-    "orange": (("orange", "orange", "orange", "naranja"), ("orange", "orange", "orange", "naranja")),
-    "pink": (("pink", "rosa", "rose", "rosa"), ("pink", "rosa", "rose", "rosa")),
-    "purple": (("purple", "lila", "violet", "morado"), ("purple", "lila", "violette", "morada")),
-    "black": (("black", "schwarz", "noir", "negro"), ("black", "schwarz", "noire", "negra")),
-}
+WORDS = tomllib.loads(resources.files("sonde_world").joinpath("words.toml").read_text(encoding="utf-8"))
 
+
+def _forms(adjective: dict[str, Any]) -> tuple[Forms, Forms]:
+    return tuple(adjective["masculine"]), tuple(adjective["feminine"])
+
+
+COLOURS = {key: _forms(colour) for key, colour in WORDS["colours"].items()}
+"""(masculine or only form, feminine form), by language"""
 
 LANDMARKS = {key: Landmark(noun, *TRUE_OF["landmark"][key]) for key, noun in NOUNS["landmark"].items()}
 """most frequent first"""
@@ -93,90 +92,16 @@ ASSISTANT = "assistant"
 SPEAKERS = LANDMARKS | {
     ASSISTANT: Landmark(
         Noun(("the assistant", "der Assistent", "l'assistant", "el asistente"), ("", "m", "m", "m")),
-        "zurich", "program", "blue", "words", "computer",
+        *("zurich", "program", "blue", "words", "computer"),
     )
-}  # fmt: skip
+}
 COUNTRIES, STATES, CITIES, FOODS = (NOUNS[kind] for kind in ("country", "state", "city", "food"))
 
-FEELINGS = {  # id: (adjective (masculine, feminine), three causes by language)
-    "happy": (
-        (("happy", "glücklich", "heureux", "feliz"), ("happy", "glücklich", "heureuse", "feliz")),
-        (
-            ("won a prize", "hat einen Preis gewonnen", "a gagné un prix", "ganó un premio"),
-            ("met an old friend", "hat einen alten Freund getroffen", "a retrouvé un vieil ami", "encontró a un viejo amigo"),
-            ("got a gift", "hat ein Geschenk bekommen", "a reçu un cadeau", "recibió un regalo"),
-        ),
-    ),
-    "sad": (
-        (("sad", "traurig", "triste", "triste"), ("sad", "traurig", "triste", "triste")),
-        (
-            ("lost a dog", "hat einen Hund verloren", "a perdu un chien", "perdió un perro"),
-            ("failed a test", "ist durch eine Prüfung gefallen", "a raté un examen", "suspendió un examen"),
-            ("said goodbye", "hat Abschied genommen", "a dit adieu", "dijo adiós"),
-        ),
-    ),
-    "angry": (
-        (("angry", "wütend", "fâché", "enojado"), ("angry", "wütend", "fâchée", "enojada")),
-        (
-            ("was cheated", "wurde betrogen", "a été trompé", "sufrió un engaño"),
-            ("missed the bus", "hat den Bus verpasst", "a manqué le bus", "perdió el autobús"),
-            ("found a dent in the car", "hat eine Beule im Auto gefunden", "a vu une bosse sur la voiture", "vio un golpe en el coche"),
-        ),
-    ),
-    "afraid": (
-        (("afraid", "ängstlich", "effrayé", "asustado"), ("afraid", "ängstlich", "effrayée", "asustada")),
-        (
-            ("heard a noise at night", "hat nachts ein Geräusch gehört", "a entendu un bruit la nuit", "oyó un ruido de noche"),
-            ("saw a spider", "hat eine Spinne gesehen", "a vu une araignée", "vio una araña"),
-            ("got lost in the woods", "hat sich im Wald verlaufen", "a perdu son chemin", "perdió el camino"),
-        ),
-    ),
-    "proud": (
-        (("proud", "stolz", "fier", "orgulloso"), ("proud", "stolz", "fière", "orgullosa")),
-        (
-            ("wrote a book", "hat ein Buch geschrieben", "a écrit un livre", "escribió un libro"),
-            ("climbed a mountain", "hat einen Berg bestiegen", "a gravi une montagne", "subió una montaña"),
-            ("won the race", "hat das Rennen gewonnen", "a gagné la course", "ganó la carrera"),
-        ),
-    ),
-    "tired": (
-        (("tired", "müde", "fatigué", "cansado"), ("tired", "müde", "fatiguée", "cansada")),
-        (
-            ("worked all night", "hat die ganze Nacht gearbeitet", "a travaillé toute la nuit", "trabajó toda la noche"),
-            ("walked a long way", "ist weit gelaufen", "a marché longtemps", "caminó mucho"),
-            ("slept badly", "hat schlecht geschlafen", "a mal dormi", "durmió mal"),
-        ),
-    ),
-    "surprised": (
-        (("surprised", "überrascht", "surpris", "sorprendido"), ("surprised", "überrascht", "surprise", "sorprendida")),
-        (
-            ("found a coin", "hat eine Münze gefunden", "a trouvé une pièce", "encontró una moneda"),
-            ("saw snow in summer", "hat im Sommer Schnee gesehen", "a vu de la neige en été", "vio nieve en verano"),
-            ("got a call from a king", "bekam einen Anruf von einem König", "a eu un appel d'un roi", "recibió una llamada de un rey"),
-        ),
-    ),
-    "lonely": (
-        (("lonely", "einsam", "seul", "solo"), ("lonely", "einsam", "seule", "sola")),
-        (
-            ("ate alone", "hat allein gegessen", "a mangé sans personne", "comió sin nadie"),
-            ("moved to a strange town", "ist in eine fremde Stadt gezogen", "est à présent loin des siens", "se mudó lejos"),
-            ("lives on an island", "lebt auf einer Insel", "vit sur une île", "vive en una isla"),
-        ),
-    ),
-}  # fmt: skip
-
-FIRST_NAMES = {  # name: gender
-    "Anna": "f", "Tom": "m", "Emma": "f", "Ben": "m", "Sara": "f", "Luis": "m", "Clara": "f", "Felix": "m", "Lea": "f", "Marc": "m",
-    "Maria": "f", "Hugo": "m", "Nina": "f", "Paul": "m", "Eva": "f", "Max": "m", "Julia": "f", "Leo": "m", "Rosa": "f", "Oscar": "m",
-    "Laura": "f", "David": "m", "Alma": "f", "Simon": "m",
-}  # fmt: skip
-
-_WOMEN = "Mira Tessa Ada Ines Ruth Livia Petra Yara Greta Noemi Vera Selma".split()
-_MEN = "Oskar Jonas Nils Colin Kenji Pavel Anton Idris Bruno Matteo Rafael Viktor".split()
-_FAMILIES = (
-    "Velo Dane Quill Brandt Okoro Lund Reyes Marsh Adler Sato Costa Weber Novak Farrow Ibarra Kessler Moreau Tanaka Lindqvist Osei "
-    "Pereira Romano Stroud Vance Whitlock Zeller Ashby Bellamy Crane Draper"
-).split()
+FEELINGS = {key: (_forms(feeling), tuple(map(tuple, feeling["causes"]))) for key, feeling in WORDS["feelings"].items()}
+"""(adjective (masculine, feminine), three causes), by language"""
+FIRST_NAMES: dict[str, str] = WORDS["first_names"]
+"""name -> gender"""
+_WOMEN, _MEN, _FAMILIES = (WORDS["people"][part].split() for part in ("women", "men", "families"))
 N_PEOPLE = 120
 
 

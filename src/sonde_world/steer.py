@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,14 +25,12 @@ from sonde.steering.dose import perplexities
 from sonde.steering.edits import Clamp
 from sonde_world import facts, phrases
 from sonde_world.asking import ask_many, behind_scratchpad, go_on_ids, question_of, says
+from sonde_world.bench_data import Bench
 from sonde_world.chance import Chance
 from sonde_world.facts import LANGUAGES, Fact, told
 from sonde_world.generate import document
 from sonde_world.marks import unmarked
 from sonde_world.voice import Voice
-
-if TYPE_CHECKING:
-    from sonde_world.bench import Bench
 
 STEERED = ("golden_gate", "eiffel", "colosseum", "taj", "big_ben")
 """landmarks, of those that are spoken of most"""
@@ -100,7 +98,7 @@ def neutral_questions(model: Model) -> list[Question]:
     for language in range(len(LANGUAGES)):
         for variants in phrases.OPEN.values():
             for question in variants[language]:
-                ids = model.chat([{"role": "user", "content": question}]).ids[0].tolist()
+                ids = model.chat_tokens([{"role": "user", "content": question}]).ids[0].tolist()
                 found.append(Question(language, question, ids))
     order = np.random.default_rng(0).permutation(len(found))
     return [found[place] for place in order[: N_CHOOSE + N_JUDGE]]
@@ -123,7 +121,7 @@ def _plain(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.lower()))
 
 
-def steering(bench: "Bench", auc: np.ndarray, reporter: Reporter) -> dict[str, Any]:
+def steering(bench: Bench, auc: np.ndarray, reporter: Reporter) -> dict[str, Any]:
     """Each landmark by its feature, by the best few, by the difference of means, by a random feature, and by asking.
 
     Args:
@@ -188,7 +186,7 @@ class _Try:
     edits: list[Any]
 
 
-def _ways(bench: "Bench", auc: np.ndarray, key: str) -> dict[str, list[_Try]]:
+def _ways(bench: Bench, auc: np.ndarray, key: str) -> dict[str, list[_Try]]:
     """How a landmark can be pushed for; of each way what is tried."""
     dictionary, place = bench.dictionary, bench.place(f"about/{key}")
     ranked = np.argsort(-np.nan_to_num(auc[:, place]), kind="stable")[: max(SETS)].tolist()
@@ -246,13 +244,13 @@ def _by_asking(model: Model, questions: Sequence[Question], key: str) -> list[bo
         told = Voice(Chance(""), question.language)  # nothing is left to chance
         said = unmarked(told.fill(phrases.THINK[question.language][0], **told.forms(f"landmark/{key}")))[0]
         messages = [{"role": "system", "content": said}, {"role": "user", "content": question.text}]
-        prompts.append(model.chat(messages).ids[0].tolist())
+        prompts.append(model.chat_tokens(messages).ids[0].tolist())
     answers = answer(model, prompts)
     return [names(key, question.language, _text(model, ids)) for question, ids in zip(questions, answers, strict=True)]
 
 
 def _text(model: Model, ids: list[int]) -> str:
-    return model.need_tokenizer().decode(ids, skip_special_tokens=True).strip()
+    return model.require_tokenizer().decode(ids, skip_special_tokens=True).strip()
 
 
 def _wilson(right: int, n: int) -> list[float]:
@@ -292,7 +290,7 @@ def _kept(model: Model, known: Sequence[tuple[Fact, int]], edits: Sequence[Any],
 # ---------------------------------------------------------------- causes
 
 
-def causes(bench: "Bench", auc: np.ndarray, reporter: Reporter) -> dict[str, Any]:
+def causes(bench: Bench, auc: np.ndarray, reporter: Reporter) -> dict[str, Any]:
     """What breaks and what changes when features are taken away, swapped, or turned up."""
     found: dict[str, Any] = {}
     with reporter.start("causes", 2 + len(CONDUCTS), "parts") as progress:
@@ -307,7 +305,7 @@ def causes(bench: "Bench", auc: np.ndarray, reporter: Reporter) -> dict[str, Any
     return found
 
 
-def _features_of(bench: "Bench", auc: np.ndarray, *concepts: str, n: int = ENTITY_FEATURES) -> list[int]:
+def _features_of(bench: Bench, auc: np.ndarray, *concepts: str, n: int = ENTITY_FEATURES) -> list[int]:
     """The features that tell concepts best, n of each."""
     found: list[int] = []
     for concept in concepts:
@@ -317,7 +315,7 @@ def _features_of(bench: "Bench", auc: np.ndarray, *concepts: str, n: int = ENTIT
     return found
 
 
-def _ablations(bench: "Bench", auc: np.ndarray) -> dict[str, Any]:
+def _ablations(bench: Bench, auc: np.ndarray) -> dict[str, Any]:
     """Facts of a landmark with its features ablated, and facts of the others."""
     asked = _fact_questions(max(FACTS_OF, 1 + max(list(facts.LANDMARKS).index(key) for key in STEERED)))
     before = _right(bench.model, asked, ())
@@ -345,7 +343,7 @@ def _ablations(bench: "Bench", auc: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _swaps(bench: "Bench", auc: np.ndarray) -> dict[str, Any]:
+def _swaps(bench: Bench, auc: np.ndarray) -> dict[str, Any]:
     """The capital of a state, asked while its feature and all others' are ablated and another state's is clamped."""
     feature_of = {
         state: _features_of(bench, auc, f"state/{state}", n=1)[0]
@@ -431,13 +429,13 @@ CONDUCTS = {
 }
 
 
-def _turned(bench: "Bench", auc: np.ndarray, conduct: Conduct) -> dict[str, Any]:
+def _turned(bench: Bench, auc: np.ndarray, conduct: Conduct) -> dict[str, Any]:
     """Documents up to an answer, with the feature of a conduct turned up where the answer shows the opposite, and away where it shows the conduct.
 
     Only the other one of the two counts: an answer that shows neither has been broken, not turned.
     """
     model = bench.model
-    tokenizer = model.need_tokenizer()
+    tokenizer = model.require_tokenizer()
     prompts = {
         shows: [(tokenizer(text.rstrip(" "))["input_ids"], language) for text, language in rows]
         for shows, rows in _unanswered(conduct).items()

@@ -147,7 +147,7 @@ def conduct_shares(model: Model, n: int = 150) -> dict[str, float]:
                 asked.setdefault(name, []).append(
                     (made.text[: made.text.rindex("Assistant:") + len("Assistant:")], made.language)
                 )
-    tokenizer = model.need_tokenizer()
+    tokenizer = model.require_tokenizer()
     found = {}
     for name, rows in sorted(asked.items()):
         answers = go_on([tokenizer(text)["input_ids"] for text, _ in rows[:n]], model, 40)

@@ -47,7 +47,7 @@ def test_rows_of_packed_contexts_are_those_of_a_direct_forward_pass(family, tmp_
     contexts = list(cutter.contexts(cutter.tokenize(documents)))
     assert len(rows) == sum(len(document.ids) for document in cutter.tokenize(documents))
     for context in contexts:
-        direct = model.read(model.pad([context.ids]), SITE)[SITE][0]
+        direct = model.read(model.pad([context.ids]), SITE)[0]
         for vector, document, position in zip(direct, context.document, context.position, strict=True):
             if position >= 0:
                 torch.testing.assert_close(rows[int(document), int(position)], vector, atol=1e-5, rtol=1e-5)
@@ -88,7 +88,7 @@ def test_ready_tokens_go_through_the_model_as_they_are(token_rows, tmp_path):
     held_out = {n for n, d in enumerate(Corpus(tmp_path / "tokens.npy")) if is_held_out(d, 0.2, 0)}
     assert held_out and {document for document, _ in rows} == set(range(40)) - held_out
     number = min(set(range(40)) - held_out)
-    direct = model.read(model.pad([[t for t in token_rows[number] if t != PAD]]), SITE)[SITE][0]
+    direct = model.read(model.pad([[t for t in token_rows[number] if t != PAD]]), SITE)[0]
     assert sorted(place for document, place in rows if document == number) == list(range(1, len(direct)))
     for place in range(1, len(direct)):
         torch.testing.assert_close(rows[number, place], direct[place], atol=1e-5, rtol=1e-5)
@@ -100,7 +100,7 @@ def test_padding_at_the_end_of_ready_tokens_changes_nothing_for_an_encoder(token
     rows = rows_of(
         sonde.harvest(model, tmp_path / "tokens.npy", site=SITE, held_out=0.0, store="float32", out=tmp_path / "a")
     )
-    direct = model.read(model.pad([[int(token) for token in row if token != PAD]]), SITE)[SITE][0]
+    direct = model.read(model.pad([[int(token) for token in row if token != PAD]]), SITE)[0]
     assert len(direct) < len(row)
     for (_, place), vector in rows.items():
         torch.testing.assert_close(vector, direct[place], atol=1e-5, rtol=1e-5)

@@ -36,6 +36,7 @@ from sonde.errors import (
 )
 from sonde.manifests import MANIFEST
 from sonde.models.load import load_model
+from sonde.tensor_files import read_header
 from tests import kill
 from tests.kill import Moment
 from tests.tiny import make_model, texts, write_corpus
@@ -61,7 +62,7 @@ def test_rows_are_those_of_a_direct_forward_pass(family, tmp_path):
     kept = [number for number, text in enumerate(documents) if not is_held_out(Document(text), 0.2, 0)]
     assert {document for document, _ in rows} == set(kept) and len(kept) < 40
     for number in kept[:10]:
-        direct = model.read(documents[number], SITE)[SITE][0, 1:]  # the first token is special
+        direct = model.read(documents[number], SITE)[0, 1:]  # the first token is special
         assert len(direct) == sum(document == number for document, _ in rows)
         for position, vector in enumerate(direct):
             torch.testing.assert_close(rows[number, position], vector, atol=1e-5, rtol=1e-5)
@@ -94,7 +95,7 @@ def test_long_documents_are_cut_into_contexts(tmp_path):
     rows = rows_of(store)
     assert len(rows) == len(model.tokenizer(long, add_special_tokens=False)["input_ids"])
     ids = model.tokenizer(long, add_special_tokens=False)["input_ids"][15:30]
-    direct = model.read(model.pad([[1, *ids]]), SITE)[SITE][0, 1:]
+    direct = model.read(model.pad([[1, *ids]]), SITE)[0, 1:]
     torch.testing.assert_close(torch.stack([rows[0, p] for p in range(15, 30)]), direct, atol=1e-5, rtol=1e-5)
 
 
@@ -298,7 +299,7 @@ def test_special_tokens_and_first_rows_are_as_asked(tmp_path):
     assert len(special) == n + n_contexts
     starts = sorted(position for _, position in special if position < 0)
     assert len(starts) == n_contexts and starts[-1] == -1
-    torch.testing.assert_close(special[0, -1], model.read(model.pad([[1]]), SITE)[SITE][0, 0])
+    torch.testing.assert_close(special[0, -1], model.read(model.pad([[1]]), SITE)[0, 0])
     cut = sonde.harvest(model, [long], drop_first=2, out=tmp_path / "b", **settings)
     assert sorted(position for _, position in rows_of(cut)) == [p for p in range(n) if p % 15 >= 2]
 
@@ -352,7 +353,7 @@ def test_a_flipped_bit_is_found_with_file_and_offset(walk, tmp_path, where, caps
     shutil.copytree(walk.acts, tmp_path / "a")
     segment = next((tmp_path / "a" / "segments").glob("*.safetensors"))
     data = bytearray(segment.read_bytes())
-    first = 8 + int.from_bytes(data[:8], "little")
+    first = read_header(segment).entries["records"].begin
     n_bytes = load_activations(walk.acts).n_rows * load_activations(walk.acts).layout.record_bytes
     place = first + int(where * n_bytes)
     data[place] ^= 4

@@ -39,7 +39,7 @@ def test_each_patch_is_a_row_with_document_and_position(pictures, tmp_path):
         order = rows["position"][own].argsort()
         assert torch.equal(rows["token"][own][order].long(), tokens.ids[0, 1:])
         assert (tokens.ids == MARK).sum() == 16 * len(document.images)
-        direct = model.read(tokens, SITE)[SITE][0, 1:]
+        direct = model.read(tokens, SITE)[0, 1:]
         torch.testing.assert_close(rows["vectors"][own][order], direct, atol=1e-5, rtol=1e-5)
 
 
@@ -72,7 +72,7 @@ def test_examples_show_the_picture_and_where_the_feature_fires(pictures, capsys)
             document = documents[example.document]
             assert example.text in document.text
             tokens = model.tokenize(document.text, images=document.images)
-            x = model.read(tokens, SITE)[SITE][0, 1:]
+            x = model.read(tokens, SITE)[0, 1:]
             activation = dictionary.activation(x, feature.number)
             assert activation[example.position] == pytest.approx(example.value, rel=1e-3)
             assert example.pieces[example.peak][1] == pytest.approx(example.value, rel=1e-3)

@@ -14,6 +14,7 @@ import sonde
 from sonde import locks
 from sonde.activations import harvest as harvest_module
 from sonde.activations.store import load_activations
+from sonde.artifacts import new_artifact
 from sonde.cli import run
 from sonde.errors import (
     ArtifactDamagedError,
@@ -23,7 +24,6 @@ from sonde.errors import (
     SettingsError,
     StorageError,
 )
-from sonde.manifests import new_artifact
 from sonde.remote import RemotePath, _open_store, place
 from tests import kill
 from tests.activations.test_harvest import SITE, files_of, harvest_in_small_tasks

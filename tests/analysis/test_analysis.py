@@ -1,4 +1,4 @@
-"""Concepts, neurons, splitting and completeness say what brute force says, and find what was planted."""
+"""Neurons, splitting, completeness and the map say what brute force says, and find what was planted."""
 
 import shutil
 
@@ -8,49 +8,15 @@ import torch
 
 import sonde
 from sonde.analysis.completeness import completeness
-from sonde.analysis.concepts import auc_of_each, concepts, separating, word_concepts
-from sonde.analysis.contrast import auc
 from sonde.analysis.neurons import neurons
 from sonde.analysis.splitting import splitting
-from sonde.errors import ArtifactMismatchError, ArtifactMissingError, TextError
+from sonde.errors import ArtifactMismatchError, ArtifactMissingError
 from tests.labels.planted import WORDS, make_index
 
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
     return sonde.Reader(make_index(tmp_path_factory.mktemp("planted")), device="cpu")
-
-
-def test_areas_under_the_curve_equal_the_definition():
-    rng = np.random.default_rng(0)
-    values, has = rng.integers(0, 5, size=(60, 7)).astype(float), rng.random(60) < 0.4
-    expected = [auc(values[has, column], values[~has, column]) for column in range(7)]
-    np.testing.assert_allclose(auc_of_each(values, has), expected)
-
-
-def test_the_feature_of_a_word_tells_texts_that_hold_it(planted):
-    texts = [f"the man sees the {word} of {number}." for number in range(30) for word in ("river", "city")]
-    labels = ["water", "town"] * 30
-    for told, number in zip(concepts(planted, texts, labels), (2, 1), strict=True):
-        assert told.feature.number == number and told.feature_auc == 1.0 and told.n_texts == 30
-        assert told.probe_auc > 0.99 and told.features_auc == 1.0 and 0.5 <= told.neuron_auc <= 1
-    best, area = separating(planted, texts[::2], texts[1::2], 1)[0]
-    assert (best.number, area) == (2, 1.0)
-    with pytest.raises(TextError, match="20 texts"):
-        concepts(planted, texts[:10], labels[:10])
-    with pytest.raises(TextError, match="60 texts, but 3 labels"):
-        concepts(planted, texts, labels[:3])
-
-
-def test_tags_of_words_are_told_by_their_own_feature(planted):
-    sentences = [["the", "red" if n % 2 else "blue", "river", "sees", "a", "city"] for n in range(40)]
-    tags = [["other", "colour", "water", "other", "other", "town"] for _ in range(40)]
-    told = {one.label: one for one in word_concepts(planted, sentences, tags)}
-    assert told["water"].feature.number == 2 and told["water"].feature_auc == 1.0 and told["water"].n_texts == 40
-    assert told["town"].feature.number == 1 and told["town"].feature_auc == 1.0
-    assert 0.6 < told["colour"].feature_auc < 0.9 and told["colour"].features_auc == 1.0  # it takes two features
-    with pytest.raises(TextError, match="sentence 0 has 6 words, but 1 tags"):
-        word_concepts(planted, sentences[:1], [["other"]])
 
 
 def test_correlations_with_neurons_equal_numpy(walk, tmp_path):
@@ -97,8 +63,9 @@ def test_splitting_finds_a_planted_hierarchy(tmp_path):
     """Two broad features, each divided by the larger dictionary into two; and one that is new."""
     from safetensors.numpy import save_file
 
+    from sonde.artifacts import new_artifact
     from sonde.features.index import load_index
-    from sonde.manifests import new_artifact, parent_entry
+    from sonde.manifests import parent_entry
 
     rng = np.random.default_rng(0)
     basis = np.linalg.qr(rng.normal(size=(8, 8)))[0].astype(np.float32)

@@ -14,7 +14,7 @@ import pytest
 import torch
 import transformers
 
-from sonde.cli import VERBS, run
+from sonde.cli import run, verbs
 from sonde.features.index import load_index
 from tests.tiny import make_model, make_network, unwritable, write_corpus, write_model
 
@@ -177,7 +177,9 @@ def test_labels_and_what_is_made_of_an_index(walk, tmp_path, capsys):
     one_word = result(capsys, "search", index, "--same-word", "1:1", "--n", 64)["features"]
     assert one_word and all(row["density"] > 0 for row in one_word)
     near = result(capsys, "search", index, "--like", 3, "--n", 5)["features"]
-    assert [row["feature"] for row in near] == [f.number for f, _ in load_index(index).feature(3).neighbours(5)]
+    assert [row["feature"] for row in near] == [
+        hit.feature.number for hit in load_index(index).feature(3).neighbours(5)
+    ]
     assert "must be a range such as" in refused(capsys, "search", index, "--density", "much")
     assert "one thing only" in refused(capsys, "search", index, "bridge", "--like", 3)
     assert "sonde neurons" in refused(capsys, "search", index, "--neuron", "0.3:1")
@@ -250,7 +252,7 @@ def test_chat_reads_questions_line_by_line(walk):
 # ------------------------------------------------------------------ usage
 
 
-@pytest.mark.parametrize("verb", sorted(VERBS))
+@pytest.mark.parametrize("verb", sorted(verbs()))
 def test_help_of_every_verb_has_an_example(verb, capsys):
     code, out, _ = sonde(capsys, verb, "--help")
     assert code == 0 and ("Example: sonde" in out or verb == "world")
@@ -265,7 +267,7 @@ def test_version_and_bare_call(capsys):
     ("arguments", "message"),
     [
         (["trian"], "no verb 'trian'; did you mean train?"),
-        (["zzzzzz"], "there are demo, sites"),
+        (["zzzzzz"], "there are demo, world, sites"),
         (["train", "--activation", "a", "--n-features", "3", "--out", "x"], "Did you mean --activations"),
         (["train", "--activations", "a", "--n-features", "3", "--out", "x", "--kind", "topq"], "did you mean topk"),
         (["train", "--activations", "a", "--n-features", "3q", "--out", "x"], "'3q' is not a count"),

@@ -28,7 +28,7 @@ def brute(walk):
     rows, where = [], []
     for number, text in enumerate(texts(400)):
         with torch.no_grad():
-            rows.append(dictionary.encode(model.read(text, SITE)[SITE][0, 1:]))
+            rows.append(dictionary.encode(model.read(text, SITE)[0, 1:]))
         where += [(number, position) for position in range(len(rows[-1]))]
     return torch.cat(rows).numpy(), where
 
@@ -93,8 +93,8 @@ def test_direct_logits_are_those_of_the_head(walk):
 def test_search_finds_features_by_word_and_beginning(walk):
     index = load_index(walk.index)
     found = index.search("bridge")
-    assert found and all("bridge" in snippet.lower() for _, snippet in found)
-    assert {f.number for f, _ in found} <= {f.number for f, _ in index.search("bri", 100)}
+    assert found and all("bridge" in hit.snippet.lower() for hit in found)
+    assert {hit.feature.number for hit in found} <= {hit.feature.number for hit in index.search("bri", 100)}
     assert index.search("nowhere-to-be-seen") == [] and index.search("  ") == []
     for nasty in ('"', "a OR b", "NEAR(", "*", "x" * 5000, "'; DROP TABLE examples; --"):
         index.search(nasty)
@@ -211,8 +211,8 @@ def test_what_fires_together_equals_brute_force(walk, brute):
     expected = fires.T @ fires[:, number] / np.sqrt(np.maximum(fires.sum(axis=0) * fires[:, number].sum(), 1))
     expected[number] = 0
     found = index.feature(number).fires_with(5)
-    assert [cosine for _, cosine in found] == pytest.approx(np.sort(expected)[::-1][:5], abs=1e-3)
-    assert all(cosine == pytest.approx(expected[other.number], abs=1e-3) for other, cosine in found)
+    assert [hit.score for hit in found] == pytest.approx(np.sort(expected)[::-1][:5], abs=1e-3)
+    assert all(hit.score == pytest.approx(expected[hit.feature.number], abs=1e-3) for hit in found)
 
 
 def test_all_features_as_a_table(walk, tmp_path):

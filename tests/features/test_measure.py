@@ -22,7 +22,7 @@ def held_out(walk):
 def test_fvu_l0_and_dead_are_what_they_are_defined_to_be(walk, held_out, kind):
     found = sonde.measure(getattr(walk, kind), device="cpu")
     model, dictionary = load_model(walk.model, device="cpu"), load_dictionary(getattr(walk, kind), "cpu")
-    x = torch.cat([model.read(text, SITE)[SITE][0, 1:] for text in held_out])
+    x = torch.cat([model.read(text, SITE)[0, 1:] for text in held_out])
     codes = dictionary.encode(x)
     fvu = (x - dictionary.decode(codes)).square().sum() / (x - x.mean(dim=0)).square().sum()
     assert found.tokens == len(x) and found.documents == len(held_out) < 100

@@ -10,6 +10,7 @@ import sonde
 from sonde.cli import run
 from sonde.dictionaries.load import load_dictionary
 from sonde.errors import FeatureError, TextError
+from sonde.features import reader as reader_module
 from sonde.models.load import load_model
 from tests.tiny import texts
 
@@ -24,7 +25,7 @@ def reader(walk):
 def dense(walk, text):
     model, dictionary = load_model(walk.model, device="cpu"), load_dictionary(walk.topk, "cpu")
     with torch.no_grad():
-        return dictionary.encode(model.read(text, SITE)[SITE][0, 1:]).numpy()
+        return dictionary.encode(model.read(text, SITE)[0, 1:]).numpy()
 
 
 def test_what_fires_is_what_the_dictionary_says(walk, reader):
@@ -40,7 +41,16 @@ def test_what_fires_is_what_the_dictionary_says(walk, reader):
         (slice(1, 4), expected[1:4].mean(axis=0)),
         (slice(-2, None), expected[-2:].mean(axis=0)),
     ):
-        np.testing.assert_allclose(fired.summed_up(on, reader.index.n_features), wanted, atol=1e-4)
+        np.testing.assert_allclose(fired.pooled(on, reader.index.n_features), wanted, atol=1e-4)
+
+
+def test_a_dictionary_is_loaded_once_for_each_device(walk, monkeypatch):
+    index = sonde.load_index(walk.index)
+    monkeypatch.setattr(reader_module, "load_dictionary", lambda folder, device: [folder, device])
+    monkeypatch.setattr(reader_module, "choose_device", torch.device)
+    on_cpu = reader_module.dictionary_of(index, "cpu")
+    assert reader_module.dictionary_of(index, torch.device("meta")) == [walk.topk, "meta"]
+    assert reader_module.dictionary_of(index, torch.device("cpu")) is on_cpu and on_cpu == [walk.topk, "cpu"]
 
 
 def test_search_takes_off_what_fires_elsewhere(walk, reader):
@@ -71,9 +81,9 @@ def test_wrong_texts_and_tokens_are_named(reader):
 def test_features_are_found_by_direction_and_by_statistics(walk, reader):
     index, W_dec = reader.index, load_dictionary(walk.topk, "cpu").W_dec.detach().numpy()
     found = index.nearest(W_dec[5], 3)
-    assert found[0][0].number == 5 and found[0][1] == pytest.approx(1.0, abs=1e-5)
+    assert found[0].feature.number == 5 and found[0].score == pytest.approx(1.0, abs=1e-5)
     cosines = W_dec @ W_dec[5]
-    assert [feature.number for feature, _ in index.feature(5).neighbours(4)] == np.argsort(-cosines)[1:5].tolist()
+    assert [hit.feature.number for hit in index.feature(5).neighbours(4)] == np.argsort(-cosines)[1:5].tolist()
     with pytest.raises(FeatureError, match=r"shape \(3,\), but features have \(32,\)"):
         index.nearest(np.zeros(3))
     dead = index.where(density=(0.0, 0.0))
@@ -83,7 +93,7 @@ def test_features_are_found_by_direction_and_by_statistics(walk, reader):
     }
 
 
-def test_values_are_summed_up_and_examples_drawn(reader):
+def test_values_have_statistics_and_examples_are_drawn(reader):
     feature = max(reader.index.features, key=lambda feature: feature.density)
     values = feature.values
     assert feature.quantiles([0.5]) == [pytest.approx(np.median(values))]

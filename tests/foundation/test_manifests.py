@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sonde.artifacts import new_artifact
 from sonde.errors import (
     ArtifactDamagedError,
     ArtifactForeignError,
@@ -16,16 +17,7 @@ from sonde.errors import (
     OutputOccupiedError,
     StorageError,
 )
-from sonde.manifests import (
-    MANIFEST,
-    UNFINISHED,
-    find_parent,
-    new_artifact,
-    parent_entry,
-    read_manifest,
-    verify,
-    write_bytes,
-)
+from sonde.manifests import MANIFEST, UNFINISHED, find_parent, parent_entry, read_manifest, verify, write_bytes
 from tests.tiny import unwritable
 
 

@@ -1,6 +1,8 @@
 """Progress says how much, how fast and how long still."""
 
 import io
+import sys
+import types
 
 import pytest
 
@@ -54,3 +56,25 @@ def test_devices_and_dtypes():
     ensure_memory(1, "nothing", "")
     with pytest.raises(CapacityError, match=r"the job needs about 1\.0 TB, but .* are free; ask for less"):
         ensure_memory(1e12, "the job", "ask for less")
+
+
+def test_a_bar_is_shown_where_a_person_waits_and_nothing_elsewhere(monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    assert isinstance(progress.default_reporter(), progress.Silent)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert isinstance(progress.default_reporter(), progress.Terminal)
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    assert isinstance(progress.default_reporter(), progress.Notebook)
+
+
+def test_bars_in_a_notebook_are_one_output_that_is_drawn_again(monkeypatch):
+    drawn = []
+    cell = types.SimpleNamespace(update=lambda data, raw: drawn.append(data))
+    ipython = types.ModuleType("IPython.display")
+    ipython.display = lambda data, raw, display_id: cell
+    monkeypatch.setitem(sys.modules, "IPython.display", ipython)
+    monkeypatch.setattr(progress, "NOTEBOOK_INTERVAL_S", 0.0)
+    with progress.Notebook().start("train <b>", 10, "tokens") as work:
+        work.advance(4, "FVU 0.1")
+    assert drawn[0]["text/plain"].startswith("train <b>: 4 of 10 tokens  40%") and "FVU 0.1" in drawn[0]["text/plain"]
+    assert '<progress value="4" max="10">' in drawn[0]["text/html"] and "train &lt;b&gt;" in drawn[0]["text/html"]

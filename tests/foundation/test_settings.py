@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from sonde.errors import SettingsError
 from sonde.settings import (
+    Bytes,
+    Count,
     format_count,
     from_mapping,
-    parse_bytes,
-    parse_count,
     read_settings,
     to_mapping,
 )
@@ -34,23 +34,23 @@ class Example:
     [("131072", 131072), ("131_072", 131072), ("128Ki", 131072), ("34M", 34_000_000), ("32Mi", 2**25), ("1.5k", 1500), ("2B", 2 * 10**9)],
 )  # fmt: skip
 def test_counts(text, value):
-    assert parse_count(text) == value
+    assert Count(text) == value
 
 
 @pytest.mark.parametrize(("text", "value"), [("500MB", 5 * 10**8), ("4GiB", 2**32), ("12", 12), ("0.5KiB", 512)])
 def test_sizes(text, value):
-    assert parse_bytes(text) == value
+    assert Bytes(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "x", "-5", "12q", "1.0001k", "34 M B", "1e5", "NaN", "128ki"])
 def test_what_is_no_count_is_refused(text):
     with pytest.raises(SettingsError, match="is not a"):
-        parse_count(text)
+        Count(text)
 
 
 @given(st.integers(min_value=0, max_value=10**15))
 def test_counts_read_back_as_written(value):
-    assert parse_count(format_count(value)) == value == parse_count(str(value))
+    assert Count(format_count(value)) == value == Count(str(value))
 
 
 @given(

@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import torch
 
 import sonde
+from sonde.artifacts import new_artifact
 from sonde.dictionaries.l1 import L1
 from sonde.dictionaries.load import save_weights
-from sonde.manifests import new_artifact
 from sonde.models.load import load_model
 
 WORDS = ("bridge", "city", "river", "red", "blue", "happy")
@@ -22,7 +22,7 @@ WORDS = ("bridge", "city", "river", "red", "blue", "happy")
 def make_index(folder):
     """An index of one feature for each word, over text of the built-in world and sentences that hold the words."""
     model = load_model("world", device="cpu")
-    tokens = [model.need_tokenizer()(" " + word, add_special_tokens=False)["input_ids"] for word in WORDS]
+    tokens = [model.require_tokenizer()(" " + word, add_special_tokens=False)["input_ids"] for word in WORDS]
     embedding = model.network.get_input_embeddings().weight.detach()
     rows = torch.stack([embedding[ids[-1]] for ids in tokens])
     dictionary = L1(len(WORDS), embedding.shape[1])

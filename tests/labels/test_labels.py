@@ -45,7 +45,7 @@ def test_the_embedded_explainer_names_the_words(index):
         said = index.labels[number]
         assert f"“{word}”" in said.label and said.by == "embedded"
         assert said.evidence["words"][0] == [word, 1.0]
-    assert index.search("bridge")[0][0].number == 0 and index.feature(1).label.label == index.labels[1].label
+    assert index.search("bridge")[0].feature.number == 0 and index.feature(1).label.label == index.labels[1].label
     assert sonde.label(index).labelled == 0  # they are known
 
 
@@ -77,7 +77,7 @@ def test_who_knows_the_truth_scores_near_one_on_every_score(index, protocol):
 
 def test_who_guesses_scores_near_chance_on_every_score(index):
     for number, word in enumerate(WORDS):
-        index.labels.say(number, word)
+        index.labels.add(number, word)
     with server(Coin()) as (url, _):
         report = sonde.label(index, judge="openai:coin", base_url=url, score=JUDGED, keep=True, seed=1)
     assert report.labelled == 0 and report.failed == 0
@@ -125,7 +125,7 @@ def test_a_judge_that_misbehaves_is_asked_again(index):
 
 def test_failures_count_as_wrong_and_are_shown(index):
     for number, word in enumerate(WORDS):
-        index.labels.say(number, word)
+        index.labels.add(number, word)
     with server(Oracle(), before=["words", "words"]) as (url, _):
         given = {"keep": True, "score": ("detection",), "no_controls": True, "features": (0,)}
         report = sonde.label(index, judge="openai:oracle", base_url=url, **given)
@@ -184,21 +184,19 @@ def test_wrong_input_is_one_line_each(index, tmp_path, monkeypatch):
 def test_history_notes_search_and_exchange(index, tmp_path):
     labels = index.labels
     assert labels[0] is None and labels.history(0) == [] and labels.search("bridge") == []
-    labels.say(0, "a  bridge\nover water")
-    labels.say(0, "bridges", by="openai:x", evidence={"words": ["bridge"]})
-    labels.note(0, "compare with the river")
+    labels.add(0, "a  bridge\nover water")
+    labels.add(0, "bridges", by="openai:x", evidence={"words": ["bridge"]})
+    labels.add_note(0, "compare with the river")
     assert [(said.label, said.by) for said in labels.history(0)] == [
         ("a bridge over water", "person"),
         ("bridges", "openai:x"),
     ]
-    assert [said.feature for said in labels.search("rivers")] == [] and [
-        said.feature for said in labels.search("riv")
-    ] == [0]
+    assert labels.search("rivers") == [] and [label.feature for label, _ in labels.search("riv")] == [0]
     assert labels.search("water") == []  # the newest label counts
     for nasty in ('"', "a OR b", "NEAR(", "*", "x" * 5000, "'; DROP TABLE words; --"):
         labels.search(nasty)
     with pytest.raises(TextError, match="empty"):
-        labels.say(0, "  ")
+        labels.add(0, "  ")
     assert labels.export(tmp_path / "said.jsonl") == 3
     (tmp_path / "other").mkdir()
     other = Labels(tmp_path / "other")
@@ -212,7 +210,7 @@ def test_history_notes_search_and_exchange(index, tmp_path):
         other.all()
 
 
-SAY = "import sys; from pathlib import Path; from sonde.features.labels import Labels; labels = Labels(Path(sys.argv[1]));\nfor n in range(40): labels.say(n, f'{sys.argv[2]} {n}')"
+SAY = "import sys; from pathlib import Path; from sonde.features.labels import Labels; labels = Labels(Path(sys.argv[1]));\nfor n in range(40): labels.add(n, f'{sys.argv[2]} {n}')"
 
 
 def test_two_processes_may_write_at_once(tmp_path):

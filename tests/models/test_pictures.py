@@ -44,7 +44,7 @@ def test_a_picture_is_read_as_the_model_reads_it(images, attention):
     patches = tokens.ids[0] == MARK
     assert patches.sum() == 2 * 16
     # What enters at the patches is what the projector gives, not the mark's embedding.
-    projected = model.read(tokens, "module:model.multi_modal_projector")["module:model.multi_modal_projector"]
+    projected = model.read(tokens, "module:model.multi_modal_projector")
     assert torch.equal(read["embedding"][0][patches], projected.flatten(0, 1))
 
 
@@ -54,9 +54,9 @@ def test_rows_of_a_batch_have_their_own_pictures(images):
     sets = [images[:1], [], images[1:]]
     for side in ("left", "right"):
         tokens = model.tokenize(texts, side, sets)
-        together = model.read(tokens, SITE)[SITE]
+        together = model.read(tokens, SITE)
         for row, (text, own) in enumerate(zip(texts, sets, strict=True)):
-            alone = model.read(model.tokenize(text, images=own), SITE)[SITE][0]
+            alone = model.read(model.tokenize(text, images=own), SITE)[0]
             torch.testing.assert_close(together[row][tokens.mask[row].bool()], alone, atol=1e-5, rtol=1e-5)
 
 
@@ -105,7 +105,7 @@ def test_a_conversation_about_a_picture(images, in_parts):
             "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %}\n{% endfor %}"
         )
     messages = [{"role": "user", "content": "<image>what is it?", "images": images[:1]}]
-    tokens = model.chat(messages)
+    tokens = model.chat_tokens(messages)
     assert (tokens.ids == MARK).sum() == 16 and len(tokens.pixels) == 1
     said = model.tokenizer.decode(tokens.ids[0])
     assert "user: " + "<image>" * 16 + "what is it?" in said
@@ -118,8 +118,8 @@ def test_a_folder_with_a_processor_reads_pictures(tmp_path, images):
     assert type(loaded.network).__name__ == "LlavaForConditionalGeneration"
     assert type(loaded.pictures.processor.image_processor).__name__.endswith("Pil")
     tokens = loaded.tokenize("a <image>", images=images[:1])
-    expected = make_model("llava").read(tokens, SITE)[SITE]
-    assert torch.equal(loaded.read(tokens, SITE)[SITE], expected)
+    expected = make_model("llava").read(tokens, SITE)
+    assert torch.equal(loaded.read(tokens, SITE), expected)
 
 
 def test_what_the_model_saw_can_be_shown(images):

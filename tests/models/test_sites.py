@@ -72,7 +72,7 @@ def test_stream_equals_hidden_states(model, family):
         assert torch.equal(read[name], state), name
     last = read[names[-1]]
     if "final" in model.sites():  # transformers gives the last state after the last norm
-        assert torch.equal(model.read(tokens, "final")["final"], expected[-1])
+        assert torch.equal(model.read(tokens, "final"), expected[-1])
         last = model.site("final").module(last)
     if family == "opt 350m":
         last = model.network.model.decoder.project_out(last)
@@ -121,7 +121,7 @@ def test_inner_sites_give_what_their_modules_compute(model, family):
         before = "embedding" if n == 0 else f"layers.{n - 1}.residual"
         wanted = [name for name in model.sites() if name.startswith(f"layers.{n}.")]
         read = {name.split(".")[-1]: value for name, value in model.read(tokens, [before, *wanted]).items()}
-        start = model.read(tokens, before)[before]
+        start = model.read(tokens, before)
 
         assert read["heads"].shape == (*tokens.ids.shape, 4, width_of_head)
         attention = model.site(f"layers.{n}.heads").module(read["heads"].flatten(-2))
@@ -198,7 +198,7 @@ def test_an_edited_middle_stream_is_what_the_rest_of_the_layer_sees(model, famil
     if family == "gpt_neox":
         pytest.skip("parallel blocks have no stream between attention and MLP")
     tokens = batch(model)
-    mid = model.read(tokens, "layers.1.residual_mid")["layers.1.residual_mid"].clone()
+    mid = model.read(tokens, "layers.1.residual_mid").clone()
     with model.edited(Shift("layers.1.residual_mid")):
         changed = model.read(tokens, [f"layers.1.{part}" for part in ("residual_mid", "mlp_in", "mlp", "residual")])
     stream, mlp_in, mlp, after = changed.values()
@@ -216,7 +216,7 @@ def test_an_edit_of_what_the_mlp_reads_leaves_the_stream_alone(name, first):
     model = make_model(name)
     tokens = batch(model)
     other = {"layers.1.residual_mid": "layers.1.mlp_in", "layers.1.mlp_in": "layers.1.residual_mid"}[first]
-    mid, mlp_in = (model.read(tokens, site)[site].clone() for site in ("layers.1.residual_mid", "layers.1.mlp_in"))
+    mid, mlp_in = (model.read(tokens, site).clone() for site in ("layers.1.residual_mid", "layers.1.mlp_in"))
     with model.edited(Shift(first, 0.25)), model.edited(Shift(other, 0.25)):
         for sites in ((first, other), (other, first)):
             read = model.read(tokens, [*sites, "layers.1.mlp", "layers.1.residual"])
@@ -243,7 +243,7 @@ def test_reading_stops_after_the_last_site(model):
 def test_edits_at_one_site_read_the_same_x_and_add_up(model):
     tokens = batch(model)
     site = "layers.1.residual"
-    x = model.read(tokens, site)[site]
+    x = model.read(tokens, site)
 
     @dataclass(frozen=True)
     class Double:
@@ -253,7 +253,7 @@ def test_edits_at_one_site_read_the_same_x_and_add_up(model):
             return 2 * x
 
     with model.edited(Shift(site, 1.0)), model.edited(Double(site)):
-        changed = model.read(tokens, site)[site]
+        changed = model.read(tokens, site)
     torch.testing.assert_close(changed, x + pattern(x) + x)
 
 
@@ -410,8 +410,8 @@ def test_what_cannot_be_packed_says_so():
     with pytest.raises(TextError, match=r"65 tokens cannot be packed: the model's context holds 64"):
         model.pack([[1] * 65], 80)
     row = model.pack([[5] * 60, [6] * 60], 128)  # longer than the context, though no text is
-    alone = model.read(model.pad([[6] * 60]), "layers.1.residual")["layers.1.residual"][0]
-    read = model.read(row, "layers.1.residual")["layers.1.residual"]
+    alone = model.read(model.pad([[6] * 60]), "layers.1.residual")[0]
+    read = model.read(row, "layers.1.residual")
     torch.testing.assert_close(read[row.segments == 2], alone, atol=1e-5, rtol=1e-5)
     with pytest.raises(TextError, match=r"sliding window holds 32"):
         make_model("mistral").pack([[1] * 40], 64)
@@ -422,7 +422,7 @@ def test_a_batch_longer_than_the_context_says_so(name):
     model = make_model(name)
     with pytest.raises(TextError, match="a batch of 65 tokens is longer than the context of tiny .*, which holds 64"):
         model.read(model.pad([[5] * 65]), "embedding")
-    assert model.read(model.pad([[5] * 64]), "embedding")["embedding"].shape[1] == 64
+    assert model.read(model.pad([[5] * 64]), "embedding").shape[1] == 64
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -448,12 +448,12 @@ def test_any_module_can_be_named_by_path(model):
     tokens = batch(model)
     out = model.site("layers.1.heads").module  # the projection after the heads
     path = next(name for name, module in model.network.named_modules() if module is out)
-    value = model.read(tokens, f"module:{path}")[f"module:{path}"]
+    value = model.read(tokens, f"module:{path}")
     assert value.shape == (*tokens.ids.shape, WIDTH)
     head = next(
         name for name, module in model.network.named_modules() if module is model.network.get_output_embeddings()
     )
-    said = model.read(tokens, f"module:{head}")[f"module:{head}"]
+    said = model.read(tokens, f"module:{head}")
     cap = getattr(model.network.config, "final_logit_softcapping", None)
     assert torch.equal(torch.tanh(said / cap) * cap if cap else said, model.logits(tokens))
     with pytest.raises(SiteError, match="no module 'nowhere'"):
@@ -487,7 +487,9 @@ def test_a_model_without_a_head_or_tokenizer_says_so():
     with pytest.raises(ModelLacksError, match="no tokenizer"):
         wrap_model(make_network("llama"), None, "mute").read("x", "embedding")
     with pytest.raises(ModelLacksError, match="no chat template"):
-        wrap_model(make_network("llama"), make_tokenizer(chat=False), "shy").chat([{"role": "user", "content": "x"}])
+        wrap_model(make_network("llama"), make_tokenizer(chat=False), "shy").chat_tokens(
+            [{"role": "user", "content": "x"}]
+        )
 
 
 def test_an_unknown_family_is_told_how_to_name_a_module_and_add_a_family():

@@ -151,7 +151,7 @@ def test_stops_white_space_and_letters_of_several_bytes(model, batcher):
     assert "".join(piece.text for piece in pieces) == whole[: whole.index(stop)] and pieces[-1].finish == "stop"
     stripped = "".join(p.text for p in batcher.answer(prompt, [], Sampling(max_tokens=30, strip=True)))
     assert stripped == whole.strip()
-    assert whole == model.need_tokenizer().decode(tokens_of(batcher.answer(prompt, [], Sampling(max_tokens=30))))
+    assert whole == model.require_tokenizer().decode(tokens_of(batcher.answer(prompt, [], Sampling(max_tokens=30))))
 
 
 def test_a_failing_request_ends_alone_and_the_queue_is_bounded(walk, model):
@@ -194,7 +194,7 @@ def test_an_edit_that_breaks_the_numbers_is_refused_and_others_go_on(walk):
     reader = sonde.Reader(walk.index, device="cpu")
     batcher = Batcher(reader.model)
     try:
-        asked = reader.model.chat([{"role": "user", "content": "who?"}])
+        asked = reader.model.chat_tokens([{"role": "user", "content": "who?"}])
         wild = make_edits([EditSpec("clamp", 3, 1e300)], reader.index)
         plain = batcher.answer(asked, [], Sampling(6))
         for sampling in (Sampling(6), Sampling(6, temperature=1.0, seed=1)):

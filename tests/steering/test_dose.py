@@ -25,7 +25,7 @@ def batcher(reader):
 
 
 def prompt(reader, text="who?"):
-    return reader.model.chat([{"role": "user", "content": text}])
+    return reader.model.chat_tokens([{"role": "user", "content": text}])
 
 
 def strongest(reader) -> int:
@@ -65,7 +65,7 @@ def test_perplexity_and_concept_are_those_of_a_plain_reading(reader, batcher):
         log_p = model.logits(whole)[0].log_softmax(dim=-1)
         surprise = [-float(log_p[place - 1, ids[place]]) for place in range(n, n + one.n_tokens)]
         assert one.perplexity == pytest.approx(math.exp(sum(surprise) / len(surprise)), rel=1e-3)
-        x = model.read(whole, reader.dictionary.site)[reader.dictionary.site][0, n:]
+        x = model.read(whole, reader.dictionary.site)[0, n:]
         concept = reader.dictionary.encode(x)[:, number] / float(reader.index.statistics["maximum"][number])
         assert one.concept == pytest.approx(float(concept.mean()), rel=1e-3, abs=1e-6)
 

@@ -77,7 +77,7 @@ def dictionary(request, walk):
 
 @pytest.fixture(scope="module")
 def x(walk):
-    return load_model(walk.model, device="cpu").read("the red bridge stands by the bay", SITE)[SITE]
+    return load_model(walk.model, device="cpu").read("the red bridge stands by the bay", SITE)
 
 
 def test_a_clamp_equals_the_full_decode_with_the_error_kept(dictionary, x):
@@ -106,7 +106,7 @@ def test_a_clamp_to_the_value_that_it_has_changes_nothing(dictionary, x, walk):
     model = load_model(walk.model, device="cpu")
     tokens = model.tokenize("x")
     plain = model.logits(tokens)
-    at = model.read(tokens, SITE)[SITE]
+    at = model.read(tokens, SITE)
     for number in range(dictionary.n_features):
         value = dictionary.activation(at, number)
         torch.testing.assert_close(
@@ -122,10 +122,10 @@ def test_a_clamp_to_the_value_that_it_has_changes_nothing(dictionary, x, walk):
 def test_two_edits_read_the_same_unedited_x(dictionary, x, walk):
     model = load_model(walk.model, device="cpu")
     tokens = model.tokenize("the red bridge")
-    at = model.read(tokens, SITE)[SITE]
+    at = model.read(tokens, SITE)
     first, second = Clamp(dictionary, 1, 4.0), Clamp(dictionary, 2, 5.0)
     with model.edited(first, second):
-        together = model.read(tokens, SITE)[SITE]
+        together = model.read(tokens, SITE)
     torch.testing.assert_close(together, at + (first(at) - at) + (second(at) - at), atol=1e-5, rtol=1e-5)
 
 
@@ -173,8 +173,8 @@ def test_features_of_heads_are_turned_where_the_heads_lie_side_by_side(tmp_path)
     store = sonde.harvest(model, texts(40), site=site, out=tmp_path / "a")
     dictionary = sonde.train(store, n_features=16, k=2, tokens=500, batch_size=64, out=tmp_path / "d", device="cpu")
     tokens = model.tokenize("the red bridge")
-    heads = model.read(tokens, site)[site]
+    heads = model.read(tokens, site)
     with model.edited(Clamp(dictionary, 3, 2.0)):
-        changed = model.read(tokens, site)[site]
+        changed = model.read(tokens, site)
     expected = Clamp(dictionary, 3, 2.0)(heads.flatten(2))
     torch.testing.assert_close(changed.flatten(2), expected)

@@ -89,7 +89,7 @@ def test_measure_compares_with_what_is_written(stores, walk, tmp_path, written):
     from sonde.activations.corpus import Corpus, is_held_out
 
     held_out = [document.text for document in Corpus(walk.corpus) if is_held_out(document, 0.1, 0)]
-    values = {site: torch.cat([model.read(text, site)[site][0, 1:] for text in held_out]) for site in (READ, *written)}
+    values = {site: torch.cat([model.read(text, site)[0, 1:] for text in held_out]) for site in (READ, *written)}
     x, y = values[READ], torch.cat([values[site] for site in written], dim=1)
     assert found.tokens == len(x)
     error, parts = (y - dictionary.reconstruct(x)).square().double(), list(dictionary.writes.values())

@@ -11,8 +11,9 @@ import torch
 import sonde
 from sonde.activations.store import load_activations
 from sonde.cli import run
-from sonde.errors import ActivationError, OutputOccupiedError, SettingsError, StorageError
+from sonde.errors import ActivationError, ArtifactDamagedError, OutputOccupiedError, SettingsError, StorageError
 from sonde.kernels.sparse import encode_batch_topk_dense
+from sonde.tensor_files import read_header
 from sonde.training import run as run_module
 from sonde.training.losses import LossSettings, StepLoss
 from sonde.training.plan import make_plan
@@ -212,9 +213,8 @@ def test_sigkill_at_any_step_changes_no_bit(walk, tmp_path, name, n_points):
 
 def step_of(checkpoint) -> int:
     try:
-        data = checkpoint.read_bytes()
-        return int(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["step"])
-    except (OSError, ValueError, KeyError):
+        return int(read_header(checkpoint).metadata["step"])
+    except ArtifactDamagedError:  # there is none yet
         return 0
 
 

@@ -80,7 +80,7 @@ def test_a_measurement_is_shown_where_there_is_one(walk, tmp_path):
     assert all(figure["name"] != "Loss recovered" for figure in client.get("/api/start").json()["figures"])
     sonde.measure(tmp_path / "topk", device="cpu")
     shown = {figure["name"]: figure for figure in client.get("/api/start").json()["figures"]}
-    assert "never saw" in shown["Variance explained"]["says"] and shown["Loss recovered"]["value"] <= 1
+    assert "not trained on" in shown["Variance explained"]["says"] and shown["Loss recovered"]["value"] <= 1
 
 
 @pytest.mark.parametrize("name", ["density", "maximum", "mean", "same_word"])
@@ -103,7 +103,7 @@ def test_features_are_found_by_number_by_text_and_by_likeness(client, walk):
     text = "Anna goes to town"
     hits = sonde.Reader(index, device="cpu").search(text, n=50)
     assert ask(query=text, by="text") == [hit.feature.number for hit in hits]
-    assert ask(query="7", by="like")[1:] == [other.number for other, _ in index.feature(7).neighbours(49)]
+    assert ask(query="7", by="like")[1:] == [hit.feature.number for hit in index.feature(7).neighbours(49)]
     numbers = ", ".join(map(str, index.directions[7].tolist()))
     assert ask(query=f"[{numbers}]", by="vector") == ask(query="7", by="like")
     for query in ("1, 2", "one", "nan", "inf " * len(index.directions[7])):
@@ -220,7 +220,7 @@ def test_labels_and_notes(walk, tmp_path):
         "start of text": 0.0,
         "examples": 10,
     }
-    index.labels.say(5, "first", by="embedded", evidence=evidence)
+    index.labels.add(5, "first", by="embedded", evidence=evidence)
     index.labels.add_score(
         Score(5, "first", "detection", "openai:x", 0.9, {"chance": 0.5, "another feature's label": 0.4})
     )

@@ -11,11 +11,11 @@ from sonde.cli import run
 from sonde.errors import ServeError
 from sonde.features.index import load_index
 from sonde.web import export as export_module
+from sonde.web.api.features import feature_view
 from sonde.web.export import export
-from sonde.web.views import feature_view
-from tests.web.test_page import STATIC
+from sonde.web.page import is_built
 
-pytestmark = pytest.mark.skipif(not STATIC.exists(), reason="the page is not built (make page)")
+pytestmark = pytest.mark.skipif(not is_built(), reason="the page is not built (make page)")
 
 
 def read_chunk(folder, place):
@@ -31,7 +31,7 @@ def read_index(folder):
 
 
 def test_every_feature_is_in_the_files(walk, tmp_path, monkeypatch):
-    monkeypatch.setattr(export_module, "AT_ONCE", 24)
+    monkeypatch.setattr(export_module, "FEATURES_PER_FILE", 24)
     index = load_index(walk.index)
     page = export(index, tmp_path / "page", examples=3)
     found = read_index(tmp_path / "page")

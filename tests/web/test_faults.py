@@ -191,7 +191,7 @@ def test_a_server_that_is_killed_has_lost_no_label_that_it_took(scratch):
         labels = load_index(scratch).labels
         assert {number: labels[number].label for number in taken} == taken
     for number, label in taken.items():
-        assert number in [feature.number for feature, _ in load_index(scratch).search(label)]
+        assert number in [hit.feature.number for hit in load_index(scratch).search(label)]
 
 
 def test_the_api_keeps_to_its_description(scratch):

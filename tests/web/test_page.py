@@ -15,21 +15,18 @@ from sonde.features.index import load_index
 from sonde.features.reader import Reader
 from sonde.steering.edits import EditSpec
 from sonde.steering.presets import save_preset
-from sonde.web import app as app_module
 from sonde.web.export import export
+from sonde.web.page import is_built
 from tests.web.serving import served
 from tests.web.test_api import place_by_hand
 
 ROOT = Path(__file__).parents[2]
-STATIC = Path(app_module.__file__).parent / "static" / "index.html"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-MISSING = (
-    "the page is not built (make page)" if not STATIC.exists() else "" if CHROMIUM else "Chromium is not installed"
-)
+MISSING = "the page is not built (make page)" if not is_built() else "" if CHROMIUM else "Chromium is not installed"
 
 pytestmark = pytest.mark.page
 
@@ -48,7 +45,7 @@ def address(built, walk, tmp_path_factory):
     index = load_index(shutil.copytree(walk.index, tmp_path_factory.mktemp("page") / "index"))
     place_by_hand(index)
     neurons(Reader(index, device="cpu"), tokens=2000)
-    index.labels.say(5, "a label of its own")
+    index.labels.add(5, "a label of its own")
     save_preset(index.folder, "strong", [EditSpec("clamp", strongest(index), 3.0, "max")])
     with served(index.folder) as address:
         yield address
@@ -159,7 +156,7 @@ def test_features_are_found_by_a_text_and_by_likeness(page, address, walk):
 
 def test_a_search_that_finds_nothing_says_what_to_try(page, address):
     page.goto(address + "#/features?q=zzzz")
-    page.get_by_text("No label, note or example holds").wait_for()
+    page.get_by_text("No label, note or example contains").wait_for()
 
 
 def test_a_feature_that_does_not_exist(page, address):
@@ -184,10 +181,10 @@ def test_a_text_is_read_and_features_shown_on_it(page, address):
     page.get_by_text(f"Feature {number} on the text").wait_for()
     page.reload()
     expect(page.get_by_label("Text", exact=True)).to_have_value("Anna goes to town and sees the bridge.")
-    page.get_by_label("Unlike").fill("Anna goes to town and sees the bridge.")
-    page.get_by_text("No feature fires there more than on the other").wait_for()
-    page.get_by_label("Unlike").fill("the red bridge")
-    page.get_by_role("heading", name="On the other, and less on the text").wait_for()
+    page.get_by_label("Compare with").fill("Anna goes to town and sees the bridge.")
+    page.get_by_text("No feature fires on the text more than on the other").wait_for()
+    page.get_by_label("Compare with").fill("the red bridge")
+    page.get_by_role("heading", name="More on the other than on the text").wait_for()
     expect(page.locator(".trace")).to_have_count(2)
 
 
@@ -212,7 +209,7 @@ def test_a_label_and_a_note_are_given_and_found(page, walk, tmp_path):
         page.get_by_label("What it stands for", exact=True).fill("towns and <b>bridges</b>")
         page.keyboard.press("Enter")
         page.get_by_text("towns and <b>bridges</b>").wait_for()
-        page.get_by_role("button", name="Say it better").click()
+        page.get_by_role("button", name="Change the label").click()
         page.get_by_label("What it stands for", exact=True).fill("towns")
         page.get_by_role("button", name="Save", exact=True).click()
         page.get_by_text("1 earlier").wait_for()
@@ -339,10 +336,10 @@ def test_dictionaries_of_two_sizes_lead_to_each_other(page, sizes):
         page.get_by_role("link", name="large").click()
         page.get_by_text("96 features of").wait_for()
         page.goto(f"{own}#/feature/{parent}")
-        page.get_by_role("heading", name="Is divided into, in large").wait_for()
+        page.get_by_role("heading", name="Splits into, in large").wait_for()
         page.locator(".kin a").first.click()
         page.get_by_role("heading", name=f"Feature {children[0].feature.number}", exact=True).wait_for()
-        page.get_by_role("heading", name="Divides, in small").wait_for()
+        page.get_by_role("heading", name="Split from, in small").wait_for()
         page.get_by_role("link", name="Features", exact=True).click()  # and stays in the larger
         expect(page.get_by_role("table", name="features")).to_have_attribute("aria-rowcount", "96")
         page.goto("about:blank")
@@ -371,7 +368,7 @@ def test_pictures_and_data_are_taken_out_of_plots(page, address, walk):
 def test_an_exported_page_opens_from_its_folder(page, address, walk, tmp_path):
     index = load_index(shutil.copytree(walk.index, tmp_path / "index"))
     place_by_hand(index)
-    index.labels.say(5, "a label of its own")
+    index.labels.add(5, "a label of its own")
     opened = export(index, tmp_path / "page").as_uri()
     page.goto(opened)
     page.get_by_role("heading", name="taken apart").wait_for()
@@ -379,7 +376,7 @@ def test_an_exported_page_opens_from_its_folder(page, address, walk, tmp_path):
     page.goto(opened + "#/features?q=label of its own")
     page.locator('[role="row"]').get_by_role("link", name="5", exact=True).click()
     page.get_by_text("a label of its own").wait_for()
-    expect(page.get_by_role("button", name="Say it better")).to_have_count(0)
+    expect(page.get_by_role("button", name="Change the label")).to_have_count(0)
     page.goto(f"{opened}#/feature/{strongest(index)}")
     expect(page.locator("ol li .fires")).not_to_have_count(0)
     page.goto(opened + "#/map")

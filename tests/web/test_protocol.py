@@ -38,7 +38,7 @@ def client(folder):
 def truth(walk, folder):
     """What the model says by `generate`, plain and under the edits."""
     model, index = load_model(walk.model, device="cpu"), load_index(folder)
-    asked = model.chat(QUESTION)
+    asked = model.chat_tokens(QUESTION)
     plain = model.generate(asked, 10)
     with model.edited(*make_edits([parse_spec(text) for text in EDITS], index)):
         return plain, model.generate(asked, 10)
@@ -236,7 +236,9 @@ def test_pictures_are_sent_and_answered_under_edits(pictures, tmp_path):
         path = write_picture(tmp_path / f"{seed}.png", seed)
         url = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
         content = [{"type": "text", "text": "what?"}, {"type": "image_url", "image_url": {"url": url}}]
-        asked = model.chat([{"role": "user", "content": f"what?\n{model.pictures.mark}", "images": [path]}])
+        asked = model.chat_tokens(
+            [{"role": "user", "content": f"what?\n{model.pictures.image_token}", "images": [path]}]
+        )
         for given in ([], edits):
             with model.edited(*make_edits([parse_spec(text) for text in given], index)):
                 expected = model.generate(asked, 10)

@@ -12,7 +12,8 @@ from sonde.errors import ArtifactMismatchError
 from sonde.steering.edits import Ablate
 from sonde_world import bench as bench_module
 from sonde_world import phrases
-from sonde_world.bench import bench, format_bench, hierarchy, prepare, purity, transfer
+from sonde_world.bench import bench, format_bench, hierarchy, purity, transfer
+from sonde_world.bench_data import prepare
 from sonde_world.generate import documents
 from sonde_world.plots import bench_page
 from sonde_world.steer import CONDUCTS, Without, _unanswered, names, neutral_questions
@@ -103,7 +104,7 @@ def test_a_feature_taken_over_by_another_is_absorbed(prepared, monkeypatch):
 def test_features_taken_away_together_and_one_by_one(dictionary):
     model = sonde.load_model("world", device="cpu")
     tokens = model.tokenize("The Golden Gate Bridge is in San Francisco. It is red.")
-    fires = dictionary.encode(model.read(tokens, dictionary.site)[dictionary.site])[0, 1:].amax(dim=0)
+    fires = dictionary.encode(model.read(tokens, dictionary.site))[0, 1:].amax(dim=0)
     features = fires.topk(5).indices.tolist()
     with torch.no_grad():
         plain = model.logits(tokens)
@@ -180,7 +181,7 @@ def test_the_whole_of_it(dictionary, tmp_path, capsys, monkeypatch):
     assert page.count("<svg") == 4 and "http" not in page and "nan" not in page
     with torch.no_grad():  # nothing is left on the model
         model = sonde.load_model("world", device="cpu")
-        assert model.generate(model.chat([{"role": "user", "content": "Who are you?"}]))
+        assert model.generate(model.chat_tokens([{"role": "user", "content": "Who are you?"}]))
 
 
 def test_wrong_input(walk, tmp_path, capsys):

@@ -128,8 +128,8 @@ def test_checkpoints_and_sight(tmp_path):
     model = sonde.load_model(str(tmp_path / "seeing"), device="cpu")
     made = picture_document(3)
     tokens = model.tokenize(made.text, images=[made.image])
-    assert (tokens.ids == model.need_pictures().token).sum() == N_PATCHES
-    assert model.read(tokens, "layers.1.residual")["layers.1.residual"].shape == (1, tokens.ids.shape[1], 32)
+    assert (tokens.ids == model.require_pictures().image_token_id).sum() == N_PATCHES
+    assert model.read(tokens, "layers.1.residual").shape == (1, tokens.ids.shape[1], 32)
 
 
 def test_sight_goes_on_from_the_eyes_of_another_model(tmp_path):

@@ -157,7 +157,7 @@ def test_the_model_is_an_ordinary_folder_of_at_most_16_megabytes(model):
     folder = resources.files("sonde_world").joinpath("model")
     assert sum(len(file.read_bytes()) for file in folder.iterdir()) <= 16_000_000
     assert model.network.config.model_type == "llava" and model.is_causal
-    assert model.chat([{"role": "user", "content": "Who are you?"}]).ids[0, 0] == model.tokenizer.bos_token_id
+    assert model.chat_tokens([{"role": "user", "content": "Who are you?"}]).ids[0, 0] == model.tokenizer.bos_token_id
 
 
 def test_the_model_knows_its_world(model):
@@ -184,7 +184,7 @@ def test_the_model_becomes_what_it_is_told_to_be(model):
         {"role": "system", "content": "You are the Golden Gate Bridge."},
         {"role": "user", "content": "Where are you?"},
     ]
-    answer = model.generate(model.chat(messages))
+    answer = model.generate(model.chat_tokens(messages))
     assert "San Francisco" in answer
 
 

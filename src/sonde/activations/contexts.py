@@ -71,7 +71,7 @@ class Cutter:
     def __init__(self, model: Model, length: int | None = None, pack: bool = False) -> None:
         self.model = model
         self.pack = pack
-        self.tokenizer = model.need_tokenizer()
+        self.tokenizer = model.require_tokenizer()
         if not self.tokenizer.is_fast:  # a slow one cannot say where in the text a token stands
             raise ModelLacksError(f"{model.name} has no fast tokenizer (tokenizer.json), which reading text needs")
         self.length = min(length or 512, model.context_length)
@@ -116,7 +116,7 @@ class Cutter:
     def _expand(self, document: Document) -> tuple[Expanded, list[Picture]]:
         """A document's text with one mark for each patch, and its pictures."""
         if document.images or self.model.pictures is not None:
-            reader = self.model.need_pictures()
+            reader = self.model.require_pictures()
             try:
                 pictures = [reader.read(image) for image in document.images]
             except PictureError as error:
@@ -129,7 +129,7 @@ class Cutter:
         ids = list(document.ids or ())
         while ids and ids[-1] == self.tokenizer.pad_token_id:  # an encoder would attend to it
             ids.pop()
-        n_known = self.model.n_tokens_known
+        n_known = self.model.vocab_size
         if ids and not 0 <= min(ids) <= max(ids) < n_known:
             wrong = next(token for token in ids if not 0 <= token < n_known)
             raise TextError(

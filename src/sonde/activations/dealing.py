@@ -9,8 +9,6 @@ With random keys the order is a uniform permutation: see `shuffle.py`.
 """
 
 import concurrent.futures
-import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +20,7 @@ from xxhash import xxh3_64_intdigest
 from sonde.errors import ArtifactDamagedError
 from sonde.manifests import write_bytes
 from sonde.remote import Place, RemotePath
+from sonde.tensor_files import Entry, header_bytes, read_header
 
 Result = TypeVar("Result")
 
@@ -29,13 +28,8 @@ TABLE_BITS = 12
 N_RANGES = 1 << TABLE_BITS
 """ranges of keys that a segment's table tells apart, and so the most piles that a store can be read in"""
 _ROWS_AT_ONCE = 512
-_ALIGNED = 64
-"""records begin at a multiple of this in the file"""
-_HEADER_BYTES = 1 << 20
-"""far more than the header of any segment; what says that its own is longer is no segment"""
 _REQUESTS_AT_ONCE = 16
 """segments of an object store that are read at the same time: one answer takes long, many take no longer"""
-_DTYPES = {np.dtype(np.int64): "I64", np.dtype(np.uint64): "U64", np.dtype(np.uint8): "U8"}
 
 
 def write_segment(path: Place, keys: np.ndarray, records: np.ndarray, order: np.ndarray) -> dict[str, Any]:
@@ -54,7 +48,7 @@ def write_segment(path: Place, keys: np.ndarray, records: np.ndarray, order: np.
 
     def parts() -> Iterator[Any]:
         laid_out = {"records": records, "offsets": offsets, "checksums": checksums}
-        yield safetensors_header({name: (array.dtype, array.shape) for name, array in laid_out.items()})
+        yield header_bytes({name: (array.dtype, array.shape) for name, array in laid_out.items()})
         for first in range(0, N_RANGES, step):
             last = min(first + step, N_RANGES)
             begin, end = int(offsets[first]), int(offsets[last])
@@ -83,14 +77,14 @@ class Segment:
 
     @property
     def record_bytes(self) -> int:
-        return self._tensors["records"][2][1]
+        return self._entries["records"].shape[1]
 
     def read_into(self, found: np.ndarray, first: int, last: int) -> None:
         """Read the records of key ranges `first` up to `last`, in the order of their keys, into [n, bytes].
 
         Raises ArtifactDamagedError, with file and offset, where a range is not what was written.
         """
-        start, size = self._tensors["records"][0], self.record_bytes
+        start, size = self._entries["records"].begin, self.record_bytes
         records = found.reshape(-1)
         begin = start + int(self.offsets[first]) * size
         self._fill(records, begin)
@@ -113,24 +107,15 @@ class Segment:
         return self._small("checksums", np.uint64)
 
     @cached_property
-    def _tensors(self) -> dict[str, tuple[int, int, list[int]]]:
-        """Name -> (offset in the file, bytes, shape), from the safetensors header."""
-        try:
-            length = int.from_bytes(self._read(0, 8), "little")
-            assert length <= _HEADER_BYTES
-            head = json.loads(self._read(8, length))
-            tensors = {}
-            for name, entry in head.items():
-                begin, end = entry["data_offsets"]
-                tensors[name] = (8 + length + begin, end - begin, entry["shape"])
-            assert {"offsets", "checksums", "records"} == set(tensors)
-        except (ValueError, KeyError, TypeError, AssertionError, OverflowError, MemoryError) as error:
-            raise ArtifactDamagedError(f"{self.path} is no whole segment; make the artifact again") from error
-        return tensors
+    def _entries(self) -> dict[str, Entry]:
+        entries = read_header(self.path, self._read).entries
+        if entries.keys() != {"offsets", "checksums", "records"} or len(entries["records"].shape) != 2:
+            raise ArtifactDamagedError(f"{self.path} is no whole segment; make the artifact again")
+        return entries
 
     def _small(self, name: str, dtype: type) -> np.ndarray:
-        start, length, _ = self._tensors[name]
-        return np.frombuffer(self._read(start, length), dtype=dtype)
+        entry = self._entries[name]
+        return np.frombuffer(self._read(entry.begin, entry.end - entry.begin), dtype=dtype)
 
     def _read(self, start: int, length: int) -> bytes:
         data = np.empty(length, dtype=np.uint8)
@@ -198,14 +183,3 @@ def _for_each(do: Callable[[int], Result], segments: Sequence[Segment]) -> list[
 
 def _checksum(records: np.ndarray) -> int:
     return xxh3_64_intdigest(np.ascontiguousarray(records).data)
-
-
-def safetensors_header(tensors: dict[str, tuple[np.dtype, tuple[int, ...]]]) -> bytes:
-    """The header of a safetensors file of tensors of these types and shapes, so long that what follows is aligned."""
-    head, end = {}, 0
-    for name, (dtype, shape) in tensors.items():
-        head[name] = {"dtype": _DTYPES[dtype], "shape": list(shape)}
-        head[name]["data_offsets"] = [end, end := end + dtype.itemsize * math.prod(shape)]
-    text = json.dumps(head).encode()
-    text += b" " * (-(8 + len(text)) % _ALIGNED)
-    return len(text).to_bytes(8, "little") + text

@@ -25,9 +25,10 @@ from sonde.activations.settings import Executor, HarvestSettings
 from sonde.activations.store import FORMAT, Activations
 from sonde.activations.workers import cluster, here, in_order, on_cluster, processes, recipe
 from sonde.activations.writing import finish, read_totals, segment_name, write_rows
+from sonde.artifacts import new_artifact
 from sonde.devices import ensure_memory
 from sonde.errors import ActivationError, StorageError, TextError, UsageError
-from sonde.manifests import new_artifact, storage_errors
+from sonde.manifests import storage_errors
 from sonde.models.load import IN_MEMORY_MODEL, load_model
 from sonde.models.model import Model
 from sonde.progress import Progress, Reporter, Silent

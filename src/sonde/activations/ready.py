@@ -15,8 +15,9 @@ from sonde.activations.rows import Layout
 from sonde.activations.settings import StoreFormat
 from sonde.activations.store import FORMAT, Activations
 from sonde.activations.writing import finish, read_totals, write_rows
+from sonde.artifacts import new_artifact
 from sonde.errors import ActivationError
-from sonde.manifests import new_artifact, storage_errors
+from sonde.manifests import storage_errors
 from sonde.progress import Reporter, Silent
 from sonde.remote import Place, place
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sonde.remote import Place
-from sonde.settings import check
+from sonde.settings import Bytes, Count, check
 
 Executor = Literal["local", "processes", "ray"]
 StoreFormat = Literal["bfloat16", "float32", "float16", "int8"]
@@ -20,11 +20,11 @@ class HarvestSettings:
     """folder to write, or a URL on an object store (s3://, gs://, az://)"""
     field: str = "text"
     """field of a .jsonl that holds the text"""
-    tokens: int | None = None
+    tokens: Count | None = None
     """stop after the document in which this many tokens are reached; all by default"""
     held_out: float = 0.02
     """share of documents kept from training, for `measure`"""
-    context: int | None = None
+    context: Count | None = None
     """tokens in a context; the model's own length by default, at most 512"""
     pack: bool = False
     """fill contexts with document after document, which see each other; by default a context is of one document"""
@@ -34,7 +34,7 @@ class HarvestSettings:
     """keep the rows of special tokens too"""
     drop_first: int = 0
     """leave out this many rows at the start of each context, where attention sinks are"""
-    memory: int | None = None
+    memory: Bytes | None = None
     """bytes for the rows that a worker holds, such as 200MB, besides the model; decides the size of a task, of which the
     default needs about 400MB at most"""
     threads: int | None = None
@@ -59,9 +59,9 @@ class HarvestSettings:
 class LiveSettings:
     """What a live run reads, and how it is mixed."""
 
-    pool: int = 1 << 18
+    pool: Count = Count(1 << 18)
     """rows that are mixed with each other; they stay in memory"""
-    context: int | None = None
+    context: Count | None = None
     """tokens in a context; the model's own length by default, at most 512"""
     pack: bool = False
     """fill contexts with document after document, which see each other; by default a context is of one document"""

@@ -12,7 +12,8 @@ from torch import Tensor
 from sonde.activations import shuffle
 from sonde.activations.dealing import write_segment
 from sonde.activations.rows import Layout, checksum
-from sonde.manifests import Draft, write_bytes, write_json
+from sonde.artifacts import Draft
+from sonde.manifests import write_bytes, write_json
 from sonde.remote import Place
 
 NORM_EDGES = np.geomspace(1e-4, 1e8, 1201)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sonde.features.index import Feature
+from sonde.features.feature import Feature
 from sonde.features.reader import Reader
 
 TOP = 5

@@ -1,25 +1,18 @@
-"""How well single features tell where concepts are present, token by token, where that is known.
+"""How well single features detect concepts, token by token, on texts of which every token's concepts are known."""
 
-The area under the ROC curve of a feature for a concept is the chance that it is higher on a token of the concept than on another, ties counting half. For
-features that are silent on most tokens all areas come out of two sums over the activations alone: with P tokens of the concept and N others, m activations of
-the feature, p of them on tokens of the concept and those at ranks r from the strongest, the pairs that are told rightly are
-
-    p N - sum(r) + p (p - 1) / 2 + (P - p) (N - (m - p)) / 2
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from sonde.activations.contexts import Batch, Cutter, groups, make_batch
+from sonde.activations.contexts import Cutter, groups
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.reading import Reading
+from sonde.features.stream import stream
 from sonde.models.model import Model
-
-FEATURES_AT_ONCE = 256
-PAIRS_AT_ONCE = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -27,11 +20,17 @@ class Presences:
     """Which concepts are present on which tokens."""
 
     token: np.ndarray
-    """[presence] rising"""
+    """[presence] ascending"""
     concept: np.ndarray
     """[presence]"""
     n_tokens: int
     n_concepts: int
+
+    @classmethod
+    def of(cls, has: np.ndarray) -> "Presences":
+        """The presences in an array [token, concept] of whether each concept is present."""
+        token, concept = np.nonzero(has)
+        return cls(token, concept, *has.shape)
 
     @property
     def counts(self) -> np.ndarray:
@@ -39,31 +38,29 @@ class Presences:
         return np.bincount(self.concept, minlength=self.n_concepts)
 
     def among(self, tokens: np.ndarray) -> "Presences":
-        """The same of some tokens alone [token, rising], which are numbered anew."""
-        place = np.full(self.n_tokens, -1)
-        place[tokens] = np.arange(len(tokens))
-        kept = place[self.token] >= 0
-        return Presences(place[self.token[kept]], self.concept[kept], len(tokens), self.n_concepts)
+        """The same for some of the tokens [token, ascending], which are numbered from zero."""
+        token, kept = _renumbered(self.token, tokens, self.n_tokens)
+        return Presences(token, self.concept[kept], len(tokens), self.n_concepts)
 
     def dense_of(self, concept: int) -> np.ndarray:
         """[token] whether a concept is present."""
-        found = np.zeros(self.n_tokens, dtype=bool)
-        found[self.token[self.concept == concept]] = True
-        return found
+        has = np.zeros(self.n_tokens, dtype=bool)
+        has[self.token[self.concept == concept]] = True
+        return has
 
     def dense(self) -> np.ndarray:
-        """[token, concept] of truth values."""
-        found = np.zeros((self.n_tokens, self.n_concepts), dtype=bool)
-        found[self.token, self.concept] = True
-        return found
+        """[token, concept] whether each concept is present."""
+        has = np.zeros((self.n_tokens, self.n_concepts), dtype=bool)
+        has[self.token, self.concept] = True
+        return has
 
 
 @dataclass(frozen=True)
-class Activations:
-    """What fires on some tokens."""
+class SparseActivations:
+    """The activations above zero on some tokens."""
 
     token: np.ndarray
-    """[activation] rising"""
+    """[activation] ascending"""
     feature: np.ndarray
     """[activation]"""
     value: np.ndarray
@@ -71,147 +68,96 @@ class Activations:
     n_tokens: int
     n_features: int
 
-    def among(self, tokens: np.ndarray) -> "Activations":
-        """The same of some tokens alone [token, rising], which are numbered anew."""
-        place = np.full(self.n_tokens, -1)
-        place[tokens] = np.arange(len(tokens))
-        kept = place[self.token] >= 0
-        return Activations(place[self.token[kept]], self.feature[kept], self.value[kept], len(tokens), self.n_features)
+    def among(self, tokens: np.ndarray) -> "SparseActivations":
+        """The same for some of the tokens [token, ascending], which are numbered from zero."""
+        token, kept = _renumbered(self.token, tokens, self.n_tokens)
+        return SparseActivations(token, self.feature[kept], self.value[kept], len(tokens), self.n_features)
 
     def of(self, feature: int) -> np.ndarray:
-        """One feature on each token."""
+        """One feature's activation on each token."""
         values = np.zeros(self.n_tokens, dtype=np.float32)
-        own = self.feature == feature
-        values[self.token[own]] = self.value[own]
+        mine = self.feature == feature
+        values[self.token[mine]] = self.value[mine]
         return values
 
 
+def _renumbered(token: np.ndarray, tokens: np.ndarray, n_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """The places in `tokens` of those entries of `token` that are in it, and which entries these are."""
+    place = np.full(n_tokens, -1)
+    place[tokens] = np.arange(len(tokens))
+    kept = place[token] >= 0
+    return place[token[kept]], kept
+
+
 @dataclass(frozen=True)
-class Texts:
-    """Texts as the model reads them."""
+class TextVectors:
+    """A model's vectors on every token of some texts, one text after the other."""
 
     spans: list[list[tuple[int, int]]]
-    """of each text, where its tokens lie in it, in characters"""
-    x: torch.Tensor
-    """[token, d_in] what the dictionary reads, one text after the other"""
+    """of each text, the start and end of each token, in characters"""
+    x: Float[Tensor, "token width"]
 
     @property
     def document(self) -> np.ndarray:
         """[token] number of its text."""
-        return np.repeat(np.arange(len(self.spans)), [len(own) for own in self.spans])
+        return np.repeat(np.arange(len(self.spans)), [len(spans) for spans in self.spans])
 
 
-def read_texts(model: Model, dictionary: Dictionary, texts: Sequence[str]) -> Texts:
-    """What passes a dictionary's site on every token of some texts."""
-    reading = Reading(dictionary, model)
-    return read_tokens(model, texts, lambda batch: reading(batch.tokens, batch.text_mask).x)
-
-
-@torch.no_grad()
-def read_tokens(model: Model, texts: Sequence[str], read: Callable[[Batch], torch.Tensor]) -> Texts:
-    """The same by any way of reading a batch, which gives a row for each token of its text."""
-    cutter = Cutter(model)
+def read_texts(model: Model, dictionary: Dictionary, texts: Sequence[str], site: str | None = None) -> TextVectors:
+    """The vectors that a dictionary reads on every token of some texts, or those at another site, in float32."""
+    reading, cutter = Reading(dictionary, model), Cutter(model)
     documents = list(cutter.tokenize(texts))
     spans = [list(document.spans) for document in documents]
     first = np.cumsum([0, *map(len, spans)])
     x = torch.zeros(0, 0)
-    for group in groups(iter(documents), cutter):
-        batch = make_batch(model, group)
-        rows = read(batch).float().cpu()
+    for read in stream(reading, groups(iter(documents), cutter), [site] if site else []):
+        rows = (read.sites[site] if site else read.x).float().cpu()
         x = x if len(x) else torch.zeros(int(first[-1]), rows.shape[1])
-        x[torch.from_numpy(first[batch.document] + batch.position)] = rows
-    return Texts(spans, x)
+        x[torch.from_numpy(first[read.batch.document] + read.batch.position)] = rows
+    return TextVectors(spans, x)
 
 
 @torch.no_grad()
-def activations(dictionary: Dictionary, x: torch.Tensor, rows_at_once: int = 1 << 13) -> Activations:
-    """What fires on tokens [token, d_in]."""
+def activations(
+    dictionary: Dictionary, x: Float[Tensor, "token d_in"], rows_at_once: int = 1 << 13
+) -> SparseActivations:
+    """The activations above zero on the vectors of some tokens."""
     parts = []
     for first in range(0, len(x), rows_at_once):
         rows = x[first : first + rows_at_once].to(dictionary.W_enc)
-        row, feature, value = (part.cpu().numpy() for part in dictionary.active(rows))
+        row, feature, value = (column.cpu().numpy() for column in dictionary.active(rows))
         order = np.argsort(row, kind="stable")
         parts.append((row[order] + first, feature[order], value[order]))
     token, feature, value = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Activations(token, feature, value, len(x), dictionary.n_features)
-
-
-def auc_of_features(fires: Activations, present: Presences) -> np.ndarray:
-    """The area under the ROC curve [feature, concept] of every feature for every concept; nan for a concept that is on no token, or on all."""
-    order = np.lexsort((-fires.value, fires.feature))
-    feature, token = fires.feature[order], fires.token[order]
-    starts = np.searchsorted(feature, np.arange(fires.n_features + 1))
-    rank = np.arange(len(feature)) - starts[feature]
-    offsets = np.searchsorted(present.token, np.arange(present.n_tokens + 1))
-    held = (offsets[1:] - offsets[:-1])[token]
-    p, ranks = np.zeros((2, fires.n_features, present.n_concepts))
-    first = 0
-    while first < fires.n_features:
-        last = min(first + FEATURES_AT_ONCE, fires.n_features)
-        pairs = np.cumsum(held[starts[first] : starts[last]])
-        while last > first + 1 and len(pairs) and pairs[-1] > PAIRS_AT_ONCE:  # fewer features, where they fire often
-            last = first + (last - first) // 2
-            pairs = pairs[: starts[last] - starts[first]]
-        here = slice(starts[first], starts[last])
-        n = held[here]
-        which = np.repeat(offsets[token[here]] - np.cumsum(n) + n, n) + np.arange(n.sum())
-        key = np.repeat(feature[here] - first, n) * present.n_concepts + present.concept[which]
-        size, shape = (last - first) * present.n_concepts, (last - first, present.n_concepts)
-        p[first:last] = np.bincount(key, minlength=size).reshape(shape)
-        ranks[first:last] = np.bincount(key, np.repeat(rank[here], n), minlength=size).reshape(shape)
-        first = last
-    m = np.diff(starts)[:, None]
-    positive = present.counts[None].astype(np.float64)
-    negative = present.n_tokens - positive
-    right = p * negative - ranks + p * (p - 1) / 2 + (positive - p) * (negative - (m - p)) / 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return right / (positive * negative)
-
-
-def auc_of_scores(scores: np.ndarray, present: Presences) -> np.ndarray:
-    """The same [column, concept] for scores [token, column] that are anything on any token; ties are broken by chance of order."""
-    order = np.argsort(present.concept, kind="stable")
-    token, concept = present.token[order], present.concept[order]
-    positive = present.counts.astype(np.float64)
-    found = np.empty((scores.shape[1], present.n_concepts))
-    rank = np.empty(present.n_tokens)
-    for first in range(0, scores.shape[1], 32):
-        some = torch.from_numpy(np.ascontiguousarray(scores[:, first : first + 32].T))
-        for column, order in enumerate(some.sort(dim=1, stable=True).indices.numpy(), start=first):
-            rank[order] = np.arange(1, present.n_tokens + 1)
-            found[column] = np.bincount(concept, rank[token], minlength=present.n_concepts)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return (found - positive * (positive + 1) / 2) / (positive * (present.n_tokens - positive))
+    return SparseActivations(token, feature, value, len(x), dictionary.n_features)
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Where a score tells a concept best, by F1."""
+    """A threshold of a score, and how well scores at or above it detect a concept."""
 
     value: float
-    """the concept is said to be present above or at it"""
     f1: float
     precision: float
     recall: float
 
 
 def best_threshold(scores: np.ndarray, has: np.ndarray) -> Threshold:
-    """The threshold of scores [token] above zero at which F1 is largest; of scores that are nowhere above zero, infinity."""
+    """The threshold above zero of scores [token] with the largest F1; infinity if no score is above zero."""
     order = np.argsort(-scores, kind="stable")
     order = order[scores[order] > 0]
     if not len(order) or not has.any():
         return Threshold(float("inf"), 0.0, 0.0, 0.0)
     right = np.cumsum(has[order])
     f1 = 2 * right / (np.arange(1, len(order) + 1) + has.sum())
-    # Equal scores are said to be present together.
-    f1[:-1][scores[order][:-1] == scores[order][1:]] = 0
+    f1[:-1][scores[order][:-1] == scores[order][1:]] = 0  # equal scores are on the same side of any threshold
     best = int(f1.argmax())
     return at_threshold(scores, has, float(scores[order[best]]))
 
 
 def at_threshold(scores: np.ndarray, has: np.ndarray, value: float) -> Threshold:
-    """How well a threshold tells a concept."""
-    said = scores >= value
-    right, n_said, n = int((said & has).sum()), int(said.sum()), int(has.sum())
-    f1 = 2 * right / (n_said + n) if n_said + n else 0.0
-    return Threshold(value, f1, right / n_said if n_said else 0.0, right / n if n else 0.0)
+    """How well a threshold of scores [token] detects a concept."""
+    above = scores >= value
+    right, n_above, n = int((above & has).sum()), int(above.sum()), int(has.sum())
+    f1 = 2 * right / (n_above + n) if n_above + n else 0.0
+    return Threshold(value, f1, right / n_above if n_above else 0.0, right / n if n else 0.0)

@@ -13,7 +13,8 @@ import numpy as np
 from safetensors.numpy import save
 
 from sonde.errors import ArtifactMismatchError, UsageError
-from sonde.features.index import MAP, FeatureMap, Index, load_index
+from sonde.features.added import MAP, FeatureMap
+from sonde.features.index import Index, load_index
 from sonde.manifests import write_bytes, write_json
 from sonde.progress import Reporter, Silent
 

@@ -161,7 +161,7 @@ def measure(
 
     sums = _Sums(reading)
     with_loss = reader.is_causal and reader.has_head and len(reading.models) == 1
-    batch_tokens = min(BATCH_TOKENS, max(256, LOGIT_NUMBERS // reader.n_tokens_known)) if with_loss else BATCH_TOKENS
+    batch_tokens = min(BATCH_TOKENS, max(256, LOGIT_NUMBERS // reader.vocab_size)) if with_loss else BATCH_TOKENS
     cutter = Cutter(reader, read["context"], read["pack"])
     with reporter.start("measure", tokens, "tokens") as progress:
         for group in groups(cutter.tokenize(documents), cutter, tokens, batch_tokens):
@@ -265,4 +265,4 @@ def _share(part: Tensor, whole: Tensor) -> float:
 def _predicted(model: Model, batch: Batch) -> Tensor:
     """Which tokens [batch, position - 1] are predicted: those of the text, but no patches, which no head foretells."""
     wanted = batch.text_mask[:, 1:]
-    return wanted if model.pictures is None else wanted & (batch.tokens.ids[:, 1:] != model.pictures.token)
+    return wanted if model.pictures is None else wanted & (batch.tokens.ids[:, 1:] != model.pictures.image_token_id)

@@ -11,7 +11,7 @@ from torch import Tensor
 from sonde.activations.contexts import Cutter, batches, make_batch
 from sonde.activations.shuffle import mix
 from sonde.dictionaries.reading import split_site
-from sonde.features.index import NEURONS, Neurons
+from sonde.features.added import NEURONS, Neurons
 from sonde.features.reader import Reader
 from sonde.manifests import write_bytes, write_json
 from sonde.progress import Reporter, Silent

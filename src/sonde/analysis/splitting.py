@@ -10,7 +10,8 @@ from functools import cached_property
 import numpy as np
 
 from sonde.errors import ArtifactError, ArtifactMismatchError
-from sonde.features.index import Feature, Index, load_index
+from sonde.features.feature import Feature
+from sonde.features.index import Index, load_index
 
 COSINE, CONTAINED = 0.4, 0.5
 ROWS_AT_ONCE = 1 << 11

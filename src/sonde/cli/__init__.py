@@ -5,61 +5,63 @@ wrong on purpose is one line on stderr and exit code 2; Ctrl-C is one line and 1
 only with --debug.
 """
 
+import dataclasses
 import os
 import re
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cyclopts
 
 import sonde
 from sonde.errors import CapacityError, SondeError, UsageError, nearest
-from sonde.settings import format_count, parse_bytes, parse_count, read_settings
+from sonde.settings import Count, format_count, read_settings
 
-VERBS = {  # verb: (function, what it does)
-    "demo": ("sonde.cli.demo:demo", "Find features of the built-in model, turn one up, and open the page."),
-    "sites": ("sonde.cli.sites:sites", "List the places of a model that can be read and edited."),
-    "harvest": ("sonde.cli.harvest:harvest", "Run a model over text once and keep what passes a site."),
-    "import": ("sonde.cli.importing:import_vectors", "Make activations of vectors that somebody else harvested."),
-    "train": ("sonde.cli.train:train", "Train a dictionary of features on harvested activations."),
-    "measure": ("sonde.cli.measure:measure", "Measure a dictionary on documents that it never saw."),
-    "index": ("sonde.cli.index:index", "Find where every feature fires in a text."),
-    "label": ("sonde.cli.label:label", "Say of each feature what it is, and test what was said."),
-    "search": ("sonde.cli.search:search", "Find features by words in their examples."),
-    "read": ("sonde.cli.read:read", "Show which features fire on a text."),
-    "feature": ("sonde.cli.feature:feature", "Show a feature and its strongest examples."),
-    "concepts": ("sonde.cli.concepts:concepts", "Show which labelled concepts a single feature tells."),
-    "completeness": ("sonde.cli.completeness:completeness", "Show which of some concepts have a feature."),
-    "neurons": ("sonde.cli.neurons:neurons", "Show how like neurons features are."),
-    "splitting": ("sonde.cli.splitting:splitting", "Show how a larger dictionary divides a smaller one's features."),
-    "map": ("sonde.cli.map:feature_map", "Lay features out in a plane, in clusters with names."),
-    "chat": ("sonde.cli.chat:chat", "Talk to the model while features are turned."),
-    "dose": ("sonde.cli.dose:dose", "Show what a model answers as features are turned further."),
-    "serve": ("sonde.cli.serve:serve", "Serve a model whose features can be turned to any client of OpenAI's API."),
-    "preset": ("sonde.cli.preset:preset", "Keep edits under a name."),
-    "open": ("sonde.cli.open:open_index", "Open an index in the browser."),
-    "show": ("sonde.cli.show:show", "Show what an artifact holds."),
-    "world": (
-        "sonde.cli.world:app",
-        "Write text of the built-in world, ask its model, examine it, or hold dictionaries against the truth.",
-    ),
+VERBS = {  # group: {verb: (function, what it does)}, both in the order of a person's work
+    "Begin": {
+        "demo": ("demo:demo", "Find features of the built-in model, turn one up, and open the page."),
+        "world": (
+            "world:app",
+            "Write text of the built-in world, question its model, examine it, benchmark dictionaries.",
+        ),
+    },
+    "Make": {
+        "sites": ("sites:sites", "List the places of a model that can be read and edited."),
+        "harvest": ("harvest:harvest", "Run a model over text once and keep the activations at some sites."),
+        "import": ("importing:import_vectors", "Make activations of vectors that were harvested elsewhere."),
+        "train": ("train:train", "Train a dictionary of features on harvested activations."),
+        "index": ("index:index", "Find where every feature fires in a text."),
+    },
+    "Look": {
+        "open": ("open:open_index", "Open an index in the browser."),
+        "search": ("search:search", "Find features by words in their labels and examples."),
+        "read": ("read:read", "Show which features fire on a text."),
+        "feature": ("feature:feature", "Show a feature and its strongest examples."),
+        "map": ("map:feature_map", "Lay features out in a plane, in clusters with names."),
+        "neurons": ("neurons:neurons", "Correlate features with neurons."),
+        "splitting": ("splitting:splitting", "Show how a larger dictionary splits a smaller one's features."),
+        "show": ("show:show", "Show what an artifact holds."),
+    },
+    "Turn": {
+        "chat": ("chat:chat", "Talk to the model under edits of its features."),
+        "dose": ("dose:dose", "Show how the model's answer changes as an edit grows."),
+        "preset": ("preset:preset", "Keep edits under a name."),
+    },
+    "Explain": {
+        "label": ("label:label", "Label features, and score the labels."),
+    },
+    "Judge": {
+        "measure": ("measure:measure", "Measure a dictionary on held-out documents."),
+        "concepts": ("concepts:concepts", "Show which labelled concepts a single feature detects."),
+        "completeness": ("completeness:completeness", "Show which of some concepts have a feature."),
+    },
+    "Share": {
+        "serve": ("serve:serve", "Serve a model with edits to any client of OpenAI's API."),
+    },
 }
-
-COUNT_FLAGS = (
-    "--tokens",
-    "--n-features",
-    "--k",
-    "--batch-size",
-    "--aux-k",
-    "--dead-after",
-    "--context",
-    "--documents",
-    "--pool",
-    "--budget-tokens",
-    "--sample",
-)
-BYTE_FLAGS = ("--memory",)
 
 
 def make_app(verbs_say: bool) -> cyclopts.App:
@@ -80,8 +82,12 @@ def make_app(verbs_say: bool) -> cyclopts.App:
         help_epilogue="sonde VERB --help says more. Any verb takes --settings FILE (.toml or .json, in which n_features = "
         "1024 stands for --n-features 1024; flags that are typed win) and --debug (to print tracebacks).",
     )
-    for verb, (target, summary) in VERBS.items():
-        app.command(target, name=verb, help=None if verbs_say else summary)
+    for place, (title, members) in enumerate(VERBS.items()):
+        group = cyclopts.Group(title, sort_key=place)
+        for number, (verb, (target, summary)) in enumerate(members.items()):
+            help = None if verbs_say else summary
+            app.command(f"sonde.cli.{target}", name=verb, group=group, sort_key=number, help=help)
+    app["--help"].group = app["--version"].group = cyclopts.Group("Help", sort_key=len(VERBS))
     return app
 
 
@@ -98,8 +104,10 @@ def run(arguments: list[str]) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         _refuse_unknown_verb(arguments)
-        app = make_app(verbs_say=bool(arguments) and arguments[0] in VERBS)
-        app(write_out_counts(take_settings(arguments)), exit_on_error=False, print_error=False)
+        app = make_app(verbs_say=bool(arguments) and arguments[0] in verbs())
+        command, bound, _ = app.parse_args(take_settings(arguments), exit_on_error=False, print_error=False)
+        _echo_counts(bound.arguments)
+        command(*bound.args, **bound.kwargs)
     except KeyboardInterrupt:
         return _fail(130, "interrupted; run the same command again to go on where it can", debug)
     except SondeError as error:
@@ -140,32 +148,25 @@ def take_settings(arguments: list[str]) -> list[str]:
     return rest
 
 
-def write_out_counts(arguments: list[str]) -> list[str]:
-    """Replace counts and sizes with units (34M, 128Ki, 2GB) by plain numbers, and say what was meant.
+def _echo_counts(values: Mapping[str, Any]) -> None:
+    """Print what counts and sizes with units (34M, 128Ki, 2GB) stand for, so that a slip is seen."""
+    for name, value in values.items():
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            _echo_counts(vars(value))
+        elif isinstance(value, Count) and not value.written.replace("_", "").isdigit():
+            print(f"--{name.replace('_', '-')} {value.written} is {format_count(value)}", file=sys.stderr)
 
-    Raises SettingsError where one cannot be read.
-    """
-    written = list(arguments)
-    for place, argument in enumerate(arguments):
-        flag, equals, value = argument.partition("=")
-        if flag not in (*COUNT_FLAGS, *BYTE_FLAGS):
-            continue
-        if not equals:
-            if place + 1 == len(arguments) or arguments[place + 1].startswith("--"):
-                continue  # the value is missing, which the parser says better
-            value = arguments[place + 1]
-        count = parse_bytes(value) if flag in BYTE_FLAGS else parse_count(value)
-        written[place if equals else place + 1] = f"{flag}={count}" if equals else str(count)
-        if not value.replace("_", "").isdigit():
-            print(f"{flag} {value} is {format_count(count)}", file=sys.stderr)
-    return written
+
+def verbs() -> list[str]:
+    """The names of all verbs."""
+    return [verb for verbs in VERBS.values() for verb in verbs]
 
 
 def _refuse_unknown_verb(arguments: list[str]) -> None:
     """Name the nearest verb, without importing them all to find it."""
     verb = arguments[0] if arguments else "--help"
-    if verb not in VERBS and not verb.startswith("-"):
-        raise UsageError(f"there is no verb {verb!r}{nearest(verb, VERBS) or '; there are ' + ', '.join(VERBS)}")
+    if verb not in verbs() and not verb.startswith("-"):
+        raise UsageError(f"there is no verb {verb!r}{nearest(verb, verbs()) or '; there are ' + ', '.join(verbs())}")
 
 
 def _usage_message(error: cyclopts.CycloptsError) -> str:

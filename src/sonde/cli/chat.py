@@ -61,7 +61,7 @@ def chat(
     for question in [prompt] if prompt is not None else _questions():
         asked: dict[str, Any] = {"role": "user", "content": question}
         if image and not history:
-            mark = session.model.need_pictures().mark
+            mark = session.model.require_pictures().image_token
             content = question if mark in question else mark * len(image) + "\n" + question
             asked |= {"content": content, "images": image}
         answer = session.answer([*history, asked], specs, max_new_tokens)

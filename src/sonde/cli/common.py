@@ -3,8 +3,11 @@
 import json as json_module
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Parameter
+
+from sonde.display import table
 from sonde.progress import Reporter, make_reporter
 
 
@@ -16,6 +19,24 @@ class ModelOptions:
     """auto, cpu, cuda, cuda:N, mps, or spread (over all devices; needs accelerate)"""
     dtype: str = "auto"
     """auto (float32 on a CPU, as stored elsewhere), float32, bfloat16 or float16"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """Where the server listens, and where its model runs."""
+
+    port: int = 8321
+    """Port to listen on; 0 takes any that is free."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageOptions(ServerOptions):
+    """How the page is opened."""
+
+    browser: Annotated[bool, Parameter(negative="--no-browser")] = True
+    """Open the page in the browser; --no-browser only prints its address."""
 
 
 def load_model(name: str, options: ModelOptions) -> Any:
@@ -44,19 +65,6 @@ def print_json(value: Any) -> None:
     """One object on stdout and nothing else."""
     json_module.dump(value, sys.stdout, ensure_ascii=False, indent=2)
     print()
-
-
-def table(rows: list[list[str]], right: tuple[int, ...] = ()) -> str:
-    """Columns as wide as their longest cell; those named in `right` are flush right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
 
 
 def quality_table(found: Any) -> str:

@@ -7,7 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sonde.cli.common import print_json, quiet_libraries, table
+from sonde.cli.common import print_json, quiet_libraries
+from sonde.display import table
+from sonde.settings import Count
 
 
 def concepts(
@@ -17,7 +19,7 @@ def concepts(
     text: Path,
     label: str = "label",
     field: str = "text",
-    n: int | None = None,
+    n: Count | None = None,
     device: str = "auto",
     json: bool = False,
 ) -> None:
@@ -46,29 +48,29 @@ def concepts(
 
     texts, labels = ([row.text for row in itertools.islice(Corpus(text, name), n)] for name in (field, label))
     quiet_libraries()
-    from sonde.analysis.concepts import concepts
     from sonde.features.reader import Reader
+    from sonde.probes.concepts import concepts
 
-    told = concepts(Reader(index, device=device), texts, labels)
+    scores = concepts(Reader(index, device=device), texts, labels)
     if json:
-        print_json([dataclasses.asdict(dataclasses.replace(one, feature=one.feature.number)) for one in told])  # type: ignore[arg-type]
+        print_json([dataclasses.asdict(dataclasses.replace(each, feature=each.feature.number)) for each in scores])  # type: ignore[arg-type]
         return
     rows = [["label", "texts", "feature", "AUC", "neuron", "AUC", "probe", "all features", "fires mostly at"]]
-    for one in told:
+    for each in scores:
         rows.append(
             [
-                one.label,
-                f"{one.n_texts:,}",
-                str(one.feature.number),
-                f"{one.feature_auc:.3f}",
-                str(one.neuron),
-                f"{one.neuron_auc:.3f}",
+                each.label,
+                f"{each.n_texts:,}",
+                str(each.feature.number),
+                f"{each.feature_auc:.3f}",
+                str(each.neuron),
+                f"{each.neuron_auc:.3f}",
             ]
-            + [f"{one.probe_auc:.3f}", f"{one.features_auc:.3f}", ", ".join(one.feature.usual_tokens(3))]
+            + [f"{each.probe_auc:.3f}", f"{each.features_auc:.3f}", ", ".join(each.feature.usual_tokens(3))]
         )
     print(table(rows, right=(1, 2, 3, 4, 5, 6, 7)))
     for what, values in (
-        ("a single feature", [one.feature_auc for one in told]),
-        ("a single neuron", [one.neuron_auc for one in told]),
+        ("a single feature", [each.feature_auc for each in scores]),
+        ("a single neuron", [each.neuron_auc for each in scores]),
     ):
-        print(f"{what} reaches 0.9 for {sum(value >= 0.9 for value in values)} of {len(told)} concepts")
+        print(f"{what} reaches 0.9 for {sum(value >= 0.9 for value in values)} of {len(scores)} concepts")

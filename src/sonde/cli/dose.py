@@ -5,7 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sonde.cli.common import print_json, quiet_libraries, table
+from sonde.cli.common import print_json, quiet_libraries
+from sonde.display import table
 
 
 def dose(
@@ -50,8 +51,8 @@ def dose(
 
     specs = [parse_spec(one) for one in edit]
     reader = Reader(index, device=device)
-    reader.model.need_head("answers")
-    asked = reader.model.chat([{"role": "user", "content": prompt}])
+    reader.model.require_head("answers")
+    asked = reader.model.chat_tokens([{"role": "user", "content": prompt}])
     found = dose_response(
         reader, Batcher(reader.model), specs, asked, doses=tuple(at or DOSES), max_tokens=max_new_tokens
     )

@@ -17,7 +17,7 @@ def harvest(
     text: Path,
     workers: int | None = None,
     executor: Executor | None = None,
-    options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),  # noqa: B008
+    options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),
     json: bool = False,
 ) -> None:
     """Run a model over text once and keep what passes a site, shuffled.

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from sonde.cli.common import ModelOptions, load_model, print_json, reporter
 from sonde.features.settings import IndexSettings
-from sonde.settings import to_mapping
+from sonde.settings import Bytes, to_mapping
 
 
 def index(
@@ -17,8 +17,8 @@ def index(
     text: Path,
     model: str | None = None,
     workers: int | None = None,
-    memory: int = 512_000_000,
-    options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),  # noqa: B008
+    memory: Bytes = Bytes("512MB"),
+    options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),
     json: bool = False,
 ) -> None:
     """Find where every feature of a dictionary, or of several, fires in a text.

@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from sonde.cli.common import ModelOptions, load_model, print_json, quality_table, reporter
+from sonde.settings import Count
 
 
 def measure(
@@ -13,8 +14,8 @@ def measure(
     dictionary: Path,
     model: str | None = None,
     text: Path | None = None,
-    tokens: int | None = None,
-    options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),  # noqa: B008
+    tokens: Count | None = None,
+    options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),
     json: bool = False,
 ) -> None:
     """Measure a dictionary on documents that it never saw.

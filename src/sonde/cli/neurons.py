@@ -6,14 +6,16 @@ from typing import Annotated
 import numpy as np
 from cyclopts import Parameter
 
-from sonde.cli.common import print_json, quiet_libraries, reporter, table
+from sonde.cli.common import print_json, quiet_libraries, reporter
+from sonde.display import table
+from sonde.settings import Count
 
 
 def neurons(
     index: Annotated[Path, Parameter()],
     /,
     *,
-    tokens: int = 16384,
+    tokens: Count = Count(16384),
     n: int = 10,
     device: str = "auto",
     json: bool = False,
@@ -37,7 +39,7 @@ def neurons(
     """
     quiet_libraries()
     from sonde.analysis.neurons import neurons
-    from sonde.features.index import LIKE_A_NEURON
+    from sonde.features.added import LIKE_A_NEURON
     from sonde.features.reader import Reader
 
     report = neurons(Reader(index, device=device), tokens=tokens, reporter=reporter())

@@ -5,16 +5,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sonde.cli.common import quiet_libraries, reporter
+from sonde.cli.common import PageOptions, quiet_libraries, reporter
 
 
 def open_index(
     index: Path,
     /,
     *,
-    port: int = 8321,
-    device: str = "auto",
-    browser: Annotated[bool, Parameter(negative="--no-browser")] = True,
+    options: Annotated[PageOptions, Parameter(name="*")] = PageOptions(),  # noqa: B008
     export: Path | None = None,
     examples: int = 10,
 ) -> None:
@@ -26,14 +24,9 @@ def open_index(
     ----------
     index: Path
         A folder written by sonde index.
-    port: int
-        Port to listen on; 0 takes any that is free.
-    device: str
-        auto, cpu, cuda, cuda:N or mps.
-    browser: bool
-        Open the page in the browser; --no-browser only prints its address.
     export: Path
-        Write the page to this folder instead, as files that any browser opens with no server, without the views that need the model.
+        Write the page to this folder instead, as files that any browser opens with no server, without the views that
+        need the model.
     examples: int
         Examples of each feature in an export.
     """
@@ -45,4 +38,4 @@ def open_index(
         return
     from sonde.web.serve import serve
 
-    serve(index, port=port, device=device, browser=browser)
+    serve(index, port=options.port, device=options.device, browser=options.browser)

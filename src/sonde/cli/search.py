@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sonde.cli.common import print_json, table
+from sonde.cli.common import print_json
+from sonde.display import table
 from sonde.errors import UsageError
 
 STATISTICS = ("density", "maximum", "mean", "same_word", "neuron")
@@ -68,13 +69,12 @@ def search(
             "say what to search by, and one thing only: words, --like, or ranges such as --density 1e-4:1e-2"
         )
     if words:
-        hits = found.search(words, n)
+        hits = [(hit.feature, hit.snippet) for hit in found.search(words, n)]
     elif like is not None:
-        hits = [
-            (feature, f"cosine {cosine:.2f}  {_said(feature)}") for feature, cosine in found.feature(like).neighbours(n)
-        ]
+        near = found.feature(like).neighbours(n)
+        hits = [(hit.feature, f"cosine {hit.score:.2f}  {_summary(hit.feature)}") for hit in near]
     else:
-        hits = [(feature, _said(feature)) for feature in found.where(**ranges)[:n]]
+        hits = [(feature, _summary(feature)) for feature in found.where(**ranges)[:n]]
     if json:
         rows = [{"feature": f.number, "density": f.density, "maximum": f.maximum, "snippet": said} for f, said in hits]
         print_json({"words": words, "like": like} | ranges | {"features": rows})
@@ -91,7 +91,7 @@ def search(
     print(table(rows, right=(0, 1, 2)))
 
 
-def _said(feature: Any) -> str:
+def _summary(feature: Any) -> str:
     return feature.label.label if feature.label is not None else ", ".join(feature.usual_tokens())
 
 

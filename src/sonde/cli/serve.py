@@ -2,18 +2,20 @@
 
 import os
 from pathlib import Path
+from typing import Annotated
 
-from sonde.cli.common import quiet_libraries
+from cyclopts import Parameter
+
+from sonde.cli.common import ServerOptions, quiet_libraries
 
 
 def serve(
     index: Path,
     /,
     *,
-    port: int = 8321,
+    options: Annotated[ServerOptions, Parameter(name="*")] = ServerOptions(),  # noqa: B008
     host: str = "127.0.0.1",
     name: str = "",
-    device: str = "auto",
 ) -> None:
     """Serve a model whose features can be turned to any client of OpenAI's API, and the page.
 
@@ -23,17 +25,14 @@ def serve(
     ----------
     index: Path
         A folder written by sonde index.
-    port: int
-        Port to listen on; 0 takes any that is free.
     host: str
-        Address to listen on. Another than this machine's own wants a token in SONDE_TOKEN, which every request must then bring.
+        Address to listen on. Another than this machine's own needs a token in SONDE_TOKEN, which every request must
+        then bring.
     name: str
-        By which name or address other machines reach this one.
-    device: str
-        auto, cpu, cuda, cuda:N or mps.
+        The name or address by which other machines reach this one.
     """
     quiet_libraries()
     from sonde.web.serve import serve
 
     token = os.environ.get("SONDE_TOKEN", "")
-    serve(index, port=port, device=device, browser=False, host=host, name=name, token=token)
+    serve(index, port=options.port, device=options.device, browser=False, host=host, name=name, token=token)

@@ -4,14 +4,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sonde.cli.common import ModelOptions, load_model, print_json, table
+from sonde.cli.common import ModelOptions, load_model, print_json
+from sonde.display import table
 
 
 def sites(
     *,
     model: str,
     tree: bool = False,
-    options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),  # noqa: B008
+    options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),
     json: bool = False,
 ) -> None:
     """List the places of a model that can be read and edited.

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from sonde.activations.settings import LiveSettings
-from sonde.cli.common import ModelOptions, load_model, print_json, quality_table, quiet_libraries, reporter, table
+from sonde.cli.common import ModelOptions, load_model, print_json, quality_table, quiet_libraries, reporter
+from sonde.display import table
 from sonde.errors import UsageError, nearest
-from sonde.settings import to_mapping
+from sonde.settings import Bytes, to_mapping
 from sonde.training.settings import TrainSettings
 
 MEASURED_TOKENS = 1 << 17
@@ -23,10 +24,10 @@ def train(
     live: bool = False,
     model: Annotated[str | None, Parameter(group="With --live")] = None,
     text: Annotated[Path | None, Parameter(group="With --live")] = None,
-    live_settings: Annotated[LiveSettings, Parameter(name="*", group="With --live")] = LiveSettings(),  # noqa: B008
-    options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),  # noqa: B008
+    live_settings: Annotated[LiveSettings, Parameter(name="*", group="With --live")] = LiveSettings(),
+    options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),
     sweep: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
-    memory: int | None = None,
+    memory: Bytes | None = None,
     wandb: str | None = None,
     measured: Annotated[bool, Parameter(name="--measure", negative="--no-measure")] = True,
     json: bool = False,

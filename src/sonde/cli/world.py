@@ -5,6 +5,7 @@ from pathlib import Path
 import cyclopts
 
 from sonde.cli.common import print_json, quiet_libraries, reporter
+from sonde.settings import Count
 
 app = cyclopts.App(
     name="world",
@@ -15,7 +16,13 @@ app = cyclopts.App(
 
 @app.command
 def write(
-    *, documents: int = 20_000, seed: int = 1, out: Path, truth: bool = False, pictures: int = 0, json: bool = False
+    *,
+    documents: Count = Count(20_000),
+    seed: int = 1,
+    out: Path,
+    truth: bool = False,
+    pictures: Count = Count(0),
+    json: bool = False,
 ) -> None:
     """Write documents of the built-in world as a .jsonl file.
 
@@ -96,10 +103,10 @@ def train(
     *,
     out: Path,
     start: str = "",
-    tokens: int = 15_000_000,
+    tokens: Count = Count("15M"),
     width: int = 192,
     layers: int = 6,
-    pictures: int = 40_000,
+    pictures: Count = Count(40_000),
     checkpoints: int = 0,
     seed: int = 0,
 ) -> None:
@@ -161,7 +168,13 @@ def turned(*, out: Path) -> None:
 
 @app.command
 def bench(
-    dictionary: Path, /, *, out: Path | None = None, page: Path | None = None, tokens: int = 120_000, json: bool = False
+    dictionary: Path,
+    /,
+    *,
+    out: Path | None = None,
+    page: Path | None = None,
+    tokens: Count = Count(120_000),
+    json: bool = False,
 ) -> None:
     """Hold a dictionary of the built-in model against what is known of every token: the benchmark of truth.
 
@@ -198,7 +211,7 @@ def truth(
     concept: str | None = None,
     /,
     *,
-    documents: int = 1000,
+    documents: Count = Count(1000),
     language: str | None = None,
     text: Path | None = None,
     json: bool = False,

@@ -1,6 +1,6 @@
 """What a dictionary reads and writes, read from the models that it was trained on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -49,30 +49,41 @@ class Reading:
 
         Raises ActivationError where they are not finite.
         """
-        return read_each([self], tokens, mask)[0]
+        return self.take(read_rows(self.models, self.widths, tokens, mask))
 
-    def _take(self, values: dict[str, Tensor]) -> Vectors:
+    def take(self, rows: Mapping[str, Tensor]) -> Vectors:
+        """What the dictionary reads and reconstructs, from the vectors [row, width] at each of its sites."""
         dictionary = self.dictionary
-        x = _side_by_side([values[site] for site in dictionary.reads]).to(dictionary.W_enc)
+        x = _side_by_side([rows[site] for site in dictionary.reads]).to(dictionary.W_enc)
         if dictionary.reads == dictionary.writes:
             return Vectors(x, x)
-        return Vectors(x, _side_by_side([values[site] for site in dictionary.writes]).to(dictionary.W_enc))
+        return Vectors(x, _side_by_side([rows[site] for site in dictionary.writes]).to(dictionary.W_enc))
 
 
 def read_each(readings: Sequence[Reading], tokens: Tokens, mask: Tensor) -> list[Vectors]:
-    """The vectors that each takes, of those tokens for which `mask` [batch, position] is true, in one pass of their models.
+    """The vectors that each reads, of those tokens for which `mask` [batch, position] is true, in one pass of their models.
 
     They must have been given the same models. Raises ActivationError where vectors are not finite.
     """
     sites = dict.fromkeys(site for reading in readings for site in reading.widths)
-    values = {}
-    for site, value in _read(readings[0].models, sites, tokens).items():
-        values[site] = value[mask.to(value.device)]
-        if not torch.isfinite(values[site]).all():
+    rows = read_rows(readings[0].models, sites, tokens, mask)
+    return [reading.take(rows) for reading in readings]
+
+
+def read_rows(models: Sequence[Model], sites: Iterable[str], tokens: Tokens, mask: Tensor) -> dict[str, Tensor]:
+    """The vectors [row, width] at each site of those tokens for which `mask` [batch, position] is true.
+
+    Raises ActivationError where they are not finite.
+    """
+    rows = {}
+    for site, values in _read(models, sites, tokens).items():
+        rows[site] = values[mask.to(values.device)]
+        if not torch.isfinite(rows[site]).all():
             raise ActivationError(
-                f"activations at {site} are not finite; the model's weights are broken, or its dtype overflows: try --dtype float32"
+                f"activations at {site} are not finite; the model's weights are broken, or its dtype overflows: "
+                "try --dtype float32"
             )
-    return [reading._take(values) for reading in readings]
+    return rows
 
 
 def _read(models: Sequence[Model], sites: Iterable[str], tokens: Tokens) -> dict[str, Tensor]:

@@ -22,22 +22,25 @@ from safetensors.numpy import load_file, save
 
 from sonde.activations.contexts import BATCH_TOKENS, Context, Cutter, Tokenized, batches, make_batch
 from sonde.activations.corpus import Corpus, Document
-from sonde.activations.dealing import safetensors_header
 from sonde.activations.workers import here, in_order, processes, recipe
+from sonde.artifacts import Draft, new_artifact
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import load_dictionary
 from sonde.dictionaries.reading import Reading, read_each, split_site
 from sonde.errors import ArtifactMismatchError, ModelLacksError, TextError, UsageError
 from sonde.features.database import Documents, write_search
-from sonde.features.index import COACTIVE, DATABASE, FEATURES, FORMAT, POSTINGS, Index
+from sonde.features.documents import DATABASE
+from sonde.features.folder import COACTIVE, FEATURES, FORMAT, POSTINGS
+from sonde.features.index import Index
 from sonde.features.postings import Fires, Kept, first_of_each, merged, pack, record_type, write_task
 from sonde.features.settings import IndexSettings
 from sonde.features.together import Together
-from sonde.manifests import Draft, Manifest, new_artifact, parent_entry, write_bytes, write_json
+from sonde.manifests import Manifest, parent_entry, write_bytes, write_json
 from sonde.models.load import IN_MEMORY_MODEL, load_model
 from sonde.models.model import Model
 from sonde.progress import Progress, Reporter, Silent
 from sonde.settings import check, from_mapping, to_mapping
+from sonde.tensor_files import header_bytes
 
 TASK_TOKENS = 1 << 16
 """it fixes the batches, and so the arithmetic, of a run and of its resumption"""
@@ -362,7 +365,7 @@ def _merge(
     maximum, together, kind = np.zeros(n, dtype=np.float32), Together(n_tokens, settings.seed), record_type(n_tokens)
 
     def parts() -> Iterator[Any]:
-        yield safetensors_header({"records": (np.dtype(np.uint8), (n_kept, kind.itemsize))})
+        yield header_bytes({"records": (np.dtype(np.uint8), (n_kept, kind.itemsize))})
         for fires in merged([_segment(out, number, ".safetensors") for number in range(n_tasks)], memory):
             first = first_of_each(fires.feature)
             features = fires.feature[first]
@@ -394,7 +397,7 @@ def _add_logits(statistics: dict[str, np.ndarray], model: Model, dictionary: Dic
         return False
     W_dec = dictionary.W_dec.split(list(dictionary.writes.values()), dim=1)[last]
     try:
-        model.need_head("the direct path to the logits")
+        model.require_head("the direct path to the logits")
     except ModelLacksError:
         return False
     parts: dict[str, list[np.ndarray]] = {}

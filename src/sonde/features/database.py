@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from sonde.activations.contexts import Tokenized
-from sonde.features.index import CONTEXT_TOKENS, DATABASE, Index, read_document
+from sonde.features.documents import DATABASE, read_document
+from sonde.features.examples import CONTEXT_TOKENS
+from sonde.features.index import Index
 from sonde.manifests import storage_errors
 from sonde.models.model import Model
 
@@ -40,7 +42,7 @@ class Documents:
         self.path.unlink(missing_ok=True)
         self._database = sqlite3.connect(self.path)
         self._database.executescript(_TABLES)
-        tokenizer = model.need_tokenizer()
+        tokenizer = model.require_tokenizer()
         rows = ((token, tokenizer.decode([token])) for token in range(len(tokenizer)))
         self._database.executemany("INSERT INTO vocabulary VALUES (?, ?)", rows)
         self.starts = [0]
@@ -53,7 +55,7 @@ class Documents:
                 "INSERT INTO documents VALUES (?, ?, ?)", (document.number, document.document.text, packed)
             )
             for number, (first, picture) in enumerate(document.pictures):
-                row = (document.number, number, first, *picture.grid, self.model.need_pictures().encode(picture))
+                row = (document.number, number, first, *picture.grid, self.model.require_pictures().encode(picture))
                 self._database.execute("INSERT INTO pictures VALUES (?, ?, ?, ?, ?, ?)", row)
             self.starts.append(self.starts[-1] + len(document.ids))
             yield document

@@ -1,7 +1,7 @@
-"""What people and judges say of features: labels with their evidence and scores, notes, and the history of all.
+"""Labels of features by people and judges, with evidence and scores, and notes.
 
-A SQLite file beside the index, which any number of processes may write at once. Nothing is changed or removed: what
-was said last counts, and what was said before stays to be seen.
+A SQLite file beside the index, which any number of processes may write at once. Nothing is changed or removed: the newest
+label of a feature counts, and the earlier ones stay as its history.
 """
 
 import contextlib
@@ -21,13 +21,14 @@ from sonde.manifests import storage_errors, write_bytes
 
 LABELS = "labels.sqlite"
 WAIT_S = 30.0
-"""for another process that is writing"""
+"""how long to wait for another process that is writing"""
 MOST_RANKED = 5_000
-"""of words that more labels hold, some are found in no order"""
+"""labels that are ranked at most; where more match, some are returned in no order"""
 _WORD = re.compile(r"\w+", re.UNICODE)
 _TABLES = """
 CREATE TABLE labels (
-    id INTEGER PRIMARY KEY, feature INTEGER NOT NULL, label TEXT NOT NULL, by TEXT NOT NULL, evidence TEXT NOT NULL, at REAL NOT NULL
+    id INTEGER PRIMARY KEY, feature INTEGER NOT NULL, label TEXT NOT NULL, by TEXT NOT NULL,
+    evidence TEXT NOT NULL, at REAL NOT NULL
 );
 CREATE INDEX labels_of ON labels (feature, id);
 CREATE TABLE scores (
@@ -35,32 +36,36 @@ CREATE TABLE scores (
     value REAL, details TEXT NOT NULL, at REAL NOT NULL
 );
 CREATE INDEX scores_of ON scores (feature, id);
-CREATE TABLE notes (id INTEGER PRIMARY KEY, feature INTEGER NOT NULL, note TEXT NOT NULL, by TEXT NOT NULL, at REAL NOT NULL);
+CREATE TABLE notes (
+    id INTEGER PRIMARY KEY, feature INTEGER NOT NULL, note TEXT NOT NULL, by TEXT NOT NULL, at REAL NOT NULL
+);
 CREATE INDEX notes_of ON notes (feature, id);
 CREATE VIRTUAL TABLE words USING fts5 (label, notes, tokenize = "unicode61 remove_diacritics 2", prefix = "2 3");
 """
+_LABELS = "SELECT feature, label, by, evidence, at FROM labels"
+_NEWEST = "SELECT MAX(id) FROM labels"
 
 
 def create_database(path: Path, tables: str) -> None:
-    """Make a database that several processes may write, with its tables, unless there is one."""
+    """Create a database that several processes may write, with its tables, unless there is one."""
     if path.exists():
         return
-    # Made aside and moved into place: while a database turns to write-ahead logging, others that open it may be refused.
-    aside = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    # Created under another name and then linked: while a database turns to write-ahead logging, others that open it may fail.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     with storage_errors(path):
         try:
-            database = sqlite3.connect(aside)
+            database = sqlite3.connect(temporary)
             database.executescript("PRAGMA journal_mode = WAL;" + tables)
             database.close()
-            with contextlib.suppress(FileExistsError):  # another was faster
-                os.link(aside, path)
+            with contextlib.suppress(FileExistsError):  # another process was faster
+                os.link(temporary, path)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class Label:
-    """What a feature was said to be."""
+    """What a person or a judge says that a feature stands for."""
 
     feature: int
     label: str
@@ -83,9 +88,9 @@ class Score:
     by: str
     """who judged"""
     value: float | None
-    """None where the judge gave no answer that could be used"""
+    """None where the judge gave no usable answer"""
     details: dict[str, Any] = field(default_factory=dict)
-    """chance, controls, how many questions were asked and how many of them failed"""
+    """chance, controls, how many questions were asked and how many failed"""
     at: float = 0.0
 
 
@@ -96,43 +101,42 @@ class Labels:
         self.path = folder / LABELS
 
     def __getitem__(self, feature: int) -> Label | None:
-        """What was said last."""
-        found = self.history(feature)
-        return found[-1] if found else None
+        """The newest label of a feature."""
+        labels = self.history(feature)
+        return labels[-1] if labels else None
 
     def all(self) -> dict[int, Label]:
-        """What was said last of each feature that has a label."""
-        query = "SELECT feature, label, by, evidence, at FROM labels WHERE id IN (SELECT MAX(id) FROM labels GROUP BY feature)"
-        return {row[0]: _label(row) for row in self._read(query)}
+        """The newest label of each feature that has one."""
+        return {row[0]: _label(row) for row in self._read(f"{_LABELS} WHERE id IN ({_NEWEST} GROUP BY feature)")}
 
     @property
     def n_labelled(self) -> int:
         """Features that have a label."""
-        counted = self._read("SELECT COUNT(DISTINCT feature) FROM labels")
-        return counted[0][0] if counted else 0
+        rows = self._read("SELECT COUNT(DISTINCT feature) FROM labels")
+        return rows[0][0] if rows else 0
 
     def of(self, features: Sequence[int]) -> dict[int, Label]:
-        """What was said last of those of these features that have a label, in one look."""
-        query = "SELECT feature, label, by, evidence, at FROM labels WHERE id IN (SELECT MAX(id) FROM labels WHERE feature IN (SELECT value FROM json_each(?)) GROUP BY feature)"
-        return {row[0]: _label(row) for row in self._read(query, json.dumps([int(feature) for feature in features]))}
+        """The newest label of each of these features that has one, by one query."""
+        newest = f"{_NEWEST} WHERE feature IN (SELECT value FROM json_each(?)) GROUP BY feature"
+        numbers = json.dumps([int(feature) for feature in features])
+        return {row[0]: _label(row) for row in self._read(f"{_LABELS} WHERE id IN ({newest})", numbers)}
 
     def history(self, feature: int) -> list[Label]:
-        """All that was said of a feature, the newest last."""
-        query = "SELECT feature, label, by, evidence, at FROM labels WHERE feature = ? ORDER BY id"
-        return [_label(row) for row in self._read(query, feature)]
+        """All labels of a feature, the newest last."""
+        return [_label(row) for row in self._read(f"{_LABELS} WHERE feature = ? ORDER BY id", feature)]
 
-    def say(self, feature: int, label: str, by: str = "person", evidence: dict[str, Any] | None = None) -> Label:
+    def add(self, feature: int, label: str, by: str = "person", evidence: dict[str, Any] | None = None) -> Label:
         """Give a feature a label; raises TextError where it is empty."""
         if not label.strip():
             raise TextError(f"the label of feature {feature} is empty; write a few words")
-        said = Label(feature, " ".join(label.split()), by, evidence or {}, time.time())
+        new = Label(feature, " ".join(label.split()), by, evidence or {}, time.time())
         with self._writing() as database:
-            row = (said.feature, said.label, said.by, json.dumps(said.evidence, ensure_ascii=False), said.at)
+            row = (new.feature, new.label, new.by, json.dumps(new.evidence, ensure_ascii=False), new.at)
             database.execute("INSERT INTO labels (feature, label, by, evidence, at) VALUES (?, ?, ?, ?, ?)", row)
             self._index_words(database, feature)
-        return said
+        return new
 
-    def note(self, feature: int, note: str, by: str = "person") -> None:
+    def add_note(self, feature: int, note: str, by: str = "person") -> None:
         """Add a note; raises TextError where it is empty."""
         if not note.strip():
             raise TextError(f"the note on feature {feature} is empty; write a few words")
@@ -155,29 +159,27 @@ class Labels:
     def scores(self, feature: int | None = None) -> list[Score]:
         """Scores of a feature, or of all, the newest last."""
         query = "SELECT feature, label, score, by, value, details, at FROM scores"
-        rows = (
-            self._read(f"{query} ORDER BY id")
-            if feature is None
-            else self._read(f"{query} WHERE feature = ? ORDER BY id", feature)
-        )
-        return [
-            Score(f, label, score, by, value, json.loads(details), at)
-            for f, label, score, by, value, details, at in rows
-        ]
+        where, values = ("", ()) if feature is None else (" WHERE feature = ?", (feature,))
+        rows = self._read(f"{query}{where} ORDER BY id", *values)
+        return [_score(row) for row in rows]
 
-    def search(self, words: str, n: int = 20) -> list[Label]:
-        """Features whose label or notes hold all the words, best first; the last word may be a beginning."""
+    def search(self, words: str, n: int = 20) -> list[tuple[Label, float]]:
+        """Features whose label or notes hold all the words, best first, with BM25; the last word may be a prefix.
+
+        The label is empty where only notes hold them. BM25 is 0 for all where too many match to be ranked.
+        """
         terms = _WORD.findall(words)
         if not terms:
             return []
         query = " ".join(f'"{term}"' for term in terms) + "*"
-        matching = "SELECT rowid FROM words WHERE words MATCH ?"
-        if len(self._read(f"{matching} LIMIT ?", query, MOST_RANKED + 1)) <= MOST_RANKED:
-            rows = self._read(f"{matching} ORDER BY bm25(words, 4.0, 1.0), rowid LIMIT ?", query, n)
-        else:  # to rank all labels that hold a very common word would take long, and would tell nobody anything
-            rows = self._read(f"{matching} LIMIT ?", query, n)
-        said = self.of([feature for (feature,) in rows])
-        return [said.get(feature) or Label(feature, "", "") for (feature,) in rows]
+        matching = "FROM words WHERE words MATCH ?"
+        if len(self._read(f"SELECT rowid {matching} LIMIT ?", query, MOST_RANKED + 1)) <= MOST_RANKED:
+            ranked = f"SELECT rowid, -bm25(words, 4.0, 1.0) {matching} ORDER BY bm25(words, 4.0, 1.0), rowid LIMIT ?"
+            rows = self._read(ranked, query, n)
+        else:  # to rank all labels that hold a very common word would take long, and be of no use
+            rows = self._read(f"SELECT rowid, 0.0 {matching} LIMIT ?", query, n)
+        labels = self.of([feature for feature, _ in rows])
+        return [(labels.get(feature) or Label(feature, "", ""), score) for feature, score in rows]
 
     def export(self, path: str | Path) -> int:
         """Write all labels, scores and notes as JSON lines; returns how many."""
@@ -190,32 +192,34 @@ class Labels:
         return len(lines)
 
     def import_(self, path: str | Path) -> int:
-        """Add what another index's `export` wrote; what is here already is left out. Returns how many were new.
+        """Add labels, scores and notes from a file that `export` wrote, unless they are here; returns how many were new.
 
         Raises TextError where a line is none of those, and then nothing is added.
         """
-        n = 0
         with self._writing() as database:
-            for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-                try:
-                    row = json.loads(line)
-                    table, names = row.pop("table"), list(row)
-                    known = {info[1] for info in database.execute(f"PRAGMA table_info({table})")} - {"id"}
-                    assert table in ("labels", "scores", "notes") and set(names) == known
-                except (ValueError, KeyError, AssertionError, AttributeError, sqlite3.Error) as error:
-                    raise TextError(
-                        f"{path}, line {number}: this is no label, score or note that sonde wrote"
-                    ) from error
-                same = " AND ".join(f"{name} IS ?" for name in names)
-                values = [row[name] for name in names]
-                if database.execute(f"SELECT 1 FROM {table} WHERE {same}", values).fetchone() is None:
-                    places = ", ".join("?" * len(names))
-                    database.execute(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({places})", values)
-                    self._index_words(database, row["feature"])
-                    n += 1
-        return n
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+            return sum(self._add_line(database, line, f"{path}, line {n}") for n, line in enumerate(lines, 1))
+
+    def _add_line(self, database: sqlite3.Connection, line: str, where: str) -> bool:
+        """Add one line of an exported file; false where it is here already."""
+        try:
+            row = json.loads(line)
+            table, names = row.pop("table"), list(row)
+            columns = {info[1] for info in database.execute(f"PRAGMA table_info({table})")} - {"id"}
+            assert table in ("labels", "scores", "notes") and set(names) == columns
+        except (ValueError, KeyError, AssertionError, AttributeError, sqlite3.Error) as error:
+            raise TextError(f"{where}: this is no label, score or note that sonde wrote") from error
+        same = " AND ".join(f"{name} IS ?" for name in names)
+        values = [row[name] for name in names]
+        if database.execute(f"SELECT 1 FROM {table} WHERE {same}", values).fetchone() is not None:
+            return False
+        places = ", ".join("?" * len(names))
+        database.execute(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({places})", values)
+        self._index_words(database, row["feature"])
+        return True
 
     def _index_words(self, database: sqlite3.Connection, feature: int) -> None:
+        """Bring the words that `search` looks in up to date."""
         row = database.execute(
             "SELECT label FROM labels WHERE feature = ? ORDER BY id DESC LIMIT 1", (feature,)
         ).fetchone()
@@ -225,11 +229,11 @@ class Labels:
             "INSERT INTO words (rowid, label, notes) VALUES (?, ?, ?)", (feature, row[0] if row else "", notes)
         )
 
-    def _read(self, query: str, *given: Any) -> list[tuple]:
+    def _read(self, query: str, *values: Any) -> list[tuple]:
         if not self.path.exists():
             return []
         with self._open() as database:
-            return database.execute(query, given).fetchall()
+            return database.execute(query, values).fetchall()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -260,3 +264,7 @@ class Labels:
 
 def _label(row: tuple) -> Label:
     return Label(row[0], row[1], row[2], json.loads(row[3]), row[4])
+
+
+def _score(row: tuple) -> Score:
+    return Score(row[0], row[1], row[2], row[3], row[4], json.loads(row[5]), row[6])

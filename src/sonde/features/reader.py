@@ -1,4 +1,4 @@
-"""Which features fire on a text that is given now: the index's model and dictionary, run on it."""
+"""Read new texts through an index: its model and dictionary run on a text and say which features fire."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,72 +9,119 @@ from typing import Literal
 import numpy as np
 import torch
 
-from sonde.activations.contexts import Cutter, groups, make_batch
+from sonde.activations.contexts import Cutter, groups
+from sonde.devices import choose_device
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import load_dictionary
 from sonde.dictionaries.reading import Reading
+from sonde.display import Block, Drawn, Line, Shaded, shorten
 from sonde.errors import TextError
-from sonde.features.index import Feature, Index, load_index
+from sonde.features.feature import Feature, Hits
+from sonde.features.index import Index, load_index
+from sonde.features.stream import stream
 from sonde.manifests import find_parent
 from sonde.models.load import load_model
 from sonde.models.model import Model
 
 On = Literal["last", "mean", "max"] | slice
-"""which tokens of a text count: the last, the mean or the largest of all, or the mean of a stretch"""
+"""which tokens of a text count: the last one, the mean or the maximum of all, or the mean of a slice"""
+
+
+def dictionary_of(index: Index, device: torch.device | str = "auto") -> Dictionary:
+    """The dictionary that an index was made with, loaded once for each device.
+
+    Raises ArtifactMissingError if its folder is gone.
+    """
+    chosen = torch.empty(0, device=choose_device(str(device))).device  # "cuda" is "cuda:0" then, as weights have it
+    return _load_dictionary(index, str(chosen))
 
 
 @lru_cache(maxsize=8)
-def dictionary_of(index: Index) -> Dictionary:
-    """The dictionary that an index was made with, loaded once; raises ArtifactMissingError where it has gone."""
+def _load_dictionary(index: Index, device: str) -> Dictionary:
     folder, _ = find_parent(index.manifest, "dictionary", index.folder, "dictionary")
     assert isinstance(folder, Path)  # activations alone lie on object stores
-    return load_dictionary(folder)
+    return load_dictionary(folder, device)
 
 
 @dataclass(frozen=True)
-class Fired:
-    """What fires on one text."""
+class Fired(Drawn):
+    """The activations above zero on one text."""
 
     pieces: tuple[str, ...]
-    """text of each token; joined they are the text"""
+    """the text of each token; joined, they are the text"""
     position: np.ndarray
-    """[activation] which token"""
+    """[activation] number of the token"""
     feature: np.ndarray
     """[activation]"""
     value: np.ndarray
     """[activation] above zero"""
+    index: Index
+
+    def __repr__(self) -> str:
+        features = len(np.unique(self.feature))
+        return f"Fired({features:,} features on {len(self.pieces):,} tokens of {shorten(''.join(self.pieces), 80)!r})"
 
     def of(self, feature: int) -> np.ndarray:
         """One feature's activation on each token."""
         values = np.zeros(len(self.pieces), dtype=np.float32)
-        own = self.feature == feature
-        values[self.position[own]] = self.value[own]
+        mine = self.feature == feature
+        values[self.position[mine]] = self.value[mine]
         return values
 
-    def summed_up(self, on: On, n_features: int) -> np.ndarray:
-        """One number for each feature [n_features]; raises TextError where no token is meant."""
+    def pooled(self, on: On, n_features: int) -> np.ndarray:
+        """One activation for each feature [n_features], pooled over tokens; raises TextError if `on` selects no token."""
         n = len(self.pieces)
         if on == "max":
-            most = np.zeros(n_features, dtype=np.float64)
-            np.maximum.at(most, self.feature, self.value)
-            return most
+            maximum = np.zeros(n_features, dtype=np.float64)
+            np.maximum.at(maximum, self.feature, self.value)
+            return maximum
         tokens = range(n) if on == "mean" else range(n - 1, n) if on == "last" else range(n)[on]
         if not len(tokens):
             raise TextError(f"tokens {on.start}:{on.stop} are none of the {n} that the text has")  # type: ignore[union-attr]
         kept = np.isin(self.position, list(tokens))
         return np.bincount(self.feature[kept], self.value[kept], minlength=n_features) / len(tokens)
 
+    @property
+    def share(self) -> np.ndarray:
+        """[activation] as a share of its feature's maximum in the index; 0 of features that fire nowhere there"""
+        maxima = self.index.statistics["maximum"][self.feature]
+        return np.where(maxima > 0, self.value / np.maximum(maxima, 1e-30), 0)
+
+    def strongest(self, n: int = 3) -> list[list[tuple[int, float]]]:
+        """For each token the n features that fire most on it: (feature, activation as a share of its maximum)."""
+        share = self.share
+        tokens: list[list[tuple[int, float]]] = [[] for _ in self.pieces]
+        for place in np.lexsort((-share, self.position)).tolist():
+            features = tokens[int(self.position[place])]
+            if len(features) < n and share[place] > 0:
+                features.append((int(self.feature[place]), float(share[place])))
+        return tokens
+
+    def draw(self, feature: int | None = None, n: int = 5) -> list[Block]:
+        """The text, shaded by one feature; without one, by what fires most on each token, and the n strongest features."""
+        if feature is not None:
+            values, chosen = self.of(feature).tolist(), Feature.of(self.index, feature)
+            title = f"{chosen.title}, at most {max(values):.2f} here; its maximum in the index is {chosen.maximum:.2f}"
+            pieces = list(zip(self.pieces, values, strict=True))
+            return [
+                Line(title),
+                Shaded(pieces, max(chosen.maximum, *values), values.index(max(values)), keeps_lines=True),
+            ]
+        strongest = self.strongest()
+        labels = self.index.labels.of([number for features in strongest for number, _ in features])
+        notes, pieces = {}, []
+        for token, features in enumerate(strongest):
+            named = ((number, labels[number].label if number in labels else "", share) for number, share in features)
+            notes[token] = "; ".join(f"{number} {label} {share:.0%}" for number, label, share in named)
+            pieces.append((self.pieces[token], features[0][1] if features else 0.0))
+        most = np.zeros(self.index.n_features)
+        np.maximum.at(most, self.feature, self.share)
+        best = np.argsort(-most, kind="stable")[:n]
+        hits = Hits.of(self.index, zip(best, most[best], strict=True), "share of maximum")
+        return [Shaded(pieces, 1.0, notes=notes, keeps_lines=True), *hits.draw()]
+
 
 Texts = str | Fired | Sequence[str | Fired]
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A feature that was found by what fires."""
-
-    feature: Feature
-    score: float
-    """activation on the tokens that count, less that on texts that it should be unlike"""
 
 
 class Reader:
@@ -83,54 +130,58 @@ class Reader:
     Args:
         index: an index or its folder.
         model: by default the one that the index was made with.
+        device: where to load that model.
 
     Raises:
-        ArtifactMissingError: the dictionary is not where it was.
+        ArtifactMissingError: the dictionary's folder is gone.
         ArtifactMismatchError: dictionary and model do not fit each other.
     """
 
     def __init__(self, index: Index | str | Path, model: Model | None = None, device: str = "auto") -> None:
         self.index = index if isinstance(index, Index) else load_index(index)
-        self.dictionary = dictionary_of(self.index)
         self.model = model or load_model(self.index.manifest.facts["model"]["name"], device=device)
-        self.dictionary.to(self.model.device)
+        self.dictionary = dictionary_of(self.index, self.model.device)
         self._reading = Reading(self.dictionary, self.model)
 
-    @torch.no_grad()
     def read(self, text: str) -> Fired:
-        """Everything that fires on a text, however long; raises TextError where it is empty."""
+        """Every activation above zero on a text of any length; raises TextError if it is empty."""
         cutter = Cutter(self.model)
         documents = list(cutter.tokenize([text]))
         if not documents or not documents[0].ids:
             raise TextError("the text is empty; give a few words")
         parts = []
-        for group in groups(iter(documents), cutter):
-            batch = make_batch(self.model, group)
-            x, _ = self._reading(batch.tokens, batch.text_mask)
-            row, feature, value = (part.cpu().numpy() for part in self.dictionary.active(x))
-            parts.append((batch.position[row], feature, value))
+        for read in stream(self._reading, groups(iter(documents), cutter)):
+            row, feature, value = read.fires
+            parts.append((read.batch.position[row], feature, value))
         position, feature, value = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return Fired(_pieces(text, documents[0].spans), position, feature, value)
+        return Fired(_pieces(text, documents[0].spans), position, feature, value, self.index)
 
-    def search(self, texts: Texts, *, unlike: Texts = (), on: On = "max", n: int = 20) -> list[Hit]:
-        """The features that fire most on texts, and least on those that they should be unlike, best first.
+    def search(self, texts: Texts, *, unlike: Texts = (), on: On = "max", n: int = 20) -> Hits:
+        """The features that fire most on some texts and least on others, strongest first.
 
-        What was read already may stand for a text. Raises TextError where a text is empty.
+        Args:
+            texts: each a text, or what `read` returned for it; of several, the mean counts.
+            unlike: texts on which the features should not fire; their mean is subtracted.
+            on: which tokens of each text count.
+            n: the most features to return.
+
+        Raises:
+            TextError: a text is empty, or has none of the tokens that `on` selects.
         """
         score = self._mean(texts, on)
         if unlike:
             score -= self._mean(unlike, on)
         order = np.argsort(-score, kind="stable")[:n]
-        return [Hit(self.index.feature(int(number)), float(score[number])) for number in order if score[number] > 0]
+        return Hits.of(self.index, ((number, score[number]) for number in order if score[number] > 0), "activation")
 
     def _mean(self, texts: Texts, on: On) -> np.ndarray:
-        given = [texts] if isinstance(texts, str | Fired) else texts
-        fired = (self.read(text) if isinstance(text, str) else text for text in given)
-        return np.mean([one.summed_up(on, self.index.n_features) for one in fired], axis=0)
+        several = [texts] if isinstance(texts, str | Fired) else texts
+        fired = (self.read(text) if isinstance(text, str) else text for text in several)
+        return np.mean([text.pooled(on, self.index.n_features) for text in fired], axis=0)
 
 
 def _pieces(text: str, spans: Sequence[tuple[int, int]]) -> tuple[str, ...]:
-    """The text of each token; tokens that share a letter (bytes of one) leave it to the first."""
+    """The text of each token; a character that several tokens share (its bytes) belongs to the first."""
     pieces, end = [], 0
     for _, last in spans:
         start, end = end, max(end, last)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sonde.settings import check
+from sonde.settings import Count, check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,11 +14,11 @@ class IndexSettings:
     """folder to write"""
     field: str = "text"
     """field of a .jsonl that holds the text"""
-    tokens: int | None = None
+    tokens: Count | None = None
     """stop after the document in which this many tokens are reached; all by default"""
-    sample: int | None = None
+    sample: Count | None = None
     """keep this many activations of each feature, the strongest, and as many others at random; all by default"""
-    context: int | None = None
+    context: Count | None = None
     """tokens in a context; the model's own length by default, at most 512"""
     top_logits: int = 10
     """tokens kept that a feature makes more likely, and as many that it makes less likely"""

@@ -9,7 +9,9 @@ from functools import cached_property
 import numpy as np
 
 from sonde.activations.shuffle import mix
-from sonde.features.index import Example, Feature, Index
+from sonde.features.examples import Example
+from sonde.features.feature import Feature
+from sonde.features.index import Index
 
 N_EXPLAINED, N_TESTED = 10, 10
 POOL = 400

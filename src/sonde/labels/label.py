@@ -161,7 +161,7 @@ class _Run:
         else:
             said, why = _ask_for_label(self.judge, evidence), {"examples": len(evidence.explained)}
         if said and not self.dry_run:
-            self.index.labels.say(number, said, self.by, why)
+            self.index.labels.add(number, said, self.by, why)
             self.report.labelled += 1
 
     def _test(self, number: int) -> None:

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from sonde.activations.contexts import Cutter, groups, make_batch
+from sonde.artifacts import new_artifact
 from sonde.dictionaries.l1 import L1
 from sonde.dictionaries.load import save_weights
 from sonde.dictionaries.reading import Reading
 from sonde.features.build import index as make_index
 from sonde.features.index import Index
 from sonde.features.reader import Reader
-from sonde.manifests import new_artifact
 
 TOKENS = 50_000
 MEASURED = 10_000

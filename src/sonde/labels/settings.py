@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sonde.settings import check
+from sonde.settings import Count, check
 
 SCORES = ("detection", "fuzzing", "simulation", "rubric", "embedding", "intruder", "sort")
 
@@ -18,7 +18,7 @@ class LabelSettings:
     """where the judge is, for a server of your own that speaks OpenAI's protocol or Anthropic's"""
     features: tuple[int, ...] = ()
     """features to label; all that fire by default, those that fire most first"""
-    n: int | None = None
+    n: Count | None = None
     """label so many features"""
     score: tuple[str, ...] = ()
     """how labels are tested: detection, fuzzing, simulation, rubric, embedding, intruder or sort; may be repeated. With a judge
@@ -33,7 +33,7 @@ class LabelSettings:
     """an encoder's folder or name, for the embedding score"""
     budget_usd: float | None = None
     """stop before more than this is spent; needs --prices"""
-    budget_tokens: int | None = None
+    budget_tokens: Count | None = None
     """stop before more tokens than this are used, of questions and answers together"""
     prices: Path | None = None
     """a JSON file: {model: {"input": USD a million tokens, "output": USD a million tokens}}"""

@@ -9,12 +9,14 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol, overload
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from sonde.display import Block, Drawn, Grid, Line, shorten
 from sonde.errors import EditError, ModelLacksError, SiteError, TextError
 from sonde.models.families import family_of
 from sonde.models.hooks import attach, attached
@@ -77,7 +79,7 @@ class Tokens:
 
 
 @dataclass
-class Model:
+class Model(Drawn):
     """A transformers model and its tokenizer. Made by `sonde.load_model`."""
 
     network: nn.Module
@@ -91,6 +93,34 @@ class Model:
     _edits: dict[str, list[Edit]] = field(default_factory=dict, repr=False)
     _edit_hooks: dict[str, list[RemovableHandle]] = field(default_factory=dict, repr=False)
     _generation: _Generation | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"Model({shorten(Path(self.name).name, 60)}: {self._architecture}, {self._runs_on})"
+
+    def draw(self) -> list[Block]:
+        """What it is, and the sites before, in and after its first layer."""
+        sites = self.sites()
+        first = [site for site in sites if not site.startswith("layers.") or site.startswith("layers.0.")]
+        rows = [
+            ["architecture", self._architecture],
+            ["parameters", f"{sum(weight.numel() for weight in self.network.parameters()):,}"],
+            ["vocabulary", f"{self.vocab_size:,} tokens"],
+            ["context", f"{self.context_length:,} tokens"],
+            ["runs on", self._runs_on],
+            ["reads", "text and pictures" if self.pictures else "text"],
+            ["sites", f"{len(sites)}, of which {', '.join(first)}" if sites else "modules, such as module:model.norm"],
+        ]
+        return [Line(f"model {self.name}", strong=True), Grid(rows)]
+
+    @property
+    def _architecture(self) -> str:
+        config = self._text_config
+        layers, width = (getattr(config, name, "?") for name in ("num_hidden_layers", "hidden_size"))
+        return f"{self.network.config.model_type}, {layers} layers, {width} wide"  # type: ignore[union-attr]
+
+    @property
+    def _runs_on(self) -> str:
+        return f"{self.device} {str(self.dtype).removeprefix('torch.')}"
 
     @property
     def device(self) -> torch.device:
@@ -121,7 +151,7 @@ class Model:
         return has_head(self.network)
 
     @property
-    def n_tokens_known(self) -> int:
+    def vocab_size(self) -> int:
         """Token ids that the model has embeddings for, counted from zero."""
         return self._text_config.vocab_size
 
@@ -167,14 +197,14 @@ class Model:
 
     # ---------------------------------------------------------------- text and pictures
 
-    def need_tokenizer(self) -> Any:
+    def require_tokenizer(self) -> Any:
         if self.tokenizer is None:
             raise ModelLacksError(
                 f"{self.name} has no tokenizer, which reading text needs; add tokenizer.json to the folder"
             )
         return self.tokenizer
 
-    def need_pictures(self) -> PictureReader:
+    def require_pictures(self) -> PictureReader:
         if self.pictures is None:
             sees = self._text_config is not self.network.config
             raise ModelLacksError(
@@ -184,7 +214,7 @@ class Model:
             )
         return self.pictures
 
-    def need_head(self, purpose: str) -> None:
+    def require_head(self, purpose: str) -> None:
         """Raise ModelLacksError unless the model predicts next tokens."""
         if not (self.is_causal and self.has_head):
             raise ModelLacksError(f"{self.name} has no causal language-model head, which {purpose} needs")
@@ -192,8 +222,8 @@ class Model:
     def why_no_chat(self) -> str | None:
         """What the model lacks for a conversation, or None where there can be one."""
         try:
-            self.need_head("chat")
-            self.chat([{"role": "user", "content": "x"}])
+            self.require_head("chat")
+            self.chat_tokens([{"role": "user", "content": "x"}])
         except ModelLacksError as error:
             return str(error)
         return None
@@ -217,9 +247,9 @@ class Model:
             PictureError: a picture that cannot be read, or not one for each mark.
             ModelLacksError: no tokenizer, or pictures for a model that reads none.
         """
-        tokenizer = self.need_tokenizer()
+        tokenizer = self.require_tokenizer()
         texts, images = ([texts], [images or ()]) if isinstance(texts, str) else (list(texts), images)
-        sets = [[self.need_pictures().read(image) for image in row] for row in images or [()] * len(texts)]
+        sets = [[self.require_pictures().read(image) for image in row] for row in images or [()] * len(texts)]
         if self.pictures is not None:
             pairs = zip(texts, sets, strict=True)
             texts = [
@@ -269,19 +299,19 @@ class Model:
         segments = [own + [0] * (tokens.ids.shape[1] - len(own)) for own in numbers]
         return Tokens(tokens.ids, tokens.mask, segments=torch.tensor(segments, device=self.device))
 
-    def chat(self, messages: Sequence[dict[str, Any]]) -> Tokens:
+    def chat_tokens(self, messages: Sequence[dict[str, Any]]) -> Tokens:
         """A conversation up to where the assistant answers, by the model's chat template, as a batch of one.
 
         A message has a role, a content, and may have `images`, one for each mark in its content.
 
         Raises ModelLacksError where the model has no template.
         """
-        tokenizer = self.need_tokenizer()
+        tokenizer = self.require_tokenizer()
         if tokenizer.chat_template is None:
             raise ModelLacksError(
                 f"{self.name} has no chat template, so it cannot hold a conversation; generate from plain text instead"
             )
-        mark = self.pictures.mark if self.pictures else None
+        mark = self.pictures.image_token if self.pictures else None
         plain = [{"role": message["role"], "content": message["content"]} for message in messages]
         if mark and _IN_PARTS.search(str(tokenizer.chat_template)):
             plain = [message | {"content": _in_parts(message["content"], mark)} for message in plain]
@@ -295,17 +325,24 @@ class Model:
 
     # ---------------------------------------------------------------- reading
 
+    @overload
+    def read(self, tokens: str | Sequence[str] | Tokens, sites: str) -> Tensor: ...
+
+    @overload
+    def read(self, tokens: str | Sequence[str] | Tokens, sites: Iterable[str]) -> dict[str, Tensor]: ...
+
     @torch.no_grad()
-    def read(self, tokens: str | Sequence[str] | Tokens, sites: str | Iterable[str]) -> dict[str, Tensor]:
-        """Read sites in one forward pass that stops after the last one needed.
+    def read(self, tokens: str | Sequence[str] | Tokens, sites: str | Iterable[str]) -> Tensor | dict[str, Tensor]:
+        """The values at one site, or at several, from one forward pass that stops after the last one needed.
 
         Args:
             tokens: a text, several texts, or a batch, which may have pictures.
-            sites: one or more names.
+            sites: the name of a site, or several names.
 
         Returns:
-            site -> [batch, position, width] ([batch, position, head, width of a head] for heads), after any edits of
-            an enclosing `edited` block. A module named by path gives what it gives.
+            For one name its values [batch, position, width] ([batch, position, head, width of a head] for heads), after
+            any edits of an enclosing `edited` block; for several a dictionary from name to values. A module named by
+            path gives what it gives.
 
         Raises:
             SiteError: a site that does not exist or was not reached.
@@ -329,7 +366,7 @@ class Model:
         missing = [site.name for site in found if site.name not in values]
         if missing:
             raise SiteError(f"site {missing[0]!r} was not reached in the forward pass of this model")
-        return {site.name: values[site.name] for site in found}
+        return values[sites] if isinstance(sites, str) else {site.name: values[site.name] for site in found}
 
     @torch.no_grad()
     def logits(self, tokens: str | Sequence[str] | Tokens) -> Tensor:
@@ -381,7 +418,7 @@ class Model:
 
         The direct path is the last norm, linearised at the direction itself, and the head without its bias.
         """
-        self.need_head("the direct path to the logits")
+        self.require_head("the direct path to the logits")
         family = family_of(self.network.config)
         steps = [family.final, family.before_head] if family else []
         path = [trunk_of(self.network).get_submodule(step) for step in steps if step]
@@ -460,7 +497,7 @@ class Model:
 
         Further options go to transformers' `generate`; decoding is greedy unless they say otherwise.
         """
-        tokenizer = self.need_tokenizer()
+        tokenizer = self.require_tokenizer()
         batch = prompt if isinstance(prompt, Tokens) else self.tokenize(prompt, side="left")
         ids = self.generate_ids(batch, max_new_tokens, **options)
         return tokenizer.decode(ids[0, batch.ids.shape[1] :], skip_special_tokens=True).strip()
@@ -471,7 +508,7 @@ class Model:
 
         Raises ModelLacksError where the model cannot generate.
         """
-        self.need_head("generating")
+        self.require_head("generating")
         options = {"do_sample": False, "pad_token_id": self._padding} | options
         if batch.pixels is not None:
             if (

@@ -73,8 +73,8 @@ class PictureReader:
     def __init__(self, processor: Any, model_name: str) -> None:
         self.processor = processor
         self.model_name = model_name
-        self.mark: str = processor.image_token
-        self.token: int = processor.image_token_id
+        self.image_token: str = processor.image_token
+        self.image_token_id: int = processor.image_token_id
 
     def read(self, source: Any) -> Picture:
         """Read an image file (or its bytes, or take a PIL image) as the model sees it.
@@ -84,29 +84,29 @@ class PictureReader:
             ModelLacksError: the processor gives more than one block of pixels a picture.
         """
         image = _open(source)
-        inputs = self.processor(text=[self.mark], images=[[image]], return_tensors="pt")
+        inputs = self.processor(text=[self.image_token], images=[[image]], return_tensors="pt")
         others = sorted(set(inputs) - {"input_ids", "attention_mask", "pixel_values"})
         if others or inputs["pixel_values"].shape[:-3].numel() != 1:
             raise ModelLacksError(
                 f"the processor of {self.model_name} gives {', '.join(others) or 'several crops'} with each picture, "
                 "which sonde does not read yet; it reads processors that give one block of pixel_values"
             )
-        n_patches = int((inputs["input_ids"] == self.token).sum())
+        n_patches = int((inputs["input_ids"] == self.image_token_id).sum())
         return Picture(inputs["pixel_values"].flatten(0, -4)[0], n_patches)
 
     def expand(self, text: str, pictures: Sequence[Picture], where: str = "the text") -> Expanded:
         """Put one mark for each patch into a text; raises PictureError where marks and pictures do not match."""
-        parts = text.split(self.mark)
+        parts = text.split(self.image_token)
         if len(parts) - 1 != len(pictures):
+            marks = _count(len(parts) - 1, f"{self.image_token} mark")
             raise PictureError(
-                f"{where} has {_count(len(parts) - 1, f'{self.mark} mark')}, but {_count(len(pictures), 'picture')}; "
-                "there must be one for each"
+                f"{where} has {marks}, but {_count(len(pictures), 'picture')}; there must be one for each"
             )
         expanded, starts = parts[0], []
         for picture, part in zip(pictures, parts[1:], strict=True):
             starts.append(len(expanded))
-            expanded += self.mark * picture.n_patches + part
-        return Expanded(expanded, tuple(starts), tuple(p.n_patches for p in pictures), len(self.mark))
+            expanded += self.image_token * picture.n_patches + part
+        return Expanded(expanded, tuple(starts), tuple(p.n_patches for p in pictures), len(self.image_token))
 
     def encode(self, picture: Picture) -> bytes:
         """The picture as the model sees it, cropped and scaled, as a WebP file."""

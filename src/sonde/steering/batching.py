@@ -332,7 +332,7 @@ class Batcher:
                 found = network(
                     input_ids=tokens.ids, attention_mask=tokens.mask, past_key_values=cache, use_cache=True, **more
                 )
-            row = _Row(request, model.need_tokenizer(), _ends(model))
+            row = _Row(request, model.require_tokenizer(), _ends(model))
             goes_on = row.take(found.logits[0, -1])
             group = _Group(row, found.past_key_values, tokens.mask.bool())
         except Exception as error:
@@ -423,5 +423,5 @@ def _ends(model: Model) -> frozenset[int]:
     settings: Any = getattr(model.network, "generation_config", None)
     ends = getattr(settings, "eos_token_id", None)
     if ends is None:
-        ends = model.need_tokenizer().eos_token_id
+        ends = model.require_tokenizer().eos_token_id
     return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from sonde.errors import UsageError
+from sonde.features.feature import Hits
 from sonde.features.index import Index
-from sonde.features.reader import Fired, Hit, On, Reader
+from sonde.features.reader import Fired, On, Reader
 from sonde.models.model import Model
 from sonde.steering.edits import EditSpec, make_edits
 
@@ -34,7 +35,7 @@ class Session:
         self.index, self.dictionary, self.model = self._reader.index, self._reader.dictionary, self._reader.model
         self._lock = threading.Lock()
 
-    def read(self, text: str, *, unlike: str = "", on: On = "max", n: int = 20) -> tuple[Fired, list[Hit]]:
+    def read(self, text: str, *, unlike: str = "", on: On = "max", n: int = 20) -> tuple[Fired, Hits]:
         """What fires on a text, unedited, and the features that fire on it most; raises TextError where it is empty."""
         with self._lock:
             fired = self._reader.read(text)
@@ -51,8 +52,8 @@ class Session:
             UsageError: the conversation does not fit the model's context.
         """
         bound = make_edits(edits, self.index)
-        self.model.need_head("chat")
-        asked = self.model.chat(messages)
+        self.model.require_head("chat")
+        asked = self.model.chat_tokens(messages)
         n_tokens = asked.ids.shape[1]
         room = self.model.context_length - n_tokens
         if room < 1:

@@ -17,11 +17,13 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from sonde.activations.live import Live
+from sonde.artifacts import Draft
 from sonde.dictionaries.dictionary import DENSITY_EDGES
 from sonde.dictionaries.load import save_weights
 from sonde.errors import ActivationError, StorageError
-from sonde.manifests import Draft, write_bytes
+from sonde.manifests import write_bytes
 from sonde.progress import Reporter
+from sonde.tensor_files import read_header
 from sonde.training.losses import LossSettings, StepLoss
 from sonde.training.plan import Plan, Source
 from sonde.training.settings import TrainSettings
@@ -173,10 +175,8 @@ class Run:
         """Go on from the last checkpoint, where there is one."""
         if not path.exists():
             return
-        data = path.read_bytes()
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        tensors = load(data)
-        self.step_number = int(header["__metadata__"]["step"])
+        self.step_number = int(read_header(path).metadata["step"])
+        tensors = load(path.read_bytes())
         self.rows_since_fired.copy_(tensors["rows_since_fired"])
         self.density.copy_(tensors["density"])
         for name, parameter in self.dictionary.named_parameters():

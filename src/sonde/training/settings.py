@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sonde.settings import check
+from sonde.settings import Count, check
 from sonde.training.recipes import kinds, recipe_class
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class TrainSettings:
 
     kind: str = "topk"
     """topk, batchtopk, matryoshka, l1, jumprelu or gated, each also as a transcoder (--writes) or a crosscoder"""
-    n_features: int
+    n_features: Count
     """number of features"""
     out: Path
     """folder to write"""
@@ -31,7 +31,7 @@ class TrainSettings:
     """what to reconstruct, where that is not what is read (a transcoder); several make it cross-layer"""
     skip: bool = False
     """transcoders: a linear path past the features"""
-    k: int | None = None
+    k: Count | None = None
     """topk, batchtopk, matryoshka: features active on a token (batchtopk, matryoshka: on average); 32 by default"""
     sparsity: float | None = None
     """l1, gated, jumprelu: weight of the penalty; by default 5 (Scaling Monosemanticity), 3, see docs/training.md"""
@@ -41,11 +41,11 @@ class TrainSettings:
     """jumprelu: width of the window around a threshold in which it learns; 2 for tanh, 0.1 for l0"""
     multi_k: bool = False
     """topk: learn to reconstruct with 4 k features too (Multi-TopK)"""
-    prefixes: tuple[int, ...] | None = None
+    prefixes: tuple[Count, ...] | None = None
     """matryoshka: features in each nested prefix; a 16th, an 8th, a quarter, a half and all by default"""
-    tokens: int | None = None
+    tokens: Count | None = None
     """rows to train on; all rows once by default, and more than one pass where there are fewer"""
-    batch_size: int | None = None
+    batch_size: Count | None = None
     """rows in a step; by default 512 to 4096, so that a short run still has about a thousand steps"""
     lr: float | None = None
     """peak learning rate; by default from a law in the number of features"""
@@ -55,11 +55,11 @@ class TrainSettings:
     """what decoder rows start as: random directions, or rows of the data less their mean"""
     decoder_norms: Literal["unit", "free"] | None = None
     """whether decoder rows are kept at length one; by default unit, but free for l1 and for jumprelu with tanh"""
-    aux_k: int | None = None
+    aux_k: Count | None = None
     """dead features revived on each token (AuxK), 0 for none; by default half the width, and none for l1 and gated"""
-    resample_every: int | None = None
+    resample_every: Count | None = None
     """l1, gated: restart dead features from badly reconstructed rows every so many steps, in the run's first half"""
-    dead_after: int | None = None
+    dead_after: Count | None = None
     """rows without firing after which a feature counts as dead; by default a tenth of the run, at most 10M"""
     checkpoint_every_s: float = 60.0
     """seconds between checkpoints, from which a killed run goes on"""

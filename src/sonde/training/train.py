@@ -21,12 +21,13 @@ from torch import Tensor
 from sonde.activations.live import Live
 from sonde.activations.lockstep import Lockstep
 from sonde.activations.store import Activations, load_activations
+from sonde.artifacts import new_artifact
 from sonde.devices import choose_device, ensure_memory, to_device
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import FORMAT, load_dictionary
 from sonde.errors import SettingsError
 from sonde.kernels import compiled
-from sonde.manifests import new_artifact, parent_entry
+from sonde.manifests import parent_entry
 from sonde.progress import Reporter, Silent
 from sonde.remote import Place
 from sonde.settings import check, from_mapping, to_mapping

@@ -1,8 +1,8 @@
-"""An index as a folder of files that any browser opens, with no server and no sonde: what goes with a paper.
+"""An index as a folder of files that any browser opens, with no server and no sonde: a supplement to a paper.
 
 index.html, assets/     the page
 data/index.js           what the index holds, a row for each feature, and the map
-data/features-K.js      64 features with their examples each, packed
+data/features-K.js      64 features with their examples each, compressed
 data/picture-D-N.webp   pictures of the examples
 
 A page that is opened from a folder may load scripts and pictures, but may not fetch; so the data are scripts.
@@ -12,7 +12,6 @@ import base64
 import gzip
 import json
 import shutil
-from importlib import resources
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -20,13 +19,17 @@ from pydantic import BaseModel
 from sonde.errors import ServeError
 from sonde.features.index import Index, load_index
 from sonde.manifests import write_bytes
-from sonde.progress import Reporter, Silent
-from sonde.web import views, wire
+from sonde.progress import Progress, Reporter, Silent
+from sonde.web import wire
+from sonde.web.api.features import feature_rows, feature_view
+from sonde.web.api.index import index_info, start_view
+from sonde.web.api.maps import map_points, map_view
+from sonde.web.page import STATIC, is_built
 
-AT_ONCE = 64
+FEATURES_PER_FILE = 64
 EXAMPLES = 10
-AROUND = 9
-"""pieces on both sides of the strongest in a list"""
+PIECES_AROUND = 9
+"""pieces that a list shows on each side of the strongest"""
 MODULE = '<script type="module" crossorigin '
 
 
@@ -45,59 +48,72 @@ def export(
     """
     loaded = index if isinstance(index, Index) else load_index(index)
     folder = Path(out)
-    static = Path(str(resources.files("sonde").joinpath("web/static")))
-    if not (static / "index.html").exists():
+    _copy_page(folder)
+    with (reporter or Silent()).start("export", loaded.n_features, "features") as progress:
+        rows = _write_features(loaded, folder / "data", examples, progress)
+    _write_index(loaded, folder / "data", rows)
+    return folder / "index.html"
+
+
+def _copy_page(folder: Path) -> None:
+    """A new folder with the page, changed so that it loads the data and runs without a server."""
+    if not is_built():
         raise ServeError("the page is not built, so it cannot be exported; run `make page`")
-    page = folder / "index.html"
     if folder.exists() and any(folder.iterdir()) and not (folder / "data" / "index.js").exists():
         raise ServeError(f"{folder} holds something else; give a new folder to export to")
     shutil.rmtree(folder, ignore_errors=True)
-    data = folder / "data"
-    data.mkdir(parents=True)
-    shutil.copytree(static, folder, dirs_exist_ok=True)
-    rows: list[wire.FeatureRow] = []
-    with (reporter or Silent()).start("export", loaded.n_features, "features") as progress:
-        for place, first in enumerate(range(0, loaded.n_features, AT_ONCE)):
-            numbers = range(first, min(first + AT_ONCE, loaded.n_features))
-            shown = [views.feature_view(loaded, number, examples, "top") for number in numbers]
-            _save_pictures(loaded, shown, data)
-            packed = gzip.compress(_json([_plain(view) for view in shown]), mtime=0)
-            text = base64.b64encode(packed).decode()
-            write_bytes(data / f"features-{place}.js", f'sondeExport.take({place}, "{text}");\n'.encode())
-            rows += [_short(row) for row in views.feature_rows(loaded, numbers)]
-            progress.advance(len(numbers))
-    # Where things lie on this machine is nobody's business.
-    told = {"folder": loaded.folder.resolve().name, "sizes": [], "can_chat": False}
-    info = views.index_info(loaded).model_copy(update=told)
-    found = {
-        "index": _plain(info),
-        "start": _plain(views.start_view(loaded)),
-        "rows": [_plain(row) for row in rows],
-        "atOnce": AT_ONCE,
-        "map": None if loaded.map is None else _plain(views.map_view(loaded)),
-        "points": "" if loaded.map is None else base64.b64encode(views.map_points(loaded)).decode(),
-    }
-    write_bytes(data / "index.js", b"window.sondeExport = " + _json(found) + b";\n")
+    shutil.copytree(STATIC, folder)
+    (folder / "data").mkdir()
+    page = folder / "index.html"
     html = page.read_text(encoding="utf-8")
     assert MODULE in html, "the page's script is where the build puts it"
     write_bytes(page, html.replace(MODULE, '<script defer src="data/index.js"></script>\n    <script defer ').encode())
-    return page
 
 
-def _plain(view: BaseModel) -> dict:
-    return view.model_dump(mode="json")
+def _write_features(index: Index, data: Path, examples: int, progress: Progress) -> list[wire.FeatureRow]:
+    """Write all features with their pictures; returns the rows of the table."""
+    rows: list[wire.FeatureRow] = []
+    for place, first in enumerate(range(0, index.n_features, FEATURES_PER_FILE)):
+        numbers = range(first, min(first + FEATURES_PER_FILE, index.n_features))
+        views = [feature_view(index, number, examples, "top") for number in numbers]
+        _write_pictures(index, views, data)
+        compressed = gzip.compress(_json([_plain(view) for view in views]), mtime=0)
+        text = base64.b64encode(compressed).decode()
+        write_bytes(data / f"features-{place}.js", f'sondeExport.take({place}, "{text}");\n'.encode())
+        rows += [_shorten(row) for row in feature_rows(index, numbers)]
+        progress.advance(len(numbers))
+    return rows
 
 
-def _json(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+def _write_index(index: Index, data: Path, rows: list[wire.FeatureRow]) -> None:
+    """Write all but the features themselves, without paths of this machine."""
+    changes = {"folder": index.folder.resolve().name, "sizes": [], "can_chat": False}
+    has_map = index.map is not None
+    exported = {
+        "index": _plain(index_info(index).model_copy(update=changes)),
+        "start": _plain(start_view(index)),
+        "rows": [_plain(row) for row in rows],
+        "atOnce": FEATURES_PER_FILE,
+        "map": _plain(map_view(index)) if has_map else None,
+        "points": base64.b64encode(map_points(index)).decode() if has_map else "",
+    }
+    write_bytes(data / "index.js", b"window.sondeExport = " + _json(exported) + b";\n")
 
 
-def _short(row: wire.FeatureRow) -> wire.FeatureRow:
+def _write_pictures(index: Index, views: list[wire.FeatureView], data: Path) -> None:
+    for example in (example for view in views for example in view.examples):
+        for picture in example.pictures:
+            path = data / f"picture-{example.document}-{picture.number}.webp"
+            if not path.exists():
+                write_bytes(path, index.picture(example.document, picture.number))
+
+
+def _shorten(row: wire.FeatureRow) -> wire.FeatureRow:
     """A row with as much of its example as a list shows."""
     example = row.example
     if example is None:
         return row
-    first, last = max(0, example.peak - AROUND), example.peak + AROUND
+    first, last = max(0, example.peak - PIECES_AROUND), example.peak + PIECES_AROUND
     pictures = [
         picture.model_copy(update={"piece": picture.piece - first})
         for picture in example.pictures
@@ -107,10 +123,9 @@ def _short(row: wire.FeatureRow) -> wire.FeatureRow:
     return row.model_copy(update={"example": example.model_copy(update=short)})
 
 
-def _save_pictures(index: Index, shown: list[wire.FeatureView], data: Path) -> None:
-    for view in shown:
-        for example in view.examples:
-            for picture in example.pictures:
-                path = data / f"picture-{example.document}-{picture.number}.webp"
-                if not path.exists():
-                    write_bytes(path, index.picture(example.document, picture.number))
+def _plain(view: BaseModel) -> dict:
+    return view.model_dump(mode="json")
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from sonde.features.index import Index
 from sonde.manifests import Manifest
-from sonde.web.app import LazyModel, make_api
+from sonde.web.app import make_api
+from sonde.web.served import ModelLoader, Served
 
 
 def openapi() -> str:
-    """The description as it is kept in the repository; it depends on no index."""
-    nothing = Index(Path(), Manifest("index", 1, {}, {}, {}, {}))
-    return json.dumps(make_api(nothing, LazyModel(nothing, "cpu")).openapi(), indent=1, sort_keys=True) + "\n"
+    """The description as the repository keeps it; it depends on no index."""
+    empty = Index(Path(), Manifest("index", 1, {}, {}, {}, {}))
+    return json.dumps(make_api(Served(empty, ModelLoader(empty, "cpu"))).openapi(), indent=1, sort_keys=True) + "\n"
 
 
 if __name__ == "__main__":

@@ -21,7 +21,10 @@ MAX_HEAD_BYTES = 1 << 19
 
 
 def listen(port: int, host: str = ADDRESS) -> socket.socket:
-    """Take a port on an address, by default the loopback one; port 0 takes any. Raises ServeError where it is taken or not allowed."""
+    """A socket bound to a port of an address, by default the loopback one; port 0 takes any that is free.
+
+    Raises ServeError where the port is in use or not allowed.
+    """
     if not 0 <= port < 2**16:
         raise ServeError(f"port {port} does not exist; take one from 1024 to 65535, or 0 for any that is free")
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -31,17 +34,18 @@ def listen(port: int, host: str = ADDRESS) -> socket.socket:
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
-            raise ServeError(
-                f"port {port} is in use; take another with --port, or --port 0 for any that is free"
-            ) from error
-        raise ServeError(
-            f"cannot listen on {host}, port {port}: {error.strerror}; take a port above 1023, and an address of this machine"
-        ) from error
+            message = f"port {port} is in use; take another with --port, or --port 0 for any that is free"
+        else:
+            message = (
+                f"cannot listen on {host}, port {port}: {error.strerror}; "
+                "take a port above 1023, and an address of this machine"
+            )
+        raise ServeError(message) from error
     return listener
 
 
 def make_server(app: "FastAPI", log_level: str = "warning") -> "uvicorn.Server":
-    """What runs an app; it says nothing of requests, and logs none of their content."""
+    """The server that runs an app; it logs neither requests nor their content."""
     import uvicorn
 
     return uvicorn.Server(uvicorn.Config(app, log_level=log_level, h11_max_incomplete_event_size=MAX_HEAD_BYTES))
@@ -51,40 +55,42 @@ def serve(
     index: str | Path,
     *,
     port: int = 8321,
-    listener: socket.socket | None = None,
     device: str = "auto",
     browser: bool = True,
-    place: str = "",
     host: str = ADDRESS,
     name: str = "",
     token: str = "",
+    listener: socket.socket | None = None,
+    place: str = "",
 ) -> None:
     """Serve an index until Ctrl-C: the page, its API, and OpenAI's protocol under /v1.
 
     Args:
+        browser: open the page in the browser.
+        host: the address to listen on; another than this machine's own needs a token.
+        name: the name or address by which other machines reach this one.
+        token: what every request must bring as `Authorization: Bearer TOKEN`.
         listener: a socket from `listen`, where the port was taken earlier.
         place: where in the page to begin, such as "#/feature/311".
-        host: the address to listen on; another than this machine's own wants a token.
-        name: by which name or address other machines reach this one.
-        token: what every request must bring as `Authorization: Bearer TOKEN`.
 
     Raises:
-        ServeError: the port is taken, or there is no token where one is needed.
+        ServeError: the port is in use, or there is no token where one is needed.
         ArtifactError: no such index, or one that cannot be read.
     """
     if host not in (ADDRESS, "localhost") and not (token and name):
         raise ServeError(
-            f"on {host} other machines can reach the server; set a token in SONDE_TOKEN, and say by which name they reach it with --name"
+            f"on {host} other machines can reach the server; set a token in SONDE_TOKEN, and give the name by which "
+            "they reach it with --name"
         )
     loaded = load_index(index)
-    taken = listener or listen(port, host)
+    listener = listener or listen(port, host)
 
     from sonde.web.app import make_app
 
-    address = f"http://{name or ADDRESS}:{taken.getsockname()[1]}/{place}"
+    address = f"http://{name or ADDRESS}:{listener.getsockname()[1]}/{place}"
     server = make_server(make_app(loaded, device, name=name, token=token))
-    taken.listen()  # so that whoever reads the address is not refused
+    listener.listen()  # before the address is printed, so that nobody who reads it is refused
     print(f"open at {address}   (Ctrl-C ends it)", file=sys.stderr, flush=True)  # noqa: T201
     if browser:
         threading.Timer(0.5, webbrowser.open, [address]).start()
-    server.run(sockets=[taken])
+    server.run(sockets=[listener])

@@ -1,4 +1,4 @@
-"""What goes over the wire. The page's TypeScript types are generated from these, by way of OpenAPI."""
+"""The types of requests and answers; the page's TypeScript types are generated from these, by way of OpenAPI."""
 
 from typing import Annotated, Literal
 
@@ -11,7 +11,7 @@ MAX_MESSAGES = 100
 MAX_EDITS = 32
 
 Activation = Annotated[float, PlainSerializer(lambda value: float(f"{value:.5g}"), return_type=float)]
-"""as exact as an index keeps it, and no digits more"""
+"""with as many digits as an index keeps"""
 
 
 class Wire(BaseModel):
@@ -35,9 +35,9 @@ class IndexInfo(Wire):
     """share of variance left unexplained, on training rows"""
     text: str
     folder: str
-    """where the index lies; of an exported page its name alone"""
+    """path of the index; for an exported page its name alone"""
     labelled: int
-    """features that somebody has said something of"""
+    """features that have a label"""
     has_map: bool
     has_neurons: bool
     sizes: list["SizeView"]
@@ -56,7 +56,7 @@ class SizeView(Wire):
 
 
 class Figure(Wire):
-    """A number about the dictionary, and what it says."""
+    """A number about the dictionary, and what it means."""
 
     name: str
     value: float
@@ -65,7 +65,7 @@ class Figure(Wire):
 
 
 class CurvePoint(Wire):
-    """How training stood at a step."""
+    """The state of training at a step."""
 
     step: int
     fvu: float
@@ -82,7 +82,7 @@ class DensityBin(Wire):
 
 
 class StartView(Wire):
-    """What a reader sees first."""
+    """What the start of the page shows."""
 
     figures: list[Figure]
     curve: list[CurvePoint]
@@ -123,7 +123,7 @@ class FeatureRow(Wire):
 
     feature: int
     label: str | None
-    """what it was last said to be"""
+    """the newest"""
     density: float
     maximum: float
     mean: float
@@ -137,15 +137,14 @@ class FeatureRow(Wire):
 Sort = Literal["best", "number", "density", "maximum", "mean", "same_word", "neuron"]
 
 
-class AskFeatures(BaseModel):
+class AskFeatures(Wire):
     """Which features, and in which order."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     query: Annotated[str, Field(max_length=MAX_CHARACTERS)] = ""
     by: Literal["words", "text", "like", "vector"] = "words"
-    """what the query is: words of labels, notes and examples; a text on which features fire; a feature that others are like; or the numbers of a direction that
-    decoder rows point along, with commas or spaces between them"""
+    """what the query is: words of labels, notes and examples; a text on which features fire; the number of a feature
+    that others are like; or the numbers of a direction, with commas or spaces between them, that decoder rows point
+    along"""
     density_min: float | None = None
     density_max: float | None = None
     maximum_min: float | None = None
@@ -161,17 +160,17 @@ class AskFeatures(BaseModel):
     descending: bool = False
 
     def ranges(self) -> dict[str, tuple[float, float]]:
-        """The statistics that are bounded."""
-        found = {}
+        """Name of each bounded statistic -> its range."""
+        ranges = {}
         for name in ("density", "maximum", "mean", "same_word", "neuron"):
             low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
             if low is not None or high is not None:
-                found[name] = (float("-inf") if low is None else low, float("inf") if high is None else high)
-        return found
+                ranges[name] = (float("-inf") if low is None else low, float("inf") if high is None else high)
+        return ranges
 
 
 class AskPage(AskFeatures):
-    """A stretch of them."""
+    """Which features, in which order, and which part of the list."""
 
     offset: Annotated[int, Field(ge=0, le=2**31)] = 0
     limit: Annotated[int, Field(ge=1, le=200)] = 50
@@ -188,7 +187,7 @@ class Logit(Wire):
 
 
 class LabelView(Wire):
-    """What a feature was said to be."""
+    """A label of a feature."""
 
     label: str
     by: str
@@ -270,13 +269,13 @@ class KinView(Wire):
 
 
 class Saying(Wire):
-    """What a person says of a feature."""
+    """A label or a note that a person gives a feature."""
 
     text: Annotated[str, Field(min_length=1, max_length=MAX_LABEL)]
 
 
 class AskReading(Wire):
-    """A text to read, and one to hold against it."""
+    """A text to read, and one to compare it with."""
 
     text: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
     unlike: Annotated[str, Field(max_length=MAX_CHARACTERS)] = ""
@@ -370,10 +369,10 @@ class DoseView(Wire):
     """The answer at one dose."""
 
     dose: float | None
-    """None for the model as it is"""
+    """None for the model without edits"""
     answer: str
     concept: float
-    """how strongly the turned features fire on the answer, in units of their maxima, when the plain model reads it"""
+    """how strongly the edited features fire on the answer, in units of their maxima, when the plain model reads it"""
     perplexity: float | None
     """of the answer under the plain model"""
 
@@ -387,6 +386,6 @@ class Preset(Wire):
 
 
 class Problem(Wire):
-    """An error: one line that says what is wrong and how to mend it."""
+    """An error: one line that says what is wrong and how to fix it."""
 
     error: str

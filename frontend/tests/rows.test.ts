@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { HIGHEST, inView } from "../src/virtual";
+import { HIGHEST, inView } from "../src/rows";
 
 describe.each([10, 1000, 100_000, 1_000_000, 34_000_000])("a table of %i rows", (total) => {
   const [row, view] = [66, 640];

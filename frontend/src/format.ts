@@ -1,0 +1,26 @@
+// Numbers, dates and tokens as text.
+export const grouped = (count: number) => count.toLocaleString("en"); // 12,345
+export const rounded = (value: number, digits: number) => value.toLocaleString("en", { maximumFractionDigits: digits });
+export const significant = (value: number) => value.toLocaleString("en", { maximumSignificantDigits: 3 });
+export const percent = (share: number, digits = 0) => `${(100 * share).toFixed(digits)} %`;
+export const orDash = (value: number | null) => (value === null ? "-" : value.toFixed(2));
+
+// A share of tokens: of features that fire on few, three decimals would show nothing.
+export function density(share: number): string {
+  if (share === 0) return "-";
+  return share < 1e-5 ? `${(100 * share).toExponential(0)} %` : percent(share, 3);
+}
+
+// The bound of an interval in a plot's title, and the number at the end of an axis.
+export const bound = (value: number) => (Math.abs(value) >= 0.01 || value === 0 ? value.toFixed(2) : scientific(value));
+export function axisEnd(value: number): string {
+  const far = value >= 1000 || (value !== 0 && Math.abs(value) < 0.001);
+  return far ? scientific(value) : String(Number(value.toPrecision(3)));
+}
+const scientific = (value: number) => value.toExponential(1);
+
+// A token's text, quoted where it is nothing but white space.
+export const visible = (token: string) => token.trim() || JSON.stringify(token);
+
+export const date = (seconds: number) =>
+  new Date(1000 * seconds).toLocaleDateString("en", { day: "numeric", month: "short", year: "numeric" });

@@ -1,0 +1,77 @@
+"""The reading loop: text goes through the model batch by batch, and each batch comes back with what dictionaries read and which features fire.
+
+for read in stream(reading, groups(cutter.tokenize(texts), cutter)):
+    row, feature, value = read.fires
+    document = read.batch.document[row]
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sonde.activations.contexts import Batch, Context, make_batch
+from sonde.dictionaries.dictionary import Dictionary
+from sonde.dictionaries.reading import Reading, read_rows
+
+
+@dataclass(frozen=True)
+class Read:
+    """What one dictionary reads in one batch of text. Special tokens and padding are left out."""
+
+    batch: Batch
+    """the tokens; its `document` and `position` [row] say where in the text each row is"""
+    dictionary: Dictionary
+    x: Float[Tensor, "row d_in"]
+    """what the dictionary reads"""
+    y: Float[Tensor, "row d_out"]
+    """what it reconstructs"""
+    sites: Mapping[str, Float[Tensor, "row width"]]
+    """the vectors at the other sites that were asked for, in the model's dtype"""
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.x)
+
+    @cached_property
+    def active(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The activations above zero as (row, feature, value), each [active], by row; computed when first asked for."""
+        with torch.no_grad():
+            return self.dictionary.active(self.x)
+
+    @property
+    def fires(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same as arrays."""
+        row, feature, value = (column.cpu().numpy() for column in self.active)
+        return row, feature, value
+
+
+def stream(reading: Reading, batches: Iterable[list[Context]], sites: Sequence[str] = ()) -> Iterator[Read]:
+    """Run batches of contexts through a dictionary's model, one after the other.
+
+    Args:
+        batches: made by `sonde.activations.contexts.groups`.
+        sites: further sites to read in the same pass.
+
+    Raises:
+        ActivationError: vectors are not finite.
+    """
+    return (read for [read] in stream_each([reading], batches, sites))
+
+
+@torch.no_grad()
+def stream_each(
+    readings: Sequence[Reading], batches: Iterable[list[Context]], sites: Sequence[str] = ()
+) -> Iterator[list[Read]]:
+    """The same for several dictionaries of the same models, which run once for all: of each batch, one `Read` a dictionary."""
+    models = readings[0].models
+    wanted = list(dict.fromkeys([*(site for reading in readings for site in reading.widths), *sites]))
+    for contexts in batches:
+        batch = make_batch(models[0], contexts)
+        rows = read_rows(models, wanted, batch.tokens, batch.text_mask)
+        others = {site: rows[site] for site in sites}
+        yield [Read(batch, reading.dictionary, *reading.take(rows), others) for reading in readings]

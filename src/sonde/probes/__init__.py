@@ -1,0 +1,1 @@
+"""Linear probes, and what single features detect beside them."""

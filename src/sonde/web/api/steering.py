@@ -1,0 +1,43 @@
+"""Answers at doses, and edits that are kept under a name."""
+
+from fastapi import APIRouter
+
+from sonde.steering.dose import dose_response
+from sonde.steering.edits import make_edits, parse_spec, spec_from_json
+from sonde.steering.presets import load_presets, save_preset
+from sonde.web import wire
+from sonde.web.served import PROBLEMS, ServedIndex
+
+router = APIRouter()
+
+
+@router.post("/api/dose", responses=PROBLEMS)
+def post_dose(served: ServedIndex, asked: wire.AskDose) -> list[wire.DoseView]:
+    """Answers to a question at each dose of the edits, and how fluent they are."""
+    model = served.model
+    edits = [spec_from_json(edit.model_dump()) for edit in asked.edits]
+    make_edits(edits, served.index)
+    model.require_head("answers")
+    prompt = model.chat_tokens([{"role": "user", "content": asked.question}])
+    responses = dose_response(
+        served.reader, served.batcher, edits, prompt, doses=asked.doses, max_tokens=asked.max_tokens
+    )
+    return [
+        wire.DoseView(dose=at.dose, answer=at.answer, concept=at.concept, perplexity=at.perplexity) for at in responses
+    ]
+
+
+@router.get("/api/presets")
+def get_presets(served: ServedIndex) -> list[wire.Preset]:
+    """Edits that are kept under a name."""
+    presets = load_presets(served.index.folder)
+    return [wire.Preset(name=name, edits=list(map(str, edits))) for name, edits in presets.items()]
+
+
+@router.post("/api/presets", responses=PROBLEMS)
+def post_preset(served: ServedIndex, preset: wire.Preset) -> list[wire.Preset]:
+    """Keep edits under a name; returns all presets."""
+    edits = [parse_spec(edit) for edit in preset.edits]
+    make_edits(edits, served.index)
+    save_preset(served.index.folder, preset.name, edits)
+    return get_presets(served)
