@@ -20,7 +20,7 @@ class TrainSettings:
     """What to train, and how. The defaults are meant to work untouched."""
 
     kind: str = "topk"
-    """topk, batchtopk, matryoshka, l1, jumprelu or gated, each also as a transcoder (--writes) or a crosscoder"""
+    """topk, batchtopk, matryoshka, l1, jumprelu or gated; each also as a transcoder (--writes) or a crosscoder"""
     n_features: Count
     """number of features"""
     out: Path
