@@ -51,6 +51,6 @@ rows = (truth[chosen] * (0.5 + torch.rand(20_000, 3, 1))).sum(dim=1)
 store = sonde.from_vectors(rows, site="layers.0.residual", model="none", out="acts")
 sonde.train(store, kind="tail", n_features=64, k=3, tokens=200_000, batch_size=256, out="dict", device="cpu")
 dictionary = sonde.load_dictionary("dict", "cpu")
-quality = dictionary.facts["training_rows"]
+quality = dictionary.info.quality
 cosine = (truth @ dictionary.W_dec.T).max(dim=1).values.mean().item()
-print(f"L0 {quality['l0']:.1f}, FVU {quality['fvu']:.3f}, mean cosine of true directions {cosine:.3f}")
+print(f"L0 {quality.l0:.1f}, FVU {quality.fvu:.3f}, mean cosine of true directions {cosine:.3f}")

@@ -82,7 +82,7 @@ def contents(folder: str | Place, *, verify: bool = False) -> Contents:
     store = load_activations(path)
     if verify:
         store.verify()
-    order = {"order_checksum": manifest.facts["order_checksum"], "same_document": store.same_document()}
+    order = {"order_checksum": store.facts.order_checksum, "same_document": store.same_document()}
     return Contents(manifest, verify, order)
 
 

@@ -30,15 +30,12 @@ class Cut(Elementwise):
     threshold: torch.Tensor
 
     def __init__(self, n_features, d_in, d_out=None, *, k, skip=False):
-        super().__init__(n_features, d_in, d_out, skip=skip)
+        super().__init__(n_features, d_in, d_out, skip=skip, k=k)
         self.k = k
         self.register_buffer("threshold", torch.zeros(n_features))
 
     def act(self, pre, features=slice(None)):
         return pre * (pre > self.threshold[features])
-
-    def extra_state(self):
-        return super().extra_state() | {"k": self.k}
 
     def _fold_more(self, unit):
         self.threshold.mul_(unit)
@@ -80,10 +77,9 @@ OPTIONS = {"kind": "cut", "n_features": 64, "k": 3, "tokens": 100_000, "batch_si
 def test_a_kind_from_outside_learns_and_is_loaded(cut, tmp_path):
     store, directions = planted(tmp_path / "acts")
     made = sonde.train(store, out=tmp_path / "d", **OPTIONS)
-    facts = made.facts["training_rows"]
-    assert facts["fvu"] < 0.3 and facts["l0"] == pytest.approx(3, rel=0.1)
+    assert made.info.quality.fvu < 0.3 and made.info.quality.l0 == pytest.approx(3, rel=0.1)
     loaded = sonde.load_dictionary(tmp_path / "d", "cpu")
-    assert type(loaded) is Cut and loaded.k == 3 and loaded.facts["kind_settings"] == {"k": 3}
+    assert type(loaded) is Cut and loaded.k == 3 and loaded.info.kind_settings == {"k": 3}
     assert (directions @ loaded.W_dec.T).max(dim=1).values.mean() > 0.9
     x = next(store.stream(64)).float()
     assert loaded.threshold.min() > 0 and torch.equal(loaded.encode(x), made.encode(x))
@@ -93,7 +89,7 @@ def test_a_kind_from_outside_resumes_and_is_swept(cut, tmp_path, monkeypatch):
     store, _ = planted(tmp_path / "acts", n=3000)
     options = {"n_features": 64, "tokens": 10_000, "batch_size": 256, "device": "cpu", "checkpoint_every_s": 0.0}
     whole = sonde.sweep(store, out=tmp_path / "sweep", over={"kind": ["cut", "topk"], "sparsity": [2.0]}, **options)
-    assert [dictionary.folder.name for dictionary in whole] == ["kind=cut-sparsity=2.0", "kind=topk"]
+    assert [dictionary.artifact.folder.name for dictionary in whole] == ["kind=cut-sparsity=2.0", "kind=topk"]
     step = Run.step
 
     def stop(run, rows):
@@ -106,7 +102,7 @@ def test_a_kind_from_outside_resumes_and_is_swept(cut, tmp_path, monkeypatch):
         sonde.train(store, kind="cut", sparsity=2.0, out=tmp_path / "part", **options)
     monkeypatch.setattr(Run, "step", step)
     resumed = sonde.train(store, kind="cut", sparsity=2.0, out=tmp_path / "part", **options)
-    assert resumed.manifest.files == whole[0].manifest.files
+    assert resumed.artifact.manifest.files == whole[0].artifact.manifest.files
 
 
 def test_a_kind_that_is_not_known_is_named(cut, tmp_path):

@@ -125,7 +125,7 @@ def _measure(dictionary: Any, device: str) -> Any:
         quiet_libraries()
         return measure(dictionary, tokens=MEASURED_TOKENS, device=device, reporter=shown)
     except SondeError as error:
-        shown.say(f"{dictionary.folder} is saved, but not measured on held-out text: {error}")
+        shown.say(f"{dictionary.artifact.folder} is saved, but not measured on held-out text: {error}")
         return None
 
 
@@ -153,16 +153,14 @@ def _parse_sweep(sweep: list[str]) -> dict[str, list[Any]]:
 
 
 def _to_json(dictionary: Any, quality: Any) -> dict[str, Any]:
-    facts = {"folder": str(dictionary.folder), "id": dictionary.manifest.id} | dictionary.facts
+    folder, manifest = dictionary.artifact
+    facts = {"folder": str(folder), "id": manifest.id} | manifest.facts
     return facts | ({"held_out": quality.to_json()} if quality else {})
 
 
 def _print_one(dictionary: Any, quality: Any) -> None:
-    facts = dictionary.facts
-    print(
-        f"{dictionary.folder}: {facts['n_features']:,} features of kind {facts['kind']} at {dictionary.site}",
-        flush=True,
-    )
+    info, folder = dictionary.info, dictionary.artifact.folder
+    print(f"{folder}: {info.n_features:,} features of kind {info.kind} at {info.site}", flush=True)
     if quality:
         print(f"On {quality.documents:,} documents that were held out of training:")
         print(quality_table(quality))
@@ -172,13 +170,13 @@ def _sweep_table(dictionaries: list[Any], qualities: list[Any]) -> str:
     """A table of dictionaries, in which those are starred that no other beats in both L0 and FVU."""
     where = "on held-out text" if all(qualities) else "on training rows"
     numbers = [
-        quality.to_json() if all(qualities) else dictionary.facts["training_rows"]
+        (quality if all(qualities) else dictionary.info.quality).to_json()
         for dictionary, quality in zip(dictionaries, qualities, strict=True)
     ]
     rows = [["", "dictionary", "kind", "features", "L0", "FVU", "dead"]]
     for dictionary, own in zip(dictionaries, numbers, strict=True):
         beaten = any(other["l0"] <= own["l0"] and other["fvu"] <= own["fvu"] and other is not own for other in numbers)
         cells = [f"{own['l0']:.1f}", f"{own['fvu']:.4f}", f"{own['dead']:.1%}"]
-        facts = dictionary.facts
-        rows.append(["" if beaten else "*", dictionary.folder.name, facts["kind"], f"{facts['n_features']:,}", *cells])
+        name, n = dictionary.artifact.folder.name, f"{dictionary.n_features:,}"
+        rows.append(["" if beaten else "*", name, dictionary.kind, n, *cells])
     return table(rows, right=(3, 4, 5, 6)) + f"\n* no other has both fewer active features and a lower FVU ({where})"

@@ -2,9 +2,10 @@
 
 from typing import ClassVar
 
+from jaxtyping import Float
 from torch import Tensor
 
-from sonde.dictionaries.dictionary import Elementwise
+from sonde.dictionaries.dictionary import ALL, Elementwise, Features
 
 
 class L1(Elementwise):
@@ -12,5 +13,5 @@ class L1(Elementwise):
 
     kind: ClassVar[str] = "l1"
 
-    def act(self, pre: Tensor, features: slice | int | Tensor = slice(None)) -> Tensor:
+    def act(self, pre: Float[Tensor, "..."], features: Features = ALL) -> Float[Tensor, "..."]:
         return pre.relu()

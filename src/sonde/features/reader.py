@@ -19,7 +19,6 @@ from sonde.errors import TextError
 from sonde.features.feature import Feature, Hits
 from sonde.features.index import Index, load_index
 from sonde.features.stream import stream
-from sonde.manifests import find_parent
 from sonde.models.load import load_model
 from sonde.models.model import Model
 
@@ -38,7 +37,7 @@ def dictionary_of(index: Index, device: torch.device | str = "auto") -> Dictiona
 
 @lru_cache(maxsize=8)
 def _load_dictionary(index: Index, device: str) -> Dictionary:
-    folder, _ = find_parent(index.manifest, "dictionary", index.folder, "dictionary")
+    folder, _ = index.find_dictionary()
     assert isinstance(folder, Path)  # activations alone lie on object stores
     return load_dictionary(folder, device)
 
@@ -77,7 +76,7 @@ class Fired(Drawn):
             return maximum
         tokens = range(n) if on == "mean" else range(n - 1, n) if on == "last" else range(n)[on]
         if not len(tokens):
-            raise TextError(f"tokens {on.start}:{on.stop} are none of the {n} that the text has")  # type: ignore[union-attr]
+            raise TextError(f"tokens {on.start}..{on.stop} are none of the {n} that the text has")  # type: ignore[union-attr]
         kept = np.isin(self.position, list(tokens))
         return np.bincount(self.feature[kept], self.value[kept], minlength=n_features) / len(tokens)
 
@@ -139,7 +138,7 @@ class Reader:
 
     def __init__(self, index: Index | str | Path, model: Model | None = None, device: str = "auto") -> None:
         self.index = index if isinstance(index, Index) else load_index(index)
-        self.model = model or load_model(self.index.manifest.facts["model"]["name"], device=device)
+        self.model = model or load_model(self.index.facts.model.name, device=device)
         self.dictionary = dictionary_of(self.index, self.model.device)
         self._reading = Reading(self.dictionary, self.model)
 

@@ -9,6 +9,7 @@ import functools
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from sonde.activations.live import Live
 from sonde.artifacts import Draft
 from sonde.dictionaries.dictionary import DENSITY_EDGES
+from sonde.dictionaries.info import Provenance, Quality
 from sonde.dictionaries.load import save_weights
 from sonde.errors import ActivationError, StorageError
 from sonde.manifests import write_bytes
@@ -195,31 +197,23 @@ class Run:
         dictionary = self.dictionary
         self.recipe.finish(dictionary, self.sample)
         dictionary.fold(self.sides.inputs, self.sides.outputs)
-        summary = self._summarise(reporter)
+        quality = self._summarise(reporter)
         name = save_weights(dictionary, self.draft.folder)
         (self.draft.folder / CHECKPOINT).unlink(missing_ok=True)
-        facts = {
-            "kind": dictionary.kind,
-            "kind_settings": dictionary.extra_state(),
-            "n_features": dictionary.n_features,
-            "d_in": dictionary.d_in,
-            "d_out": dictionary.d_out,
-            "steps": self.plan.steps,
-            "batch_size": self.plan.batch_size,
-            "lr": self.plan.lr,
-            "training_rows": summary,
-            "reads": self.sides.reads,
-            "writes": self.sides.writes,
-            "text": self.store.text_facts,
-        }
-        models = self.store.model_facts
-        if isinstance(models, list):
-            facts |= {"model": models[0], "other_models": models[1:]}
-        else:
-            facts["model"] = models
-        self.draft.finish([name, METRICS], facts)
+        first, *others = self.store.models
+        dictionary.info = replace(
+            dictionary.info,
+            reads=self.sides.reads,
+            writes=self.sides.writes,
+            model=first,
+            other_models=tuple(others),
+            text=self.store.text_facts,
+            quality=quality,
+            provenance=Provenance(steps=self.plan.steps, batch_size=self.plan.batch_size, lr=self.plan.lr),
+        )
+        self.draft.finish([name, METRICS], dictionary.info.to_facts())
 
-    def _summarise(self, reporter: Reporter) -> dict[str, Any]:
+    def _summarise(self, reporter: Reporter) -> Quality:
         """Set each feature's mean and maximum, and return the quality, over training rows."""
         dictionary, widths = self.dictionary, list(self.sides.writes.values())
         device = dictionary.W_enc.device
@@ -243,18 +237,17 @@ class Run:
             (of_error.sum() / of_data.sum()).item()
             for of_error, of_data in zip(error.split(widths), spread.split(widths), strict=True)
         ]
-        facts: dict[str, Any] = {
-            "rows": n_rows,
-            "fvu": sum(by_site) / len(by_site),
-            "l0": n_active / n_rows,
-            "dead": float((dictionary.max_activation == 0).float().mean()),
-        }
-        if len(by_site) > 1:
-            facts["fvu_by_site"] = dict(zip(self.sides.writes, by_site, strict=True))
-        reporter.say(
-            f"on {n_rows:,} training rows: FVU {facts['fvu']:.4f}, L0 {facts['l0']:.1f}, dead {facts['dead']:.1%}"
+        quality = Quality(
+            rows=n_rows,
+            fvu=sum(by_site) / len(by_site),
+            l0=n_active / n_rows,
+            dead=float((dictionary.max_activation == 0).float().mean()),
+            fvu_by_site=dict(zip(self.sides.writes, by_site, strict=True)) if len(by_site) > 1 else {},
         )
-        return facts
+        reporter.say(
+            f"on {n_rows:,} training rows: FVU {quality.fvu:.4f}, L0 {quality.l0:.1f}, dead {quality.dead:.1%}"
+        )
+        return quality
 
     def _documents(self) -> str:
         """The documents that the rows of this step are from, where they are known, as the end of a message."""
