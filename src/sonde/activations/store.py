@@ -45,7 +45,7 @@ class SiteFacts:
     norm_quantiles: dict[str, float]
     """share of rows -> norm that it lies below"""
     first_token_norm: float | None
-    """mean norm of the first token of a context, over that of the other rows; None where either has no rows"""
+    """mean norm of the first token of a context, as a multiple of that of the other rows; None where there is no such row"""
 
 
 @dataclass(frozen=True, kw_only=True)
