@@ -63,10 +63,6 @@ class Dictionary(nn.Module, Drawn, ABC):
     """
 
     kind: ClassVar[str]
-    centred: ClassVar[bool] = True
-    """whether the mean is taken from inputs in training"""
-    unit_norm: ClassVar[bool] = True
-    """whether decoder rows are kept at length one in training"""
 
     mean_activation: Tensor
     max_activation: Tensor
