@@ -41,14 +41,17 @@ def cells() -> list[tuple[str, str]]:
         sonde.label(index)
     hits = index.search("golden gate", 4)
     feature = hits[0].feature
-    fired = sonde.Reader(index, model).read(TEXT)
+    session, edit = sonde.Session(index, model), f"feature:{feature.number}=1max"
+    fired, _ = session.read(TEXT)
+    doses = session.dose("Who are you?", [edit], doses=(1, 1.5, 2), max_new_tokens=24)
     shown = [
-        ("model", model.draw()),
+        ("dictionary", dictionary.draw()),
         ("index", index.draw(4)),
         ('index.search("golden gate", 4)', hits.draw()),
         (f"feature = index.feature({feature.number}); feature", feature.draw(4)),
-        (f'fired = reader.read("{TEXT[:43]} ..."); fired', fired.draw(n=3)),
+        (f'fired, hits = session.read("{TEXT[:43]} ..."); fired', fired.draw(n=3)),
         (f"sonde.show(fired, feature={feature.number})", fired.draw(feature=feature.number)),
+        (f'session.dose("Who are you?", ["{edit}"], doses=(1, 1.5, 2))', doses.draw()),
     ]
     return [(code, to_html(blocks)) for code, blocks in shown]
 

@@ -1,5 +1,6 @@
 """What an index, its features, hits and texts show of themselves: one line each, and HTML that stands alone."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ from sonde.dictionaries.topk import TopK
 from sonde.display import to_html, to_text
 from sonde.features.feature import Hits
 from sonde.features.index import WORTH_SEEING, load_index
+from sonde.steering.dose import Response, Responses
 from tests.tiny import texts
 
 NASTY = "<script>alert('x')</script> & \"bridges\" http over <b>water"
@@ -55,6 +57,7 @@ def things(walk, index, reader):
         "fired": fired,
         "model": reader.model,
         "activations": sonde.load_activations(walk.acts),
+        "doses": sonde.Session(index, reader.model).dose("who?", [f"feature:{firing[0].number}=1max"], (1, 2), 5),
         "dictionary": sonde.load_dictionary(walk.topk, "cpu"),
         "new dictionary": TopK(16, 8, k=2),
     }
@@ -103,6 +106,7 @@ def test_a_repr_is_one_short_line(things):
     store, rows = things["activations"], f"{things['activations'].n_rows:,}"
     assert repr(store) == f"Activations({rows} rows of layers.1.residual of model, 32 wide, bfloat16)"
     assert repr(store.at("layers.1.residual")) == repr(store)
+    assert repr(things["doses"]) == "Responses(3 doses: as it is, 1, 2)"
     assert repr(things["dictionary"]).startswith("TopK(n_features=64, d_in=32, k=4, site='layers.1.residual', fvu=0.")
     assert repr(things["model"]).endswith("model: llama, 3 layers, 32 wide, cpu float32)")
 
@@ -157,12 +161,8 @@ def test_pictures_are_drawn_with_their_patches(pictures):
 
 
 def test_one_type_of_hit(things, reader):
-    found = [
-        thing
-        for thing in things.values()
-        if isinstance(thing, list) and not isinstance(thing, type(things["examples"]))
-    ]
-    assert len(found) == 6
+    names = ("by words", "nothing", "by direction", "neighbours", "fires with", "by text")
+    found = [things[name] for name in names]
     session = sonde.Session(reader.index, reader.model)
     _, read = session.read("the red bridge", n=3)
     for hits in [*found, read]:
@@ -195,3 +195,24 @@ def test_drawing_an_index_needs_no_torch(walk):
     command = [sys.executable, "-c", code, str(walk.index)]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "feature 3" in out and out.splitlines()[-1] == "False False"
+
+
+def test_an_answer_is_a_string_that_knows_its_edits(reader, index):
+    session = sonde.Session(index, reader.model)
+    plain, edited = session.answer("who?", max_new_tokens=5), session.answer("who?", ["feature:3=2max"], 5)
+    assert plain == str(plain) and plain + "!" == f"{plain}!" and json.loads(json.dumps(plain)) == plain
+    assert plain.edits == () and edited.edits == ("feature:3=2max",)
+    assert "feature:3=2max" in check(edited._repr_html_()).text and repr(edited) == repr(str(edited))
+    assert to_text(plain.draw()) == plain
+    with reader.model.edited(sonde.Clamp(index, feature=3, value=2, unit="max")):
+        assert session.answer("who?", max_new_tokens=5) == edited
+
+
+def test_a_table_of_doses():
+    responses = Responses([Response(None, "I am\n<b>here</b>", 5, 0.0, 1.5), Response(2.0, "", 0, None, None)])
+    assert to_text(responses.draw()).splitlines() == [
+        "    dose  concept  perplexity  answer",
+        "as it is     0.00         1.5  I am <b>here</b>",
+        "       2        -           -",
+    ]
+    check(responses._repr_html_())

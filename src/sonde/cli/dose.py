@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from sonde.cli.common import print_json, quiet_libraries
-from sonde.display import table
+from sonde.display import print_blocks
 
 
 def dose(
@@ -53,13 +53,5 @@ def dose(
     responses = Session(index, device=device).dose(prompt, edits, at or DOSES, max_new_tokens)
     if json:
         print_json([response.to_json() for response in responses])
-        return
-    rows = [["dose", "concept", "perplexity", "answer"]]
-    for response in responses:
-        concept = "-" if response.concept is None else f"{response.concept:.2f}"
-        perplexity = "-" if response.perplexity is None else f"{response.perplexity:.3g}"
-        rows.append(
-            ["as it is" if response.dose is None else f"{response.dose:g}", concept, perplexity]
-            + [" ".join(response.answer.split())]
-        )
-    print(table(rows, right=(0, 1, 2)))
+    else:
+        print_blocks(responses.draw())

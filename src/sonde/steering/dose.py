@@ -13,6 +13,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from sonde.dictionaries.reading import Reading
+from sonde.display import Block, Drawn, Grid, shorten
 from sonde.errors import EditError
 from sonde.features.reader import Reader
 from sonde.models.model import Model, Tokens
@@ -42,6 +43,24 @@ class Response:
         return dict(vars(self))
 
 
+class Responses(list[Response], Drawn):
+    """The answers at several doses, in their order."""
+
+    def __repr__(self) -> str:
+        doses = ", ".join("as it is" if response.dose is None else f"{response.dose:g}" for response in self)
+        return f"Responses({len(self)} doses: {shorten(doses, 80)})"
+
+    def draw(self) -> list[Block]:
+        """A table of the doses: how much of the concept is in each answer, and how much the plain model is surprised."""
+        rows = []
+        for response in self:
+            dose = "as it is" if response.dose is None else f"{response.dose:g}"
+            concept = "-" if response.concept is None else f"{response.concept:.2f}"
+            perplexity = "-" if response.perplexity is None else f"{response.perplexity:.3g}"
+            rows.append([dose, concept, perplexity, " ".join(response.answer.split())])
+        return [Grid(rows, ("dose", "concept", "perplexity", "answer"), right=(0, 1, 2))]
+
+
 def dose_response(
     reader: Reader,
     batcher: Batcher,
@@ -51,7 +70,7 @@ def dose_response(
     doses: Sequence[float] = DOSES,
     max_tokens: int = 40,
     confined: bool = False,
-) -> list[Response]:
+) -> Responses:
     """Answer a prompt as the model is, and with the edits at each dose, all at once; the likeliest tokens are taken.
 
     Args:
@@ -75,10 +94,10 @@ def dose_response(
     features = sorted({number for edit in values for number in edit.numbers})
     with torch.no_grad():
         read = batcher.run(lambda: _read_again(reader, prompt.ids[0].tolist(), ids, features))
-    return [
+    return Responses(
         Response(dose, "".join(piece.text for piece in pieces), len(tokens), concept, perplexity)
         for (dose, _), pieces, tokens, (concept, perplexity) in zip(at_doses, answers, ids, read, strict=True)
-    ]
+    )
 
 
 def _at_dose(edit: Edit, dose: float) -> Edit:

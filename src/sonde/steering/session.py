@@ -1,21 +1,37 @@
 """A conversation with a model whose features are turned."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from sonde.display import Block, Drawn, Grid, Line
 from sonde.features.feature import Hits
 from sonde.features.index import Index
 from sonde.features.reader import Fired, On, Reader
 from sonde.models.model import Model, SiteEdit, Tokens
 from sonde.steering.apply import make_edits
 from sonde.steering.batching import Batcher
-from sonde.steering.dose import DOSES, Response, dose_response
+from sonde.steering.dose import DOSES, Responses, dose_response
 from sonde.steering.edits import EditLike
 from sonde.steering.request import Sampling
 
 Message = dict[str, Any]
 """role, content, and images, a list of paths, where the content has marks for pictures"""
+
+
+class Answer(str, Drawn):
+    """The model's answer: a string, which knows the edits under which it was given."""
+
+    edits: tuple[str, ...]
+
+    def __new__(cls, text: str, edits: Iterable[str] = ()) -> Self:
+        answer = super().__new__(cls, text)
+        answer.edits = tuple(edits)
+        return answer
+
+    def draw(self) -> list[Block]:
+        edits = [Grid([["under", "; ".join(self.edits)]])] if self.edits else []
+        return [*edits, Line(str(self))]
 
 
 class Session:
@@ -54,7 +70,7 @@ class Session:
         messages: str | Sequence[Message],
         edits: Sequence[EditLike | SiteEdit] | None = None,
         max_new_tokens: int = 60,
-    ) -> str:
+    ) -> Answer:
         """The model's answer to a question or a conversation, under edits; the likeliest tokens are taken.
 
         Args:
@@ -70,7 +86,8 @@ class Session:
         bound = self.edits if edits is None else make_edits(edits, self.index)
         pieces = self.batcher.answer(self._prompt(messages), bound, Sampling(max_new_tokens))
         tokens = [piece.token for piece in pieces if piece.token is not None]
-        return self.model.require_tokenizer().decode(tokens, skip_special_tokens=True).strip()
+        text = self.model.require_tokenizer().decode(tokens, skip_special_tokens=True).strip()
+        return Answer(text, (str(getattr(edit, "edit", type(edit).__name__)) for edit in bound))
 
     def dose(
         self,
@@ -78,7 +95,7 @@ class Session:
         edits: Sequence[EditLike],
         doses: Sequence[float] = DOSES,
         max_new_tokens: int = 40,
-    ) -> list[Response]:
+    ) -> Responses:
         """The answers with the edits at each dose, and how well the plain model finds them; see `dose_response`."""
         prompt = self._prompt(messages)
         return dose_response(self.reader, self.batcher, edits, prompt, doses=doses, max_tokens=max_new_tokens)
