@@ -10,7 +10,7 @@ from torch import Tensor
 from sonde.errors import ModelLacksError
 from sonde.models.load import wrap_model
 from sonde.models.model import Model
-from tests.models.test_sites import all_hooks, batch, family, model  # noqa: F401
+from tests.models.test_sites import all_hooks, batch
 from tests.tiny import CAUSAL, FAMILIES, HEADS, LAYERS, make_model, make_network, make_tokenizer
 
 
@@ -82,7 +82,7 @@ def written_out(model: Model, name: str, n: int, read: dict[str, Tensor]) -> Ten
 
 
 @torch.no_grad()
-def test_patterns_are_those_that_transformers_gives(model, family):  # noqa: F811
+def test_patterns_are_those_that_transformers_gives(model, family):
     """Bit for bit those of its eager attention; with sdpa, which gives none, what eager makes of the same stream."""
     tokens = batch(model)
     names = [f"layers.{n}.pattern" for n in range(LAYERS)]
@@ -96,7 +96,7 @@ def test_patterns_are_those_that_transformers_gives(model, family):  # noqa: F81
 
 
 @torch.no_grad()
-def test_an_edited_pattern_changes_its_own_head_alone(model):  # noqa: F811
+def test_an_edited_pattern_changes_its_own_head_alone(model):
     tokens = batch(model)
     before = inside(model, tokens, 1)
     with model.edited(Blind()):

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from sonde.errors import SiteError
 from sonde.models.load import wrap_model
 from sonde.models.model import Model
-from tests.models.test_sites import MODELS, PutBack, all_hooks, batch, family, model  # noqa: F401
-from tests.tiny import FAMILIES, LAYERS, make_model, make_network, make_tokenizer
+from tests.models.test_sites import PutBack, all_hooks, batch
+from tests.tiny import FAMILIES, make_model, make_network, make_tokenizer
 
 STEPS = {"gpt2": (1e-4, 1e-8), "bert": (1e-4, 1e-8)}
 """finite step and tolerance; other families compute norms and patterns in float32 whatever their weights are, so that
@@ -89,7 +89,7 @@ def test_gradients_equal_finite_differences_at_every_site(name):
         assert error <= tolerance * max(abs(expected), float(value.grad.norm())), (site, error, expected)
 
 
-def test_tracking_a_site_changes_no_logit(model):  # noqa: F811
+def test_tracking_a_site_changes_no_logit(model):
     tokens = batch(model)
     plain = model.logits(tokens)
     assert not plain.requires_grad
@@ -110,7 +110,7 @@ def test_what_is_read_inside_is_part_of_the_graph():
     assert not earlier.requires_grad
 
 
-def test_gradients_reach_what_edits_bring(name="olmo2"):
+def test_gradients_reach_what_edits_bring():
     """A vector that is added to the stream where the block keeps it: its gradient is the slope of the loss."""
     model = double("gpt2")
     tokens = model.tokenize("the bridge")
@@ -150,7 +150,9 @@ def constants(model: Model, tokens, norms: bool = True, attention: bool = True):
     patterns = model.read(tokens, [site for site in model.sites() if site.endswith(".pattern")])
     with stack:
         for path, norm in found.items():
-            stack.callback(norm.register_forward_pre_hook(lambda _, args, path=path: inputs.update({path: args[0]})).remove)
+            stack.callback(
+                norm.register_forward_pre_hook(lambda _, args, path=path: inputs.update({path: args[0]})).remove
+            )
         model.logits(tokens)
     with stack:
         for path, x in inputs.items() if norms else ():
@@ -172,7 +174,11 @@ def gradients_at(model: Model, tokens, sites) -> dict[str, Tensor]:
     return {site: torch.zeros_like(x) if x.grad is None else x.grad for site, x in values.items()}
 
 
-FREEZING = ({"norms": True, "attention": True}, {"norms": True, "attention": False}, {"norms": False, "attention": True})
+FREEZING = (
+    {"norms": True, "attention": True},
+    {"norms": True, "attention": False},
+    {"norms": False, "attention": True},
+)
 
 
 @pytest.mark.parametrize("options", FREEZING, ids=["both", "norms", "attention"])
@@ -195,7 +201,7 @@ def test_frozen_gradients_are_those_of_a_model_whose_scales_and_patterns_are_con
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_freezing_changes_no_value(model, dtype):  # noqa: F811
+def test_freezing_changes_no_value(model, dtype):
     model.network.to(dtype)
     tokens = batch(model)
     plain = model.read(tokens, model.sites())
@@ -263,4 +269,3 @@ def test_nothing_is_left_behind_after_an_exception():
     network.config.model_type = "novel"
     with pytest.raises(SiteError, match="no site names are known"), wrap_model(network, make_tokenizer()).frozen():
         pass
-    assert LAYERS == 3 and MODELS

@@ -10,7 +10,7 @@ from sonde.errors import EditError, ModelLacksError, SiteError, TextError
 from sonde.models.attention import pattern_point
 from sonde.models.load import wrap_model
 from sonde.models.model import Model
-from tests.tiny import CAUSAL, FAMILIES, LAYERS, VOCABULARY, WIDTH, attentions, make_model, make_network, make_tokenizer
+from tests.tiny import CAUSAL, FAMILIES, LAYERS, VOCABULARY, WIDTH, make_model, make_network, make_tokenizer
 
 
 @dataclass(frozen=True)
@@ -36,23 +36,11 @@ class Shift:
         return x + self.by * pattern(x)
 
 
-MODELS = [(family, attention) for family in FAMILIES for attention in attentions(family)]
 NORM_OF_MLP = {
     "gpt2": "ln_2", "gpt_neo": "ln_2", "opt": "final_layer_norm", "gemma2": "pre_feedforward_layernorm",
     "gemma3_text": "pre_feedforward_layernorm", "gemma3": "pre_feedforward_layernorm", "olmo2": None, "opt 350m": None, "bert": None,
 }  # fmt: skip
 """the norm between the stream and the MLP; None where the MLP reads the stream itself"""
-
-
-@pytest.fixture(params=MODELS, ids=lambda pair: f"{pair[0]}-{pair[1]}".replace(" ", "_"))
-def family(request) -> str:
-    request.node.attention = request.param[1]
-    return request.param[0]
-
-
-@pytest.fixture
-def model(request, family) -> Model:
-    return make_model(family, attention=request.node.attention)
 
 
 def batch(model: Model):

@@ -78,7 +78,10 @@ def _attention(path: str, query: str, key: str, value: str, output: str) -> dict
 def _fused_attention(path: str, projection: str, order: Literal["blocks", "by head"], output: str) -> dict[str, Place]:
     """Sites inside an attention module that has one projection for queries, keys and values."""
     sites = _attention(path, projection, projection, projection, output)
-    return {name: replace(place, fused=order) if name in ("query", "key", "value") else place for name, place in sites.items()}
+    return {
+        name: replace(place, fused=order) if name in ("query", "key", "value") else place
+        for name, place in sites.items()
+    }
 
 
 def _pre_norm(
@@ -113,7 +116,8 @@ _GPT_NEO = _pre_norm(
     "h",
     "ln_f",
     # Its pattern passes a module: the dropout, which does nothing.
-    _attention("attn.attention", *_PROJECTIONS, "out_proj") | {"pattern": Place("attn.attention.attn_dropout", "output")},
+    _attention("attn.attention", *_PROJECTIONS, "out_proj")
+    | {"pattern": Place("attn.attention.attn_dropout", "output")},
     attention="attn",
     mlp_norm="ln_2",
     neurons="mlp.c_proj",

@@ -493,7 +493,9 @@ class Model(Drawn):
                 site = self.site(edit.site)
                 if site.name not in self._edit_hooks:
                     hooks = contextlib.ExitStack()
-                    hooks.enter_context(attached(site, partial(self._apply, self._edits.setdefault(site.name, []), site)))
+                    hooks.enter_context(
+                        attached(site, partial(self._apply, self._edits.setdefault(site.name, []), site))
+                    )
                     self._edit_hooks[site.name] = hooks
                 self._edits[site.name].append(edit)
                 placed.append((site.name, edit))
