@@ -93,7 +93,8 @@ def main() -> None:
 
     import sonde
     from sonde.models.model import Tokens
-    from sonde.steering.batching import Batcher, Sampling
+    from sonde.steering.batching import Batcher
+    from sonde.steering.request import Sampling
 
     folder = scratch() / "gpt2"
     write_gpt2(folder)

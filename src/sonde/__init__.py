@@ -26,17 +26,24 @@ _WHERE = {
     "sweep": "sonde.training.train",
     "Dictionary": "sonde.dictionaries.dictionary",
     "load_dictionary": "sonde.dictionaries.load",
+    "save_dictionary": "sonde.dictionaries.load",
     "measure": "sonde.analysis.measure",
     "index": "sonde.features.build",
     "Index": "sonde.features.index",
     "load_index": "sonde.features.index",
     "Reader": "sonde.features.reader",
     "label": "sonde.labels.label",
-    "Clamp": "sonde.steering.edits",
-    "Add": "sonde.steering.edits",
-    "Scale": "sonde.steering.edits",
-    "Ablate": "sonde.steering.edits",
-    "parse_edit": "sonde.steering.edits",
+    "Edit": "sonde.steering.edits",
+    "make_edits": "sonde.steering.apply",
+    "Clamp": "sonde.steering.apply",
+    "Add": "sonde.steering.apply",
+    "Scale": "sonde.steering.apply",
+    "Ablate": "sonde.steering.apply",
+    "VectorEdit": "sonde.steering.apply",
+    "NeuronEdit": "sonde.steering.apply",
+    "Replace": "sonde.steering.apply",
+    "save_vector": "sonde.steering.vectors",
+    "load_vector": "sonde.steering.vectors",
     "Session": "sonde.steering.session",
     "show": "sonde.showing",
     "demo": "sonde_world.demo",
@@ -53,6 +60,7 @@ if TYPE_CHECKING:
     from sonde.analysis.measure import measure as measure
     from sonde.dictionaries.dictionary import Dictionary as Dictionary
     from sonde.dictionaries.load import load_dictionary as load_dictionary
+    from sonde.dictionaries.load import save_dictionary as save_dictionary
     from sonde.features.build import index as index
     from sonde.features.index import Index as Index
     from sonde.features.index import load_index as load_index
@@ -62,12 +70,18 @@ if TYPE_CHECKING:
     from sonde.models.load import wrap_model as wrap_model
     from sonde.models.model import Model as Model
     from sonde.showing import show as show
-    from sonde.steering.edits import Ablate as Ablate
-    from sonde.steering.edits import Add as Add
-    from sonde.steering.edits import Clamp as Clamp
-    from sonde.steering.edits import Scale as Scale
-    from sonde.steering.edits import parse_edit as parse_edit
+    from sonde.steering.apply import Ablate as Ablate
+    from sonde.steering.apply import Add as Add
+    from sonde.steering.apply import Clamp as Clamp
+    from sonde.steering.apply import NeuronEdit as NeuronEdit
+    from sonde.steering.apply import Replace as Replace
+    from sonde.steering.apply import Scale as Scale
+    from sonde.steering.apply import VectorEdit as VectorEdit
+    from sonde.steering.apply import make_edits as make_edits
+    from sonde.steering.edits import Edit as Edit
     from sonde.steering.session import Session as Session
+    from sonde.steering.vectors import load_vector as load_vector
+    from sonde.steering.vectors import save_vector as save_vector
     from sonde.training.train import sweep as sweep
     from sonde.training.train import train as train
     from sonde_world.demo import demo as demo

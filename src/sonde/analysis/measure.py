@@ -32,6 +32,7 @@ from sonde.manifests import write_json
 from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.progress import Reporter, Silent
+from sonde.steering.apply import Replace
 
 MEASUREMENT = "measurement.json"
 """the last measurement on held-out documents, beside the dictionary"""
@@ -100,20 +101,6 @@ class Measurement:
                 "mean_ablated": self.loss_mean,
             },
         }
-
-
-@dataclass(frozen=True)
-class _Replace:
-    """An edit that puts something else in the place of the text's tokens."""
-
-    site: str
-    mask: Tensor
-    value: Tensor
-
-    def __call__(self, x: Tensor) -> Tensor:
-        replaced = x.flatten(2).clone()
-        replaced[self.mask.to(x.device)] = self.value.to(x)
-        return replaced.reshape(x.shape)
 
 
 @torch.no_grad()
@@ -215,7 +202,7 @@ class _Sums:
             edits = []
             if value is not None:
                 parts = zip(self.dictionary.writes, value.split(self.widths, dim=1), strict=True)
-                edits = [_Replace(site, batch.text_mask, part) for site, part in parts]
+                edits = [Replace(site, part, batch.text_mask) for site, part in parts]
             with model.edited(*edits):
                 log_p = model.logits(batch.tokens)[:, :-1][predicted].float().log_softmax(dim=1)
             self.losses[place] -= log_p.gather(1, following[:, None]).double().sum().item()

@@ -46,18 +46,19 @@ def load_dictionary(folder: str | Path, device: str = "auto") -> Dictionary:
     return dictionary.to(choose_device(device)).eval()
 
 
-def save_dictionary(dictionary: Dictionary, folder: Path) -> Artifact[Path]:
+def save_dictionary(dictionary: Dictionary, folder: str | Path) -> Artifact[Path]:
     """Write a dictionary that was made in memory as an artifact, which `load_dictionary` loads.
 
     Raises OutputOccupiedError where the folder holds something else.
     """
-    with new_artifact(folder, format=FORMAT, settings={}, parents={}) as draft:
+    path = Path(folder)
+    with new_artifact(path, format=FORMAT, settings={}, parents={}) as draft:
         if not draft.finished:
             draft.finish([save_weights(dictionary, draft.folder)], dictionary.info.to_facts())
     assert draft.finished is not None
     if draft.finished.id != content_id(dictionary):
-        raise OutputOccupiedError(f"{folder} already holds another dictionary; give a new folder")
-    return Artifact(folder, draft.finished)
+        raise OutputOccupiedError(f"{path} already holds another dictionary; give a new folder")
+    return Artifact(path, draft.finished)
 
 
 def content_id(dictionary: Dictionary) -> str:

@@ -14,7 +14,8 @@ from sonde.features.index import Index
 from sonde.features.reader import Fired, Reader
 from sonde.models.load import load_config, load_model
 from sonde.models.model import Model
-from sonde.steering.batching import Batcher, shares_batches
+from sonde.steering.batching import Batcher
+from sonde.steering.group import shares_batches
 from sonde.web.wire import Problem
 
 READINGS_KEPT = 16

@@ -35,9 +35,8 @@ def get_start(served: ServedIndex) -> wire.StartView:
 
 def index_info(index: Index) -> wire.IndexInfo:
     facts, dictionary = index.facts, DictionaryInfo.of(index.find_dictionary())
-    model = Path(facts.model.name)
     return wire.IndexInfo(
-        model=model.name if model.is_absolute() else str(model),
+        model=facts.model.short_name,
         site=facts.site,
         kind=dictionary.kind,
         n_features=index.n_features,
@@ -119,5 +118,6 @@ def _densities(index: Index) -> list[wire.DensityBin]:
 
 def _featured(index: Index) -> list[wire.FeatureRow]:
     """Features of presets, then others that are worth a first look."""
-    presets = dict.fromkeys(edit.feature for edits in load_presets(index.folder).values() for edit in edits)
-    return feature_rows(index, index.featured(FEATURED, presets))
+    presets = load_presets(index.folder).values()
+    numbers = dict.fromkeys(number for edits in presets for edit in edits for number in edit.numbers)
+    return feature_rows(index, index.featured(FEATURED, numbers))
