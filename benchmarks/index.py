@@ -69,7 +69,7 @@ model, dictionary = sonde.load_model("world", device="cpu"), sonde.load_dictiona
 def work():
     shutil.rmtree(out, ignore_errors=True)
     index = sonde.index(model, dictionary, text, tokens=tokens, out=out, device="cpu")
-    return index.manifest.facts["activations"]
+    return index.facts.activations
 serve(work, warm_up=0)
 """
 
@@ -97,9 +97,14 @@ def synthetic_folder(n_features: int, n_activations: int) -> Path:
 def synthetic(folder: Path, n_features: int, n_activations: int) -> None:
     """An index of random postings over 10 M tokens in 100,000 documents, and a random dictionary beside it."""
     import numpy as np
+    import torch
     from safetensors.numpy import save_file
 
     from sonde.artifacts import new_artifact
+    from sonde.dictionaries.l1 import L1
+    from sonde.dictionaries.load import save_dictionary
+    from sonde.facts import ModelRef
+    from sonde.features.folder import IndexFacts
     from sonde.features.postings import record_type
     from sonde.manifests import parent_entry, read_manifest
 
@@ -110,12 +115,10 @@ def synthetic(folder: Path, n_features: int, n_activations: int) -> None:
     counts = np.maximum(1, np.minimum(share / share.sum() * n_activations, n_tokens / 20)).astype(np.int64)
     offsets = np.concatenate([[0], counts.cumsum()])
     beside = folder.with_name("dictionary")
-    with new_artifact(beside, format="dictionary", settings={"n_features": n_features}, parents={}) as draft:
-        if not draft.finished:
-            directions = rng.normal(size=(n_features, 8)).astype(np.float32)
-            save_file({"W_dec": directions}, beside / "dictionary.safetensors")
-            facts = {"kind": "topk", "training_rows": {"rows": 1, "fvu": 0.5, "l0": 6.0, "dead": 0.0}}
-            draft.finish(["dictionary.safetensors"], facts)
+    if not beside.exists():
+        dictionary = L1(n_features, 8)
+        dictionary.W_dec.data.copy_(torch.from_numpy(rng.normal(size=(n_features, 8))))
+        save_dictionary(dictionary, beside)
     parents = {"dictionary": parent_entry(beside, read_manifest(beside))}
     with new_artifact(folder, format="index", settings={"text": "synthetic"}, parents=parents) as draft:
         if draft.finished:
@@ -161,16 +164,18 @@ def synthetic(folder: Path, n_features: int, n_activations: int) -> None:
         database.commit()
         database.close()
         files = ["postings.safetensors", "features.safetensors", "coactive.safetensors", "index.sqlite"]
-        facts = {
-            "n_features": n_features,
-            "tokens": n_tokens,
-            "documents": n_documents,
-            "activations": int(offsets[-1]),
-            "l0": 6.0,
-            "dead": 0.0,
-            "why_no_chat": "it is synthetic",
-        }
-        draft.finish(files, facts | {"site": "none", "model": {"name": "none", "id": "none"}})
+        facts = IndexFacts(
+            n_features=n_features,
+            tokens=n_tokens,
+            documents=n_documents,
+            activations=int(offsets[-1]),
+            l0=6.0,
+            dead=0.0,
+            site="none",
+            model=ModelRef("none", "none"),
+            why_no_chat="it is synthetic",
+        )
+        draft.finish(files, facts.to_json())
 
 
 def latency(n_features: int, n_activations: int, n_queries: int = 1000) -> dict:
@@ -193,7 +198,7 @@ def latency(n_features: int, n_activations: int, n_queries: int = 1000) -> dict:
             number
         ).to_json(20),
     }
-    found = {"features": index.n_features, "activations": index.manifest.facts["activations"]}
+    found = {"features": index.n_features, "activations": index.facts.activations}
     labels = Labels(folder)
     if not labels.path.exists():
         words = ["bridge", "city", "the", "river", "error", "of"] + [f"thing{n}" for n in range(20_000)]

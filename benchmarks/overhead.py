@@ -12,7 +12,6 @@ import argparse
 import json
 import resource
 import statistics
-import types
 from pathlib import Path
 
 import torch
@@ -22,7 +21,7 @@ import sonde
 from sonde.dictionaries.l1 import L1
 from sonde.dictionaries.topk import TopK
 from sonde.models.model import Model, Tokens
-from sonde.steering.edits import Clamp
+from sonde.steering.apply import Clamp
 
 
 class Stop(Exception):
@@ -85,9 +84,7 @@ def with_site(dictionary, site: str):
         directions = torch.nn.functional.normalize(torch.randn(dictionary.n_features, dictionary.d_in), dim=1)
         dictionary.W_enc.copy_(directions)
         dictionary.W_dec.copy_(directions)
-    sites = {site: dictionary.d_in}
-    dictionary.manifest = types.SimpleNamespace(facts={"reads": sites, "writes": sites})
-    return dictionary.requires_grad_(False)
+    return dictionary.at(site).requires_grad_(False)
 
 
 def main() -> None:

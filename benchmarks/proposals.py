@@ -68,7 +68,7 @@ def inspect(self):
             "more": packed.more, "large": len(packed.large), "gradient_error": max(off)}
 out = Path(tempfile.mkdtemp(dir=Path(store).parent))
 made = sonde.train(store, n_features=n, k=k, seed=seed, tokens=400 * 1024, batch_size=1024, out=out / "d", device="cpu")
-print("found " + json.dumps(seen | {"fvu": sonde.measure(made).fvu if HELD_OUT else made.facts["training_rows"]["fvu"]}))
+print("found " + json.dumps(seen | {"fvu": sonde.measure(made).fvu if HELD_OUT else made.info.quality.fvu}))
 """
 
 

@@ -15,7 +15,6 @@ import random
 import resource
 import statistics
 import threading
-import types
 
 from rounds import Worker, peer_python, scratch, write, write_gpt2
 
@@ -82,8 +81,7 @@ def make_dictionary(kind: str):
         dictionary.W_enc.normal_(std=WIDTH**-0.5)
         dictionary.W_dec.copy_(torch.nn.functional.normalize(torch.randn(FEATURES, WIDTH), dim=1))
         dictionary.max_activation.fill_(1.0)
-    dictionary.manifest = types.SimpleNamespace(facts={"site": SITE, "reads": {SITE: WIDTH}, "writes": {SITE: WIDTH}})
-    return dictionary
+    return dictionary.at(SITE)
 
 
 def main() -> None:
@@ -95,7 +93,8 @@ def main() -> None:
 
     import sonde
     from sonde.models.model import Tokens
-    from sonde.steering.batching import Batcher, Sampling
+    from sonde.steering.batching import Batcher
+    from sonde.steering.request import Sampling
 
     folder = scratch() / "gpt2"
     write_gpt2(folder)

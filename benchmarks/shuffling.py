@@ -88,7 +88,7 @@ def main() -> None:
         result[name] = {
             "fvu": statistics.mean(fvu[name]),
             "fvu_range": [min(fvu[name]), max(fvu[name])],
-            "dead": statistics.mean(dictionary.facts["training_rows"]["dead"] for dictionary in dictionaries),
+            "dead": statistics.mean(dictionary.info.quality.dead for dictionary in dictionaries),
             "stability": statistics.mean(itertools.starmap(stability, pairs)),
         }
         print(f"{name:<20} {json.dumps(result[name])}")

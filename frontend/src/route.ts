@@ -1,4 +1,5 @@
 // Addresses of the page's views: what is shown is kept in the address, so that it can be shared and survives a reload.
+import { formatEdit, parseEdit } from "./edits";
 import { formatRange, parseRange } from "./ranges";
 import { ALL_FEATURES, STATISTICS, type Bounds, type Search } from "./search";
 import type { Edit, RankBy } from "./types";
@@ -83,28 +84,3 @@ export function readAddress(text: string, unlike: string, on: RankBy): string {
 
 export const chatAddress = (edits: Edit[]) =>
   address("chat", edits.map((edit) => `edit=${encodeURIComponent(formatEdit(edit))}`).join("&"));
-
-// Edits as they are written on the command line: feature:311=10max@answer
-export function formatEdit(edit: Edit): string {
-  const sign = { clamp: "=", ablate: "=", add: "+=", scale: "*=" }[edit.op];
-  const unit = edit.unit === "max" ? "max" : "";
-  const where = edit.where === "all" ? "" : `@${edit.where}`;
-  return `feature:${edit.feature}${sign}${edit.op === "ablate" ? 0 : edit.value}${unit}${where}`;
-}
-
-const EDIT = /^feature:(\d+)(=|\+=|\*=)([-+]?[\d.]+(?:e[-+]?\d+)?)(max)?(?:@(prompt|answer|all))?$/i;
-
-export function parseEdit(text: string): Edit | null {
-  const match = EDIT.exec(text.trim());
-  if (!match) return null;
-  const value = Number(match[3]);
-  if (!Number.isFinite(value)) return null;
-  const op = match[2] === "+=" ? "add" : match[2] === "*=" ? "scale" : value === 0 && !match[4] ? "ablate" : "clamp";
-  return {
-    op,
-    feature: Number(match[1]),
-    value,
-    unit: match[4] ? "max" : "raw",
-    where: (match[5] as Edit["where"] | undefined) ?? "all",
-  };
-}

@@ -1,8 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { parseEdit } from "../src/edits";
 import { formatRange, parseRange } from "../src/ranges";
-import {
-  chatAddress, findAddress, formatEdit, likeAddress, pageTitle, parseEdit, parseRoute, readAddress, searchAddress,
-} from "../src/route";
+import { chatAddress, findAddress, likeAddress, pageTitle, parseRoute, readAddress, searchAddress } from "../src/route";
 import { ALL_FEATURES, type Search } from "../src/search";
 
 describe("addresses", () => {
@@ -40,17 +39,6 @@ describe("addresses", () => {
     expect(pageTitle({ view: "feature", number: 7 }, undefined, "gpt2")).toBe("feature 7 - gpt2 - sonde");
     expect(pageTitle({ view: "start" }, "Start", undefined)).toBe("Start - sonde");
   });
-});
-
-describe("edits", () => {
-  const right = [
-    "feature:311=10max@answer", "feature:3+=-1.5", "feature:3*=2@prompt", "feature:9=0", "feature:1=1e-05max",
-  ];
-  it.each(right)("%s is read and written alike", (text) => {
-    expect(parseEdit(formatEdit(parseEdit(text)!))).toEqual(parseEdit(text));
-  });
-  const wrong = ["", "feature:x=1", "feature:1=", "feature:1=1.2.3", "feature:1==2", "311=2"];
-  it.each(wrong)("%j is none", (text) => expect(parseEdit(text)).toBeNull());
 });
 
 describe("ranges", () => {

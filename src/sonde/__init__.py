@@ -32,12 +32,19 @@ _WHERE = {
     "load_index": "sonde.features.index",
     "Reader": "sonde.features.reader",
     "label": "sonde.labels.label",
-    "Clamp": "sonde.steering.edits",
-    "Add": "sonde.steering.edits",
-    "Scale": "sonde.steering.edits",
-    "Ablate": "sonde.steering.edits",
-    "parse_edit": "sonde.steering.edits",
+    "Edit": "sonde.steering.edits",
+    "make_edits": "sonde.steering.apply",
+    "Clamp": "sonde.steering.apply",
+    "Add": "sonde.steering.apply",
+    "Scale": "sonde.steering.apply",
+    "Ablate": "sonde.steering.apply",
+    "VectorEdit": "sonde.steering.apply",
+    "NeuronEdit": "sonde.steering.apply",
+    "Replace": "sonde.steering.apply",
+    "save_vector": "sonde.steering.vectors",
+    "load_vector": "sonde.steering.vectors",
     "Session": "sonde.steering.session",
+    "show": "sonde.showing",
     "demo": "sonde_world.demo",
 }
 
@@ -60,12 +67,19 @@ if TYPE_CHECKING:
     from sonde.models.load import load_model as load_model
     from sonde.models.load import wrap_model as wrap_model
     from sonde.models.model import Model as Model
-    from sonde.steering.edits import Ablate as Ablate
-    from sonde.steering.edits import Add as Add
-    from sonde.steering.edits import Clamp as Clamp
-    from sonde.steering.edits import Scale as Scale
-    from sonde.steering.edits import parse_edit as parse_edit
+    from sonde.showing import show as show
+    from sonde.steering.apply import Ablate as Ablate
+    from sonde.steering.apply import Add as Add
+    from sonde.steering.apply import Clamp as Clamp
+    from sonde.steering.apply import NeuronEdit as NeuronEdit
+    from sonde.steering.apply import Replace as Replace
+    from sonde.steering.apply import Scale as Scale
+    from sonde.steering.apply import VectorEdit as VectorEdit
+    from sonde.steering.apply import make_edits as make_edits
+    from sonde.steering.edits import Edit as Edit
     from sonde.steering.session import Session as Session
+    from sonde.steering.vectors import load_vector as load_vector
+    from sonde.steering.vectors import save_vector as save_vector
     from sonde.training.train import sweep as sweep
     from sonde.training.train import train as train
     from sonde_world.demo import demo as demo

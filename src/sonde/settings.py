@@ -18,6 +18,9 @@ from sonde.remote import Place, RemotePath, place
 
 Settings = TypeVar("Settings")
 
+_DECIMAL = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+_RANGE = re.compile(rf" *({_DECIMAL})? *\.\. *({_DECIMAL})? *")
+_OLD_RANGE = re.compile(rf"({_DECIMAL}):({_DECIMAL})")
 _NUMBER = re.compile(r"(\d[\d_]*(?:\.\d+)?)\s*([A-Za-z]*)")
 _COUNT_UNITS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 _COUNT_UNITS |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
@@ -50,6 +53,20 @@ class Bytes(Count):
     @classmethod
     def _read(cls, value: str | int) -> int:
         return _parse(value, _BYTE_UNITS, "size", "500MB or 4GiB")
+
+
+def parse_range(text: str) -> tuple[float | None, float | None]:
+    """Read a range, bounds included: 0.3..1, ..1 (up to 1) or 0.3.. (from 0.3), in which the open bound is None.
+
+    Raises SettingsError where the text is not a range.
+    """
+    match = _RANGE.fullmatch(text)
+    if match is None or match.groups() == (None, None):
+        old = _OLD_RANGE.fullmatch(text)
+        form = f"{old[1]}..{old[2]}" if old else "0.3..1, ..1 or 0.3.."
+        raise SettingsError(f"{text!r} is not a range; write {form}")
+    low, high = (None if bound is None else float(bound) for bound in match.groups())
+    return low, high
 
 
 def _parse(text: str | int, units: dict[str, int], what: str, examples: str) -> int:

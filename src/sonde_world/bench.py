@@ -46,7 +46,7 @@ def bench(
     """
     reporter = reporter or Silent()
     prepared = prepare(dictionary, tokens=tokens, reporter=reporter)
-    facts = prepared.dictionary.facts
+    info = prepared.dictionary.info
     aucs = {
         side: auc_of_features(half.fires, half.present)
         for side, half in (("choose", prepared.choose), ("judge", prepared.judge))
@@ -56,9 +56,9 @@ def bench(
     told = recovery(prepared, aucs, best, reporter)
     result: dict[str, Any] = {
         "dictionary": {
-            "kind": facts["kind"],
-            "n_features": facts["n_features"],
-            "site": ", ".join(facts["reads"]),
+            "kind": info.kind,
+            "n_features": info.n_features,
+            "site": ", ".join(info.reads),
             "l0": l0,
         },
         "tokens": prepared.choose.present.n_tokens + prepared.judge.present.n_tokens,

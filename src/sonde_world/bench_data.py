@@ -69,10 +69,10 @@ def prepare(dictionary: Dictionary | str | Path, *, tokens: int = TOKENS, report
     """
     loaded = dictionary if isinstance(dictionary, Dictionary) else load_dictionary(dictionary)
     model = load_model("world", device="cpu")
-    made = loaded.facts["model"]
-    if made["id"] != model.identity:
+    trained_on = loaded.info.require_model()
+    if trained_on.id != model.identity:
         raise ArtifactMismatchError(
-            f"the dictionary was made for the model {made['name']!r} (id {made['id']}), but truth is known of the built-in one alone (id {model.identity})"
+            f"the dictionary was made for the model {trained_on.name!r} (id {trained_on.id}), but truth is known of the built-in one alone (id {model.identity})"
         )
     chosen: list[Document] = []
     size = 0

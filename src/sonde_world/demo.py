@@ -34,9 +34,11 @@ from sonde.features.index import Index
 from sonde.labels.label import label
 from sonde.manifests import write_json
 from sonde.models.load import load_model
-from sonde.models.model import Model, Where
+from sonde.models.model import Model
+from sonde.models.where import Where
 from sonde.progress import Reporter, Silent
-from sonde.steering.edits import Clamp, EditSpec, make_edits
+from sonde.steering.apply import Clamp, make_edits
+from sonde.steering.edits import Edit
 from sonde.steering.presets import save_preset
 from sonde.training.train import train
 from sonde_world import facts
@@ -116,9 +118,7 @@ def demo(out: str | Path = "sonde-demo", *, device: str = "auto", reporter: Repo
         if find_spec("umap"):  # an extra, which `make demo` has
             feature_map([made], reporter=reporter)
         found = find_features(model, dictionary)
-        specs = {
-            dose: [EditSpec("clamp", number, dose, "max", WHERE) for number in found["features"]] for dose in DOSES
-        }
+        specs = {dose: [Edit("clamp", number, dose, "max", WHERE) for number in found["features"]] for dose in DOSES}
         summary: dict[str, Any] = {
             "model": "world",
             "tokens": store.n_rows,
@@ -247,7 +247,7 @@ def _examples(made: Index, features: list[int], corpus: Path) -> list[dict[str, 
     return [example for rows in shown.values() for example in rows]
 
 
-def _answers(model: Model, made: Index, specs: dict[float, list[EditSpec]], reporter: Reporter) -> dict[str, Any]:
+def _answers(model: Model, made: Index, specs: dict[float, list[Edit]], reporter: Reporter) -> dict[str, Any]:
     """Ten questions, plainly and at each dose."""
     rows = []
     with reporter.start("ask", (1 + len(specs)) * len(QUESTIONS), "answers") as progress:

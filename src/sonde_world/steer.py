@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sonde.dictionaries.dictionary import Dictionary
-from sonde.models.model import Edit, Model, Where
+from sonde.models.model import Model, SiteEdit
+from sonde.models.where import Where
 from sonde.progress import Reporter
+from sonde.steering.apply import Ablate, Clamp, FeatureEdit, VectorEdit
 from sonde.steering.dose import perplexities
-from sonde.steering.edits import Clamp
 from sonde_world import facts, phrases
 from sonde_world.asking import ask_many, behind_scratchpad, go_on_ids, question_of, says
 from sonde_world.bench_data import Bench
@@ -63,35 +63,6 @@ class Question:
     ids: list[int]
 
 
-@dataclass(frozen=True)
-class Push:
-    """An edit that adds a vector [d]."""
-
-    site: str
-    vector: Tensor
-    where: Where
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return x + self.vector.to(x)
-
-
-@dataclass(frozen=True)
-class Without:
-    """An edit that takes features away where they fire: `Ablate` of each, with the stream encoded once for all."""
-
-    dictionary: Dictionary
-    features: list[int]
-
-    @property
-    def site(self) -> str:
-        return self.dictionary.site
-
-    def __call__(self, x: Tensor) -> Tensor:
-        wide = (x.flatten(2) if x.ndim == 4 else x).to(self.dictionary.W_dec)
-        step = self.dictionary.encode(wide)[..., self.features] @ self.dictionary.W_dec[self.features]
-        return x - step.to(x).reshape(x.shape)
-
-
 def neutral_questions(model: Model) -> list[Question]:
     """Questions to which anything can be said, each the beginning of a conversation; in an order of no meaning, the same each time."""
     found = []
@@ -104,7 +75,7 @@ def neutral_questions(model: Model) -> list[Question]:
     return [found[place] for place in order[: N_CHOOSE + N_JUDGE]]
 
 
-def answer(model: Model, prompts: Sequence[list[int]], *edits: Edit) -> list[list[int]]:
+def answer(model: Model, prompts: Sequence[list[int]], *edits: SiteEdit) -> list[list[int]]:
     """Token ids of the answers under edits."""
     with model.edited(*edits):
         return go_on_ids(prompts, model, MAX_TOKENS)
@@ -205,7 +176,7 @@ def _ways(bench: Bench, auc: np.ndarray, key: str) -> dict[str, list[_Try]]:
 
     def pushes(vector: Tensor) -> list[_Try]:
         return [
-            _Try({"dose": dose, "where": where}, [Push(dictionary.site, dose * vector, where)])
+            _Try({"dose": dose, "where": where}, [VectorEdit(dictionary.site, dose * vector, where=where)])
             for where, dose in product(PLACES, DOSES)
         ]
 
@@ -322,7 +293,7 @@ def _ablations(bench: Bench, auc: np.ndarray) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for key in STEERED:
         features = _features_of(bench, auc, f"landmark/{key}", f"about/{key}")
-        after = _right(bench.model, asked, [Without(bench.dictionary, features)])
+        after = _right(bench.model, asked, [Ablate(bench.dictionary, features)])
         known = [
             (fact.subject == f"landmark/{key}", a) for (fact, _), b, a in zip(asked, before, after, strict=True) if b
         ]
@@ -356,7 +327,7 @@ def _swaps(bench: Bench, auc: np.ndarray) -> dict[str, Any]:
         right: list[bool] = []
         for other, feature in feature_of.items():
             clamp = Clamp(bench.dictionary, feature, dose * float(bench.dictionary.max_activation[feature]))
-            away = Without(bench.dictionary, sorted(set(feature_of.values()) - {feature}))
+            away = Ablate(bench.dictionary, sorted(set(feature_of.values()) - {feature}))
             asked = [
                 (capital[state], language)
                 for state in feature_of
@@ -447,7 +418,7 @@ def _turned(bench: Bench, auc: np.ndarray, conduct: Conduct) -> dict[str, Any]:
         answers = answer(model, [ids for ids, _ in rows], *edits)
         return float(np.mean([judge(_text(model, ids), of) for ids, (_, of) in zip(answers, rows, strict=True)]))
 
-    def at(dose: float) -> Clamp:
+    def at(dose: float) -> FeatureEdit:
         return Clamp(bench.dictionary, feature, dose * maximum)
 
     half = PROGRAMS // 2

@@ -83,7 +83,7 @@ def test_ready_tokens_go_through_the_model_as_they_are(token_rows, tmp_path):
     settings = {"site": SITE, "held_out": 0.2, "store": "float32"}
     matrix = sonde.harvest(model, tmp_path / "tokens.npy", out=tmp_path / "a", **settings)
     lines = sonde.harvest(model, tmp_path / "tokens.jsonl", field="input_ids", out=tmp_path / "b", **settings)
-    assert matrix.manifest.facts["order_checksum"] == lines.manifest.facts["order_checksum"]
+    assert matrix.facts.order_checksum == lines.facts.order_checksum
     rows = rows_of(matrix)
     held_out = {n for n, d in enumerate(Corpus(tmp_path / "tokens.npy")) if is_held_out(d, 0.2, 0)}
     assert held_out and {document for document, _ in rows} == set(range(40)) - held_out

@@ -66,26 +66,25 @@ def test_rows_are_those_of_a_direct_forward_pass(family, tmp_path):
         assert len(direct) == sum(document == number for document, _ in rows)
         for position, vector in enumerate(direct):
             torch.testing.assert_close(rows[number, position], vector, atol=1e-5, rtol=1e-5)
-    assert store.manifest.facts["held_out_documents"] == 40 - len(kept)
+    assert store.facts.held_out_documents == 40 - len(kept)
 
 
 def test_statistics_are_those_of_the_rows(tmp_path):
     store = sonde.harvest(make_model(), texts(50), site=SITE, store="float32", out=tmp_path / "a")
     vectors = torch.stack(list(rows_of(store).values())).double()
     torch.testing.assert_close(store.mean, vectors.mean(dim=0))
-    facts = store.manifest.facts
-    found = facts["sites"][SITE]
-    assert found["mean_squared_norm"] == pytest.approx(vectors.square().sum(dim=1).mean().item())
+    site = store.facts.sites[SITE]
+    assert site.mean_squared_norm == pytest.approx(vectors.square().sum(dim=1).mean().item())
     assert store.variance == pytest.approx((vectors - vectors.mean(dim=0)).square().sum(dim=1).mean().item())
-    for q, value in found["norm_quantiles"].items():
+    for q, value in site.norm_quantiles.items():
         assert value == pytest.approx(vectors.norm(dim=1).quantile(float(q)).item(), rel=0.03)
-    scaled = vectors * found["scale"]
+    scaled = vectors * site.scale
     assert scaled.square().sum(dim=1).mean().item() == pytest.approx(32)
     first = torch.tensor([position == 0 for _, position in rows_of(store)])
     norms = vectors.norm(dim=1)
-    assert found["first_token_norm"] == pytest.approx((norms[first].mean() / norms[~first].mean()).item())
+    assert site.first_token_norm == pytest.approx((norms[first].mean() / norms[~first].mean()).item())
     same = sum(a[0] == b[0] for a in rows_of(store) for b in rows_of(store)) - len(vectors)
-    assert facts["same_document_ideal"] == pytest.approx(same / (len(vectors) * (len(vectors) - 1)))
+    assert store.facts.same_document_ideal == pytest.approx(same / (len(vectors) * (len(vectors) - 1)))
 
 
 def test_long_documents_are_cut_into_contexts(tmp_path):
@@ -286,7 +285,7 @@ def test_number_formats_keep_what_they_can(tmp_path, store, error):
     x, y = next(exact.stream(exact.n_rows)), next(kept.stream(kept.n_rows)).float()
     assert ((x - y).abs().amax(dim=1) <= error * x.abs().amax(dim=1)).all()
     assert torch.equal(x, y) == (error == 0)
-    bytes_of = {store.folder.name: store.manifest.facts["record_bytes"] for store in (exact, kept)}
+    bytes_of = {store.folder.name: store.facts.record_bytes for store in (exact, kept)}
     assert bytes_of["kept"] == 16 + {"float32": 128, "bfloat16": 64, "float16": 64, "int8": 40}[store]
 
 
@@ -386,7 +385,7 @@ def test_the_checksum_is_of_the_rows_and_their_order(tmp_path, monkeypatch):
     x[77, 3] += 1e-3
     stores.append(sonde.from_vectors(x, out=tmp_path / "other", **settings))
     stores.append(sonde.from_vectors(x, out=tmp_path / "seed", seed=1, **settings))
-    one, many, other, seed = (store.manifest.facts["order_checksum"] for store in stores)
+    one, many, other, seed = (store.facts.order_checksum for store in stores)
     assert one == many and len({one, other, seed}) == 3
 
 
@@ -416,8 +415,8 @@ def test_show_says_how_well_rows_are_mixed(walk, capsys):
     assert run(["show", str(walk.acts), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     store = load_activations(walk.acts)
-    assert shown["order_checksum"] == store.manifest.facts["order_checksum"]
-    ideal = store.manifest.facts["same_document_ideal"]
+    assert shown["order_checksum"] == store.facts.order_checksum
+    ideal = store.facts.same_document_ideal
     assert shown["same_document"] == pytest.approx(store.same_document())
     assert shown["same_document"] == pytest.approx(ideal, rel=0.2)
 
@@ -524,7 +523,7 @@ def test_saelens_caches_become_stores(tmp_path):
     datasets.Dataset.from_dict(columns, features=features).save_to_disk(tmp_path / "cache")
     store = sonde.from_vectors(tmp_path / "cache", site=SITE, store="float32", out=tmp_path / "a")
     rows = store.pile(0)
-    assert store.n_rows == 240 and store.manifest.facts["documents"] == 30
+    assert store.n_rows == 240 and store.facts.documents == 30
     assert torch.equal(rows.vectors(SITE), x[rows.document, rows.position.long()])
     assert torch.equal(rows.token.long(), tokens[rows.document, rows.position.long()])
     (tmp_path / "other").mkdir()

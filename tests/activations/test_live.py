@@ -91,7 +91,7 @@ def test_train_live_resumes_bit_equal_and_is_measured_on_held_out_text(walk, tmp
         sonde.train(source, out=tmp_path / "part", **options)
     monkeypatch.setattr(Run, "step", step)
     resumed = sonde.train(source, out=tmp_path / "part", **options)
-    assert torch.equal(resumed.W_dec, whole.W_dec) and resumed.manifest.id == whole.manifest.id
+    assert torch.equal(resumed.W_dec, whole.W_dec) and resumed.artifact.manifest.id == whole.artifact.manifest.id
     found = sonde.measure(whole)
     stored = sonde.train(walk.acts, out=tmp_path / "stored", **options)
     expected = sonde.measure(stored)

@@ -33,7 +33,7 @@ def test_correlations_with_neurons_equal_numpy(walk, tmp_path):
     assert list(report.sites) == everything
     from sonde.activations.shuffle import mix
 
-    documents = reader.index.manifest.facts["documents"]
+    documents = reader.index.facts.documents
     for number in np.argsort(mix(np.arange(documents, dtype=np.uint64) + np.uint64(1)), kind="stable"):
         text = reader.index.document(int(number))[0]
         with torch.no_grad():
@@ -64,6 +64,10 @@ def test_splitting_finds_a_planted_hierarchy(tmp_path):
     from safetensors.numpy import save_file
 
     from sonde.artifacts import new_artifact
+    from sonde.dictionaries.l1 import L1
+    from sonde.dictionaries.load import save_dictionary
+    from sonde.facts import ModelRef
+    from sonde.features.folder import IndexFacts
     from sonde.features.index import load_index
     from sonde.manifests import parent_entry
 
@@ -79,12 +83,19 @@ def test_splitting_finds_a_planted_hierarchy(tmp_path):
     }
 
     def make(name, rows, fires):
-        facts = {"n_features": len(rows), "tokens": 400, "documents": 4, "site": "s", "activations": 400}
-        (tmp_path / f"{name}-dictionary").mkdir()
-        with new_artifact(tmp_path / f"{name}-dictionary" / "d", format="dictionary", settings={}, parents={}) as draft:
-            save_file({"W_dec": rows}, draft.folder / "dictionary.safetensors")
-            draft.finish(["dictionary.safetensors"], {"name": name})
-        parent = parent_entry(draft.folder, draft.finished)
+        facts = IndexFacts(
+            n_features=len(rows),
+            tokens=400,
+            documents=4,
+            activations=400,
+            dead=0.0,
+            l0=1.0,
+            site="s",
+            model=ModelRef("m", "m"),
+        )
+        dictionary = L1(len(rows), 8)
+        dictionary.W_dec.data.copy_(torch.from_numpy(rows))
+        parent = parent_entry(*save_dictionary(dictionary, tmp_path / f"{name}-dictionary"))
         with new_artifact(tmp_path / name, format="index", settings={}, parents={"dictionary": parent}) as draft:
             features = np.array([feature for token in range(400) for feature in fires[token]], dtype=np.uint32)
             offsets = np.cumsum([0, *(len(fires[token]) for token in range(400))])
@@ -96,7 +107,7 @@ def test_splitting_finds_a_planted_hierarchy(tmp_path):
                 {"count": count, "density": count / 400, "maximum": ones, "mean": ones},
                 draft.folder / "features.safetensors",
             )
-            draft.finish(["coactive.safetensors", "features.safetensors"], facts)
+            draft.finish(["coactive.safetensors", "features.safetensors"], facts.to_json())
         return load_index(tmp_path / name)
 
     found = splitting(make("small", small, fires_small), make("large", large, fires_large))

@@ -171,18 +171,20 @@ def test_labels_and_what_is_made_of_an_index(walk, tmp_path, capsys):
     feature = result(capsys, "feature", index, 3)
     assert feature["label"] and feature["fires_with"]
     assert (
-        result(capsys, "search", index, "--density", "0:0")["features"]
-        == [row for row in result(capsys, "search", index, "--maximum", "0:0", "--n", 64)["features"]][:20]
+        result(capsys, "search", index, "--density", "0..0")["features"]
+        == [row for row in result(capsys, "search", index, "--maximum", "0..0", "--n", 64)["features"]][:20]
     )
-    one_word = result(capsys, "search", index, "--same-word", "1:1", "--n", 64)["features"]
+    one_word = result(capsys, "search", index, "--same-word", "1..1", "--n", 64)["features"]
     assert one_word and all(row["density"] > 0 for row in one_word)
     near = result(capsys, "search", index, "--like", 3, "--n", 5)["features"]
     assert [row["feature"] for row in near] == [
         hit.feature.number for hit in load_index(index).feature(3).neighbours(5)
     ]
-    assert "must be a range such as" in refused(capsys, "search", index, "--density", "much")
+    assert "--density: 'much' is not a range" in refused(capsys, "search", index, "--density", "much")
+    assert "write 1e-4..1e-2" in refused(capsys, "search", index, "--density", "1e-4:1e-2")
+    assert result(capsys, "search", index, "--density", "0.001..")["density"] == [0.001, None]
     assert "one thing only" in refused(capsys, "search", index, "bridge", "--like", 3)
-    assert "sonde neurons" in refused(capsys, "search", index, "--neuron", "0.3:1")
+    assert "sonde neurons" in refused(capsys, "search", index, "--neuron", "0.3..")
     neurons = result(capsys, "neurons", index, "--tokens", 2000)
     assert len(neurons["features"]) == 64 and 0 <= neurons["share_unlike"] <= 1
     assert "no neuron with a correlation above" in sonde(capsys, "neurons", index)[1]

@@ -138,7 +138,7 @@ def test_a_saved_dictionary_loads_with_what_it_was(walk, kind):
     dictionary = load_dictionary(getattr(walk, kind), "cpu")
     assert dictionary.kind == kind and dictionary.site == "layers.1.residual"
     assert (dictionary.max_activation >= dictionary.mean_activation).all()
-    assert dictionary.facts["model"]["name"] == str(walk.model)
+    assert dictionary.info.model.name == str(walk.model)
     with pytest.raises(FeatureError, match="features 0 to 63"):
         dictionary.check_feature(64)
 

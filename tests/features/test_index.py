@@ -168,10 +168,7 @@ def test_empty_documents_at_the_end_are_no_task(walk, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "TASK_TOKENS", 1)
     made = sonde.index(None, walk.topk, ["a few words", "", "more", "", ""], out=tmp_path / "i", device="cpu")
-    assert (
-        made.manifest.facts["documents"] == 5
-        and made.fires(int(made.statistics["density"].argmax())).document.max() <= 2
-    )
+    assert made.facts.documents == 5 and made.fires(int(made.statistics["density"].argmax())).document.max() <= 2
 
 
 def test_several_dictionaries_in_one_pass(walk, tmp_path, small_tasks):

@@ -74,7 +74,7 @@ def test_a_text_longer_than_the_context_is_read_whole(reader):
 def test_wrong_texts_and_tokens_are_named(reader):
     with pytest.raises(TextError, match="the text is empty"):
         reader.read("")
-    with pytest.raises(TextError, match="tokens 900:901 are none of the"):
+    with pytest.raises(TextError, match="tokens 900..901 are none of the"):
         reader.search("Anna sees", on=slice(900, 901))
 
 
@@ -119,5 +119,7 @@ def test_the_command_line_reads_texts(walk, capsys):
     assert "fires mostly at" in capsys.readouterr().out
     assert run(["read", str(walk.index), text, "--on", "first"]) == 2
     assert "--on is 'first', but must be max, last, mean, or a stretch" in capsys.readouterr().err
+    assert run(["read", str(walk.index), text, "--on", "3:7"]) == 2
+    assert "a stretch of tokens as 3..7" in capsys.readouterr().err
     assert run(["feature", str(walk.index), "1", "--by", "interval"]) == 0
     assert "activations lie below" in capsys.readouterr().out

@@ -11,9 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import torch
 
 import sonde
-from sonde.artifacts import new_artifact
 from sonde.dictionaries.l1 import L1
-from sonde.dictionaries.load import save_weights
 from sonde.models.load import load_model
 
 WORDS = ("bridge", "city", "river", "red", "blue", "happy")
@@ -25,27 +23,13 @@ def make_index(folder):
     tokens = [model.require_tokenizer()(" " + word, add_special_tokens=False)["input_ids"] for word in WORDS]
     embedding = model.network.get_input_embeddings().weight.detach()
     rows = torch.stack([embedding[ids[-1]] for ids in tokens])
-    dictionary = L1(len(WORDS), embedding.shape[1])
+    dictionary = L1(len(WORDS), embedding.shape[1]).at("embedding")
     unit = torch.nn.functional.normalize(rows, dim=1)
     with torch.no_grad():
         dictionary.W_enc.copy_(unit)
         dictionary.W_dec.copy_(unit)
         others = (embedding @ unit.T).sort(dim=0, descending=True).values
         dictionary.b_enc.copy_(-(others[0] + others[1]) / 2)  # between the word itself and what is most like it
-    facts = {
-        "kind": "l1",
-        "kind_settings": {},
-        "n_features": len(WORDS),
-        "d_in": embedding.shape[1],
-        "d_out": embedding.shape[1],
-        "training_rows": {"l0": 1.0, "fvu": 1.0},
-        "reads": {"embedding": embedding.shape[1]},
-        "writes": {"embedding": embedding.shape[1]},
-        "text": {},
-        "model": {"name": model.name, "id": model.identity},
-    }
-    with new_artifact(folder / "dictionary", format="dictionary", settings={}, parents={}) as draft:
-        draft.finish([save_weights(dictionary, draft.folder)], facts)
     chosen = random.Random(0)
     filler = "the old man sees a small house and goes to the market with his friend in the morning".split()
     texts = []
@@ -53,7 +37,7 @@ def make_index(folder):
         words = chosen.choices(filler, k=30)
         words[chosen.randrange(5, 25)] = WORDS[number % 12] if number % 12 < len(WORDS) else "tree"
         texts.append(" ".join(words) + ".")
-    return sonde.index(model, folder / "dictionary", texts, out=folder / "index", device="cpu")
+    return sonde.index(model, dictionary, texts, out=folder / "index", device="cpu")
 
 
 class Oracle:

@@ -50,12 +50,12 @@ def test_the_embedded_explainer_names_the_words(index):
 
 
 def test_tests_and_explanations_share_no_document(index):
-    evidence = Gatherer(index).of(2)
+    evidence = Gatherer(index).gather(2)
     explained = {example.document for example in evidence.explained}
     assert len(explained) == 10 and len(evidence.tested) == 10
     assert not explained & {example.document for example in evidence.tested}
     fires_in = set(index.fires(2).document.tolist())
-    assert len(evidence.quiet) == 10 and not fires_in & {example.document for example in evidence.quiet}
+    assert len(evidence.silent) == 10 and not fires_in & {example.document for example in evidence.silent}
 
 
 @pytest.mark.parametrize("protocol", ["openai", "anthropic"])

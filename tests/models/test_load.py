@@ -12,7 +12,7 @@ import torch
 from sonde.dictionaries.l1 import L1
 from sonde.errors import ModelError, SettingsError
 from sonde.models.load import load_model
-from sonde.steering.edits import Clamp
+from sonde.steering.apply import Clamp
 from tests.models.test_sites import PutBack
 from tests.tiny import WIDTH, make_model, make_tokenizer, write_model
 
@@ -46,12 +46,9 @@ def test_a_model_over_several_devices_reads_and_writes_the_same(tmp_path, family
     torch.testing.assert_close(spread.unembed(torch.ones(2, WIDTH)), plain.unembed(torch.ones(2, WIDTH)))
 
     torch.manual_seed(0)
-    dictionary = L1(8, WIDTH).requires_grad_(False)
+    dictionary = L1(8, WIDTH).at("layers.1.residual").requires_grad_(False)
     for weight in (dictionary.W_enc, dictionary.W_dec):
         weight.normal_()
-    dictionary.manifest = type(
-        "Manifest", (), {"facts": {"reads": {"layers.1.residual": 32}, "writes": {"layers.1.residual": 32}}}
-    )
     answers = []
     for model in (plain, spread):
         with model.edited(Clamp(dictionary, 3, 4.0)):

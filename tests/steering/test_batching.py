@@ -11,9 +11,12 @@ from sonde.dictionaries.load import load_dictionary
 from sonde.errors import BusyError, EditError, FeatureError, UsageError
 from sonde.models.load import load_model
 from sonde.models.model import Tokens
-from sonde.steering.batching import Batcher, Piece, Sampling
-from sonde.steering.edits import EditSpec, RowEdits, make_edits, parse_edit
-from tests.tiny import FAMILIES, texts, write_model
+from sonde.steering.apply import make_edits
+from sonde.steering.batching import Batcher
+from sonde.steering.request import Piece, Sampling
+from sonde.steering.row_edits import edits_of_rows
+from sonde.steering.vectors import save_vector
+from tests.tiny import FAMILIES, make_model, texts, write_model
 
 EDITS = (
     (),
@@ -54,7 +57,7 @@ def test_thirty_two_requests_with_other_edits_come_and_go(walk, model, kind):
     prompts = texts(32)
     jobs = []
     for number, prompt in enumerate(prompts):
-        edits = [parse_edit(text, dictionary) for text in EDITS[number % len(EDITS)]]
+        edits = make_edits(EDITS[number % len(EDITS)], dictionary)
         jobs.append((" ".join(prompt.split()[: 3 + number % 7]), edits, 4 + 5 * (number % 6)))
     found: dict[int, list[Piece]] = {number: [] for number in range(len(jobs))}
     ended = threading.Semaphore(0)
@@ -88,18 +91,32 @@ def test_thirty_two_requests_with_other_edits_come_and_go(walk, model, kind):
         assert found[number][-1].finish in ("length", "stop") and found[number][-1].error is None
 
 
-def test_rows_are_edited_as_alone(walk):
+def test_rows_are_edited_as_alone(walk, tmp_path):
     torch.manual_seed(0)
+    vector = save_vector(tmp_path / "v.safetensors", torch.randn(32), site="layers.1.residual", norm=5.0)
     for folder in (walk.topk, walk.l1):
         dictionary = load_dictionary(folder, "cpu")
-        x = 3 * torch.randn(4, 2, 32)
-        edits = [(0, "feature:3=9"), (2, "feature:3+=2"), (2, "feature:4*=5"), (3, "feature:9=0")]
-        bound = [(row, parse_edit(text, dictionary)) for row, text in edits]
+        x = 3 * torch.randn(6, 2, 32)
+        edits = [
+            (0, "feature:3=9"),
+            (2, "feature:3+=2"),
+            (2, "feature:4*=5"),
+            (3, "feature:9=0"),
+            (4, "features:9,1,4=2"),
+            (4, f"vector:{vector}+=0.5norm"),
+            (5, "neuron:layers.1.residual/7=3"),
+            (5, f"vector:{vector}=0"),
+        ]
+        bound = [(row, make_edits([text], dictionary)[0]) for row, text in edits]
         expected = x.clone()
         for row, edit in bound:
             expected[row] += edit(x)[row] - x[row]
-        torch.testing.assert_close(RowEdits(bound)(x), expected)
-        assert torch.equal(RowEdits(bound)(x)[1], x[1])
+        together = edits_of_rows(bound)
+        assert len(together) == 4  # those of features are one
+        model = make_model()
+        changed = model._apply(together, x)
+        torch.testing.assert_close(changed, expected)
+        assert torch.equal(changed[1], x[1])
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name not in ("bert", "llava", "gemma3")])
@@ -195,7 +212,7 @@ def test_an_edit_that_breaks_the_numbers_is_refused_and_others_go_on(walk):
     batcher = Batcher(reader.model)
     try:
         asked = reader.model.chat_tokens([{"role": "user", "content": "who?"}])
-        wild = make_edits([EditSpec("clamp", 3, 1e300)], reader.index)
+        wild = make_edits(["feature:3=1e300"], reader.index)
         plain = batcher.answer(asked, [], Sampling(6))
         for sampling in (Sampling(6), Sampling(6, temperature=1.0, seed=1)):
             with pytest.raises(EditError, match="finite"):

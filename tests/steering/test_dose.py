@@ -7,9 +7,10 @@ import pytest
 import sonde
 from sonde.errors import EditError, FeatureError
 from sonde.features.reader import Reader
+from sonde.steering.apply import make_edits
 from sonde.steering.batching import Batcher
 from sonde.steering.dose import dose_response
-from sonde.steering.edits import EditSpec, make_edits
+from sonde.steering.edits import Edit
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +34,13 @@ def strongest(reader) -> int:
 
 
 def test_each_dose_has_the_answer_of_its_edits(reader, batcher):
-    edits = [EditSpec("clamp", strongest(reader), 4.0, "max"), EditSpec("scale", 3, 2.0)]
+    edits = [Edit("clamp", strongest(reader), 4.0, "max"), Edit("scale", 3, 2.0)]
     found = dose_response(reader, batcher, edits, prompt(reader), doses=(0.5, 2.0, 8.0), max_tokens=10)
     assert [one.dose for one in found] == [None, 0.5, 2.0, 8.0]
     for one in found:
-        at = [] if one.dose is None else [
-            EditSpec("clamp", strongest(reader), 4.0 * one.dose, "max"),
-            EditSpec("scale", 3, 1 + one.dose),
-        ]  # fmt: skip
+        at = []
+        if one.dose is not None:
+            at = [Edit("clamp", strongest(reader), 4.0 * one.dose, "max"), Edit("scale", 3, 1 + one.dose)]
         with reader.model.edited(*make_edits(at, reader.index)):
             answer = reader.model.generate(prompt(reader), 10)
             whole = [
@@ -53,11 +53,11 @@ def test_each_dose_has_the_answer_of_its_edits(reader, batcher):
 def test_perplexity_and_concept_are_those_of_a_plain_reading(reader, batcher):
     number = strongest(reader)
     found = dose_response(
-        reader, batcher, [EditSpec("clamp", number, 6.0, "max")], prompt(reader), doses=(1.0, 4.0), max_tokens=9
+        reader, batcher, [Edit("clamp", number, 6.0, "max")], prompt(reader), doses=(1.0, 4.0), max_tokens=9
     )
     asked, model = prompt(reader), reader.model
     for one in found:
-        at = [] if one.dose is None else [EditSpec("clamp", number, 6.0 * one.dose, "max")]
+        at = [] if one.dose is None else [Edit("clamp", number, 6.0 * one.dose, "max")]
         with model.edited(*make_edits(at, reader.index)):
             ids = model.generate_ids(asked, 9)[0].tolist()
         n = asked.ids.shape[1]
@@ -71,10 +71,10 @@ def test_perplexity_and_concept_are_those_of_a_plain_reading(reader, batcher):
 
 
 def test_what_cannot_be_asked(reader, batcher):
-    with pytest.raises(EditError, match="no feature is turned"):
+    with pytest.raises(EditError, match="nothing is edited"):
         dose_response(reader, batcher, [], prompt(reader))
     with pytest.raises(FeatureError):
-        dose_response(reader, batcher, [EditSpec("clamp", 10**6, 1.0)], prompt(reader))
+        dose_response(reader, batcher, [Edit("clamp", 10**6, 1.0)], prompt(reader))
 
 
 def test_the_command_line(walk, capsys):

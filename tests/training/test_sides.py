@@ -12,7 +12,7 @@ from sonde.cli import run
 from sonde.dictionaries.load import load_dictionary
 from sonde.errors import ActivationError, EditError, SettingsError
 from sonde.models.load import load_model
-from sonde.steering.edits import Clamp
+from sonde.steering.apply import Clamp
 from tests.tiny import write_corpus, write_model
 from tests.training.test_train import KINDS, options_of
 
@@ -58,7 +58,7 @@ def test_a_transcoder_of_every_kind_finds_planted_pairs(tmp_path, name):
     )  # fmt: skip
     assert dictionary.site == "1:in -> 2:out" and (dictionary.d_in, dictionary.d_out) == (24, 16)
     assert (outs @ dictionary.W_dec.T).max(dim=1).values.mean() > 0.9
-    assert dictionary.facts["training_rows"]["fvu"] < 0.35
+    assert dictionary.info.quality.fvu < 0.35
 
 
 def test_a_skip_connection_does_what_is_linear(stores, tmp_path):
@@ -66,7 +66,7 @@ def test_a_skip_connection_does_what_is_linear(stores, tmp_path):
     options = {"site": READ, "writes": WRITTEN, "n_features": 48, "k": 2, "tokens": 60_000, "device": "cpu"}
     plain = sonde.train(store, out=tmp_path / "plain", **options)
     skipping = sonde.train(store, out=tmp_path / "skip", skip=True, **options)
-    assert skipping.facts["training_rows"]["fvu"] < plain.facts["training_rows"]["fvu"]
+    assert skipping.info.quality.fvu < plain.info.quality.fvu
     again = load_dictionary(tmp_path / "skip", "cpu")
     assert torch.equal(again.W_skip, skipping.W_skip) and again.W_skip.abs().max() > 0 and plain.W_skip is None
 
@@ -98,10 +98,10 @@ def test_a_crosscoder_reads_and_writes_several_sites(stores, walk, tmp_path):
         stores[0], site=STREAM, kind="batchtopk", n_features=64, k=6, tokens=60_000, out=tmp_path / "d", device="cpu"
     )
     assert made.site == "layers.0.residual, layers.1.residual" and made.reads == {site: 32 for site in STREAM}
-    facts = made.facts["training_rows"]
-    assert set(facts["fvu_by_site"]) == set(STREAM) and facts["l0"] == pytest.approx(6, rel=0.05)
+    quality = made.info.quality
+    assert set(quality.fvu_by_site) == set(STREAM) and quality.l0 == pytest.approx(6, rel=0.05)
     index = sonde.index(None, made, walk.corpus, tokens=3000, out=tmp_path / "index", device="cpu")
-    assert index.manifest.facts["site"] == made.site and index.manifest.facts["logits"]
+    assert index.facts.site == made.site and index.facts.logits
     model = load_model(walk.model)
     text = "the red bridge stands by the bay"
     read = model.read(text, STREAM)
@@ -132,13 +132,13 @@ def test_a_crosscoder_of_two_models_is_trained_measured_and_indexed(stores, walk
     first, second = (next(store.at("layers.1.residual").stream(256)) for store in stores)
     both = torch.cat([first, second], dim=1)
     fvu = (both - made.reconstruct(both)).square().sum() / (both - both.mean(dim=0)).square().sum()
-    assert fvu == pytest.approx(made.facts["training_rows"]["fvu"], rel=0.25)
+    assert fvu == pytest.approx(made.info.quality.fvu, rel=0.25)
     found = measure(made)
     assert set(found.fvu_by_site) == {"1:layers.1.residual", "2:layers.1.residual"} and found.loss is None
     assert found.fvu < 1
     index = sonde.index(None, made, walk.corpus, tokens=3000, out=tmp_path / "index", device="cpu")
-    assert index.manifest.facts["activations"] > 0
-    assert [entry["id"] for entry in made.manifest.parents.values()] == [store.manifest.id for store in stores]
+    assert index.facts.activations > 0
+    assert [entry["id"] for entry in made.artifact.manifest.parents.values()] == [store.manifest.id for store in stores]
 
 
 def test_stores_of_other_rows_are_refused(stores, walk, tmp_path):

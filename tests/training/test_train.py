@@ -55,8 +55,8 @@ def test_planted_features_are_found(tmp_path, name):
     )  # fmt: skip
     cosines = (directions @ dictionary.W_dec.T).max(dim=1).values
     assert cosines.mean() > 0.94
-    found = dictionary.facts["training_rows"]
-    assert found["fvu"] < 0.2 and 1.5 < found["l0"] < 9
+    quality = dictionary.info.quality
+    assert quality.fvu < 0.2 and 1.5 < quality.l0 < 9
 
 
 @pytest.mark.parametrize("name", ["batchtopk", "matryoshka"])
@@ -202,7 +202,7 @@ def test_sigkill_at_any_step_changes_no_bit(walk, tmp_path, name, n_points):
             killed += kill.run(train_slowly, walk.acts, out, name, until=kill.Moment(at, 38, generator))
         assert not kill.run(train_slowly, walk.acts, out, name)
         resumed = sonde.load_dictionary(out)
-        assert resumed.manifest.id == whole.manifest.id and resumed.manifest.files == whole.manifest.files
+        assert resumed.artifact.manifest.id == whole.artifact.manifest.id
         assert not (out / run_module.CHECKPOINT).exists()
         if killed >= n_points:
             break
@@ -251,7 +251,7 @@ def test_a_full_disk_stops_no_training(walk, tmp_path, monkeypatch):
     options = {"n_features": 16, "k": 2, "tokens": 5000, "checkpoint_every_s": 0.0, "device": "cpu"}
     dictionary = sonde.train(walk.acts, out=tmp_path / "d", reporter=reporter, **options)
     assert "no checkpoint at step 1: the disk is full" in said[0] and "training goes on" in said[0]
-    assert dictionary.facts["training_rows"]["fvu"] < 1
+    assert dictionary.info.quality.fvu < 1
 
 
 def test_a_sweep_gives_what_single_runs_give(walk, tmp_path):
@@ -260,14 +260,14 @@ def test_a_sweep_gives_what_single_runs_give(walk, tmp_path):
     made = sonde.sweep(
         walk.acts, out=tmp_path / "sweep", over={"kind": ["topk", "l1"], "k": [2, 4]}, log=logged.append, **shared
     )
-    names = [dictionary.folder.name for dictionary in made]
+    names = [dictionary.artifact.folder.name for dictionary in made]
     assert names == ["kind=topk-k=2", "kind=topk-k=4", "kind=l1"]
     for dictionary, options in zip(made, ({"k": 2}, {"k": 4}, {"kind": "l1"}), strict=True):
-        alone = sonde.train(walk.acts, out=tmp_path / f"alone-{dictionary.folder.name}", **shared, **options)
+        alone = sonde.train(walk.acts, out=tmp_path / f"alone-{dictionary.artifact.folder.name}", **shared, **options)
         assert torch.equal(alone.W_dec, dictionary.W_dec) and torch.equal(alone.W_enc, dictionary.W_enc)
     assert "kind=l1/fvu" in logged[2]
     again = sonde.sweep(walk.acts, out=tmp_path / "sweep", over={"kind": ["topk", "l1"], "k": [2, 4]}, **shared)
-    assert [dictionary.manifest.id for dictionary in again] == [dictionary.manifest.id for dictionary in made]
+    assert [dictionary.artifact for dictionary in again] == [dictionary.artifact for dictionary in made]
     with pytest.raises(SettingsError, match="a sweep cannot go over tokens"):
         sonde.sweep(walk.acts, out=tmp_path / "none", over={"tokens": [1, 2]}, **shared)
 
@@ -297,7 +297,7 @@ def test_data_point_start_and_resampling_leave_fewer_dead_features(walk, tmp_pat
 
     def dead(name: str, **more) -> float:
         dictionary = sonde.train(walk.acts, out=tmp_path / name, **options, **more)
-        return dictionary.facts["training_rows"]["dead"]
+        return dictionary.info.quality.dead
 
     assert dead("data", k=2, tokens=20_000, init="data") < dead("random", k=2, tokens=20_000)
     l1 = {"kind": "l1", "tokens": 150_000}

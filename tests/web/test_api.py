@@ -64,7 +64,7 @@ def test_the_start_tells_how_good_the_dictionary_is(client, walk):
     index = load_index(walk.index)
     start = client.get("/api/start").json()
     figures = {figure["name"]: figure["value"] for figure in start["figures"]}
-    assert figures["Dead features"] == index.manifest.facts["dead"] and 0 < figures["Variance explained"] < 1
+    assert figures["Dead features"] == index.facts.dead and 0 < figures["Variance explained"] < 1
     assert sum(bin["count"] for bin in start["densities"]) == int((index.statistics["count"] > 0).sum())
     for bin in start["densities"]:
         density = index.statistics["density"]

@@ -14,7 +14,7 @@ from sonde.analysis.neurons import neurons
 from sonde.analysis.splitting import splitting
 from sonde.features.index import load_index
 from sonde.features.reader import Reader
-from sonde.steering.edits import EditSpec
+from sonde.steering.edits import Edit
 from sonde.steering.presets import save_preset
 from sonde.web.export import export
 from sonde.web.page import is_built
@@ -47,7 +47,7 @@ def address(built, walk, tmp_path_factory):
     place_by_hand(index)
     neurons(Reader(index, device="cpu"), tokens=2000)
     index.labels.add(5, "a label of its own")
-    save_preset(index.folder, "strong", [EditSpec("clamp", strongest(index), 3.0, "max")])
+    save_preset(index.folder, "strong", [Edit("clamp", strongest(index), 3.0, "max")])
     with served(index.folder) as address:
         yield address
 

@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 from sonde.errors import EditError
 from sonde.features.index import load_index
 from sonde.models.load import load_config, load_model
-from sonde.steering.batching import shares_batches
-from sonde.steering.edits import make_edits, parse_spec
+from sonde.steering.apply import make_edits
+from sonde.steering.group import shares_batches
 from sonde.steering.presets import load_presets, remove_preset, save_preset
 from sonde.web.app import make_app
 from tests.tiny import write_picture
@@ -25,7 +25,7 @@ QUESTION = [{"role": "user", "content": "who?"}]
 @pytest.fixture(scope="module")
 def folder(walk, tmp_path_factory):
     folder = shutil.copytree(walk.index, tmp_path_factory.mktemp("serving") / "i")
-    save_preset(folder, "turned", [parse_spec(text) for text in EDITS])
+    save_preset(folder, "turned", EDITS)
     return folder
 
 
@@ -40,7 +40,7 @@ def truth(walk, folder):
     model, index = load_model(walk.model, device="cpu"), load_index(folder)
     asked = model.chat_tokens(QUESTION)
     plain = model.generate(asked, 10)
-    with model.edited(*make_edits([parse_spec(text) for text in EDITS], index)):
+    with model.edited(*make_edits(EDITS, index)):
         return plain, model.generate(asked, 10)
 
 
@@ -211,12 +211,12 @@ def test_a_token_is_wanted_where_one_is_set(folder):
 
 def test_presets_are_kept_changed_and_refused(tmp_path):
     assert load_presets(tmp_path) == {}
-    save_preset(tmp_path, "one", [parse_spec("feature:1=2max")])
-    save_preset(tmp_path, "one", [parse_spec("feature:1=3")])
+    save_preset(tmp_path, "one", ["feature:1=2max"])
+    save_preset(tmp_path, "one", ["feature:1=3"])
     assert [str(edit) for edit in load_presets(tmp_path)["one"]] == ["feature:1=3"]
     for name in ("", "One", "a b", "../x", "x" * 41):
         with pytest.raises(EditError, match="cannot be named"):
-            save_preset(tmp_path, name, [parse_spec("feature:1=2")])
+            save_preset(tmp_path, name, ["feature:1=2"])
     with pytest.raises(EditError, match="no edits"):
         save_preset(tmp_path, "two", [])
     with pytest.raises(EditError, match="did you mean one"):
@@ -240,7 +240,7 @@ def test_pictures_are_sent_and_answered_under_edits(pictures, tmp_path):
             [{"role": "user", "content": f"what?\n{model.pictures.image_token}", "images": [path]}]
         )
         for given in ([], edits):
-            with model.edited(*make_edits([parse_spec(text) for text in given], index)):
+            with model.edited(*make_edits(given, index)):
                 expected = model.generate(asked, 10)
             found = said(ask(client, messages=[{"role": "user", "content": content}], edits=given))
             whole = [text.replace("\ufffd", "").strip() for text in (found, expected)]

@@ -9,14 +9,14 @@ import torch
 import sonde
 from sonde.cli import run
 from sonde.errors import ArtifactMismatchError
-from sonde.steering.edits import Ablate
+from sonde.steering.apply import Ablate
 from sonde_world import bench as bench_module
 from sonde_world import phrases
 from sonde_world.bench import bench, format_bench, hierarchy, purity, transfer
 from sonde_world.bench_data import prepare
 from sonde_world.generate import documents
 from sonde_world.plots import bench_page
-from sonde_world.steer import CONDUCTS, Without, _unanswered, names, neutral_questions
+from sonde_world.steer import CONDUCTS, _unanswered, names, neutral_questions
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_features_taken_away_together_and_one_by_one(dictionary):
     features = fires.topk(5).indices.tolist()
     with torch.no_grad():
         plain = model.logits(tokens)
-        with model.edited(Without(dictionary, features)):
+        with model.edited(Ablate(dictionary, features)):
             together = model.logits(tokens)
         with model.edited(*(Ablate(dictionary, feature) for feature in features)):
             one_by_one = model.logits(tokens)

@@ -28,6 +28,7 @@ from sonde.activations.writing import finish, read_totals, segment_name, write_r
 from sonde.artifacts import new_artifact
 from sonde.devices import ensure_memory
 from sonde.errors import ActivationError, StorageError, TextError, UsageError
+from sonde.facts import ModelRef
 from sonde.manifests import storage_errors
 from sonde.models.load import IN_MEMORY_MODEL, load_model
 from sonde.models.model import Model
@@ -113,8 +114,9 @@ def harvest(
     described["context"] = cutter.length
     with new_artifact(chosen.out, format=FORMAT, settings=described, parents={}) as draft:
         if draft.finished:
-            reporter.say(f"{chosen.out} is finished: {draft.finished.facts['rows']:,} rows")
-            return Activations(chosen.out, draft.finished)
+            store = Activations(chosen.out, draft.finished)
+            reporter.say(f"{chosen.out} is finished: {store.n_rows:,} rows")
+            return store
         with storage_errors(chosen.out):
             (chosen.out / "segments").mkdir(exist_ok=True)
         with reporter.start("harvest", chosen.tokens, "tokens") as progress:
@@ -124,8 +126,7 @@ def harvest(
             raise TextError(
                 f"{corpus.name}: no tokens were left to harvest; give more text, or a smaller held_out than {chosen.held_out}"
             )
-        more = {"dtype": chosen.store, "model": {"name": loaded.name, "id": loaded.identity}}
-        facts = finish(draft, totals, layout, more | {"skipped_lines": corpus.skipped})
+        facts = finish(draft, totals, layout, chosen.store, ModelRef(loaded.name, loaded.identity), corpus.skipped)
         n_tokens = sum(task["tokens"] for task in totals)
         if chosen.tokens and n_tokens < chosen.tokens:
             reporter.say(
@@ -133,10 +134,10 @@ def harvest(
             )
         if corpus.skipped:
             reporter.say(f"{corpus.skipped:,} bad lines were left out")
-        for name, found in facts["sites"].items():
-            if (found["first_token_norm"] or 0) > SINK_RATIO:
+        for name, site_facts in facts.sites.items():
+            if (ratio := site_facts.first_token_norm or 0) > SINK_RATIO:
                 reporter.say(
-                    f"{name}: the first token of a context is {found['first_token_norm']:.0f} times as long as others "
+                    f"{name}: the first token of a context is {ratio:.0f} times as long as others "
                     "on average (an attention sink); --drop-first 1 leaves it out"
                 )
     assert draft.finished is not None

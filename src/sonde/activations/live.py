@@ -25,6 +25,7 @@ from sonde.activations.settings import LiveSettings
 from sonde.activations.store import Block
 from sonde.devices import DTYPES, ensure_memory
 from sonde.errors import ActivationError, TextError
+from sonde.facts import ModelRef, TextFacts
 from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.settings import check, from_mapping, to_mapping
@@ -72,14 +73,15 @@ class Live:
         self._last: tuple[int, Tensor] | None = None
 
     @property
-    def text_facts(self) -> dict[str, Any]:
-        """Where the text is and which of it was kept from training."""
+    def text_facts(self) -> TextFacts:
+        """The text, and which of it was kept out of training."""
         chosen = {name: getattr(self.settings, name) for name in ("field", "skip_bad", "held_out", "pack")}
-        return chosen | {"path": self.corpus.name, "seed": self.seed, "context": self.cutter.length}
+        return TextFacts(path=self.corpus.name, seed=self.seed, context=self.cutter.length, live=True, **chosen)
 
     @property
-    def model_facts(self) -> dict[str, Any]:
-        return {"name": self.model.name, "id": self.model.identity}
+    def models(self) -> tuple[ModelRef, ...]:
+        """The model whose activations these are."""
+        return (ModelRef(self.model.name, self.model.identity),)
 
     def to_json(self) -> dict[str, Any]:
         """What a manifest keeps of it."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sonde.activations.store import Activations, Block, Rows, SideBySide
 from sonde.errors import ActivationError, nearest
+from sonde.facts import ModelRef, TextFacts
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,13 @@ class Lockstep(SideBySide):
         return torch.cat([self.stores[number].at(site).mean for number, site in self._chosen])
 
     @property
-    def text_facts(self) -> dict[str, Any] | None:
+    def text_facts(self) -> TextFacts | None:
         return self.stores[0].text_facts
 
     @property
-    def model_facts(self) -> list[dict[str, Any]]:
+    def models(self) -> tuple[ModelRef, ...]:
         """The model of each store."""
-        return [store.model_facts for store in self.stores]
+        return tuple(store.facts.model for store in self.stores)
 
     def stream(self, batch_size: int, start: int = 0, **options: Any) -> Iterator[Tensor]:
         """Yield batches [batch_size, width] of the chosen sites' vectors; see `Activations.batches`."""

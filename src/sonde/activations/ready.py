@@ -17,6 +17,7 @@ from sonde.activations.store import FORMAT, Activations
 from sonde.activations.writing import finish, read_totals, write_rows
 from sonde.artifacts import new_artifact
 from sonde.errors import ActivationError
+from sonde.facts import ModelRef
 from sonde.manifests import storage_errors
 from sonde.progress import Reporter, Silent
 from sonde.remote import Place, place
@@ -69,8 +70,9 @@ def from_vectors(
     settings = {"site": [site], "store": store, "seed": seed, "text": source.name, "model": model, "out": str(folder)}
     with new_artifact(folder, format=FORMAT, settings=settings, parents={}) as draft:
         if draft.finished:
-            reporter.say(f"{folder} is finished: {draft.finished.facts['rows']:,} rows")
-            return Activations(folder, draft.finished)
+            finished = Activations(folder, draft.finished)
+            reporter.say(f"{folder} is finished: {finished.n_rows:,} rows")
+            return finished
         with storage_errors(folder):
             (folder / "segments").mkdir(exist_ok=True)
         totals = []
@@ -82,7 +84,7 @@ def from_vectors(
                     task = _write(source, first, last, folder, number, layout, site, seed)
                 totals.append(task)
                 progress.advance(last - first)
-        finish(draft, totals, layout, {"dtype": store, "model": {"name": model, "id": ""}})
+        finish(draft, totals, layout, store, ModelRef(model, ""))
     assert draft.finished is not None
     return Activations(folder, draft.finished)
 

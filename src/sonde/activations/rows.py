@@ -4,8 +4,7 @@ A record is document, position and token, then each site's vector; int8 vectors 
 them, and are q * scale. The layout is in the store's manifest, so that anyone can read a record.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -51,18 +50,11 @@ class Layout:
             end += -end % 4
         return cls(tuple(fields), end + -end % 8)
 
-    @classmethod
-    def from_json(cls, fields: list[dict[str, Any]], record_bytes: int) -> "Layout":
-        return cls(tuple(Field(**field) for field in fields), record_bytes)
-
     @property
     def widths(self) -> dict[str, int]:
         """The sites whose vectors a record holds, and how wide they are."""
         named = (field for field in self.fields if field.name.startswith("vectors "))
         return {field.name.removeprefix("vectors "): field.width for field in named}
-
-    def to_json(self) -> list[dict[str, Any]]:
-        return [asdict(field) for field in self.fields]
 
     def empty(self, n_rows: int) -> np.ndarray:
         """Records [row, bytes] uint8, all zero."""

@@ -9,7 +9,7 @@ import concurrent.futures
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,8 +20,9 @@ from torch import Tensor
 
 from sonde.activations import dealing, shuffle
 from sonde.activations.dealing import Segment
-from sonde.activations.rows import Layout
+from sonde.activations.rows import Field, Layout
 from sonde.errors import ActivationError, ArtifactDamagedError, CapacityError, nearest
+from sonde.facts import ModelRef, TextFacts, read_facts
 from sonde.manifests import Manifest, read_manifest, verify
 from sonde.remote import Place, place
 from sonde.settings import format_bytes
@@ -29,6 +30,54 @@ from sonde.settings import format_bytes
 FORMAT = "activations"
 PILE_BYTES = 1 << 28
 """piles of later epochs; it decides their order, so that it depends on the store alone"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteFacts:
+    """What a store's manifest says about the vectors of one site."""
+
+    width: int
+    mean_squared_norm: float
+    scale: float
+    """what makes the mean squared norm equal the width"""
+    norm_quantiles: dict[str, float]
+    """share of rows -> norm that it lies below"""
+    first_token_norm: float | None
+    """mean norm of the first token of a context, as a multiple of that of the other rows; None where there is no such row"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivationsFacts:
+    """What a store's manifest says."""
+
+    rows: int
+    documents: int
+    held_out_documents: int
+    same_document_ideal: float
+    """chance that two rows drawn at random are from one document"""
+    order_checksum: str
+    """of the rows and their order"""
+    sites: dict[str, SiteFacts]
+    record_bytes: int
+    fields: tuple[Field, ...]
+    """the layout of a record"""
+    dtype: str
+    """number format of the vectors"""
+    model: ModelRef
+    skipped_lines: int | None = None
+    """bad lines of the text; None where vectors were ready"""
+
+    def to_json(self) -> dict[str, Any]:
+        values = asdict(self) | {"fields": [asdict(field) for field in self.fields]}
+        return {name: value for name, value in values.items() if name != "skipped_lines" or value is not None}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], where: object) -> "ActivationsFacts":
+        """Read the facts of a manifest; raises ArtifactDamagedError where one is missing."""
+        sites = {name: read_facts(SiteFacts, site, where) for name, site in values.get("sites", {}).items()}
+        fields = tuple(read_facts(Field, field, where) for field in values.get("fields", ()))
+        model = read_facts(ModelRef, values.get("model", {}), where)
+        return read_facts(cls, values, where, sites=sites, fields=fields, model=model)
 
 
 @dataclass(frozen=True)
@@ -120,9 +169,14 @@ class Activations(SideBySide):
     memory: int = 4 * PILE_BYTES
     """bytes for piles, the one in use and the one being read"""
 
+    @cached_property
+    def facts(self) -> ActivationsFacts:
+        """What the manifest says."""
+        return ActivationsFacts.from_json(self.manifest.facts, self.folder)
+
     @property
     def sites(self) -> list[str]:
-        return list(self.manifest.facts["sites"])
+        return list(self.facts.sites)
 
     def at(self, *sites: str) -> "Activations":
         """The same rows, with the vectors of these sites side by side.
@@ -154,29 +208,27 @@ class Activations(SideBySide):
     @property
     def blocks(self) -> list[Block]:
         """The chosen sites, in the order in which their vectors stand in a row."""
-        facts = self.manifest.facts["sites"]
-        return [Block(site, facts[site]["width"], facts[site]["mean_squared_norm"]) for site in self._chosen]
+        sites = self.facts.sites
+        return [Block(site, sites[site].width, sites[site].mean_squared_norm) for site in self._chosen]
 
     @property
     def n_rows(self) -> int:
-        return self.manifest.facts["rows"]
+        return self.facts.rows
 
     @property
     def seed(self) -> int:
         return self.manifest.settings["seed"]
 
     @property
-    def text_facts(self) -> dict[str, Any] | None:
-        """Where the text is and which of it was kept from training; None where vectors were ready."""
+    def text_facts(self) -> TextFacts | None:
+        """The text, and which of it was kept out of training; None where vectors were ready."""
         settings = self.manifest.settings
-        if "field" not in settings:
-            return None
-        names = ("field", "skip_bad", "held_out", "seed", "context", "pack")
-        return {"path": settings["text"]} | {name: settings[name] for name in names}
+        return read_facts(TextFacts, settings, self.folder, path=settings["text"]) if "field" in settings else None
 
     @property
-    def model_facts(self) -> dict[str, Any]:
-        return self.manifest.facts["model"]
+    def models(self) -> tuple[ModelRef, ...]:
+        """The model whose activations these are."""
+        return (self.facts.model,)
 
     @cached_property
     def mean(self) -> Tensor:
@@ -186,7 +238,7 @@ class Activations(SideBySide):
 
     @cached_property
     def layout(self) -> Layout:
-        return Layout.from_json(self.manifest.facts["fields"], self.manifest.facts["record_bytes"])
+        return Layout(self.facts.fields, self.facts.record_bytes)
 
     @cached_property
     def segments(self) -> list[Segment]:

@@ -12,7 +12,9 @@ from torch import Tensor
 from sonde.activations import shuffle
 from sonde.activations.dealing import write_segment
 from sonde.activations.rows import Layout, checksum
+from sonde.activations.store import ActivationsFacts, SiteFacts
 from sonde.artifacts import Draft
+from sonde.facts import ModelRef
 from sonde.manifests import write_bytes, write_json
 from sonde.remote import Place
 
@@ -65,13 +67,33 @@ def segment_name(number: int) -> str:
     return f"segments/{number:05d}.safetensors"
 
 
-def finish(draft: Draft, totals: list[dict[str, Any]], layout: Layout, more: dict[str, Any]) -> dict[str, Any]:
-    """Sum up all tasks and say that the store is whole; returns what its manifest says of it."""
-    facts, statistics = _sum_up(totals, layout.widths)
-    facts |= {"record_bytes": layout.record_bytes, "fields": layout.to_json()} | more
+def finish(
+    draft: Draft,
+    totals: list[dict[str, Any]],
+    layout: Layout,
+    dtype: str,
+    model: ModelRef,
+    skipped_lines: int | None = None,
+) -> ActivationsFacts:
+    """Sum up all tasks and declare the store complete; returns what its manifest says."""
+    sites, statistics = _sum_up(totals, layout.widths)
+    rows = sum(task["rows"] for task in totals)
+    facts = ActivationsFacts(
+        rows=rows,
+        documents=sum(task["documents"] for task in totals),
+        held_out_documents=sum(task["held_out_documents"] for task in totals),
+        same_document_ideal=sum(task["pairs"] for task in totals) / max(1, rows * (rows - 1)),
+        order_checksum=f"{sum(task['checksum'] for task in totals) % 2**64:016x}",
+        sites=sites,
+        record_bytes=layout.record_bytes,
+        fields=layout.fields,
+        dtype=dtype,
+        model=model,
+        skipped_lines=skipped_lines,
+    )
     write_bytes(draft.folder / "statistics.safetensors", save(statistics))
     segments = {segment_name(task["segment"]): task["file"] for task in totals}
-    draft.finish(["statistics.safetensors"], facts, segments)
+    draft.finish(["statistics.safetensors"], facts.to_json(), segments)
     return facts
 
 
@@ -96,18 +118,10 @@ def _statistics(vectors: Tensor, is_first: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _sum_up(totals: list[dict[str, Any]], widths: dict[str, int]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _sum_up(totals: list[dict[str, Any]], widths: dict[str, int]) -> tuple[dict[str, SiteFacts], dict[str, Tensor]]:
     """Sum the statistics of all tasks, in task order."""
     rows = sum(task["rows"] for task in totals)
-    facts: dict[str, Any] = {
-        "rows": rows,
-        "documents": sum(task["documents"] for task in totals),
-        "held_out_documents": sum(task["held_out_documents"] for task in totals),
-        "same_document_ideal": sum(task["pairs"] for task in totals) / max(1, rows * (rows - 1)),
-        "order_checksum": f"{sum(task['checksum'] for task in totals) % 2**64:016x}",
-        "sites": {},
-    }
-    statistics = {}
+    sites, statistics = {}, {}
     for site, width in widths.items():
         parts = [task["sites"][site] for task in totals if task["rows"]]
         mean, second = (_add(parts, name, width) / max(rows, 1) for name in ("sum", "sum_of_squares"))
@@ -118,17 +132,16 @@ def _sum_up(totals: list[dict[str, Any]], widths: dict[str, int]) -> tuple[dict[
         n_first = sum(part["first_rows"] for part in parts)
         first = sum(part["first_norm_sum"] for part in parts) / max(n_first, 1)
         others = sum(part["norm_sum"] - part["first_norm_sum"] for part in parts) / max(rows - n_first, 1)
-        facts["sites"][site] = {
-            "width": width,
-            "mean_squared_norm": float(second.sum()),
-            # What makes the mean squared norm equal the width.
-            "scale": math.sqrt(width / max(float(second.sum()), 1e-30)),
-            "norm_quantiles": {str(q): float(NORM_EDGES[place]) for q, place in places.items()},
-            # Mean norm of the first token of a context, in that of the other rows.
-            "first_token_norm": first / others if n_first and others else None,
-        }
+        squared_norm = float(second.sum())
+        sites[site] = SiteFacts(
+            width=width,
+            mean_squared_norm=squared_norm,
+            scale=math.sqrt(width / max(squared_norm, 1e-30)),
+            norm_quantiles={str(q): float(NORM_EDGES[place]) for q, place in places.items()},
+            first_token_norm=first / others if n_first and others else None,
+        )
         statistics |= {f"mean {site}": torch.from_numpy(mean), f"second_moment {site}": torch.from_numpy(second)}
-    return facts, statistics
+    return sites, statistics
 
 
 def _add(parts: list[dict[str, Any]], name: str, width: int) -> np.ndarray:

@@ -89,7 +89,7 @@ def _frequencies(reader: Reader, concepts: Sequence[str]) -> dict[str, float]:
     """Occurrences of each concept, of a million words of the index's text."""
     counts, total = dict.fromkeys(concepts, 0), 0
     wanted = {concept: " " + " ".join(_words(concept)) + " " for concept in concepts}
-    for number in range(reader.index.manifest.facts["documents"]):
+    for number in range(reader.index.facts.documents):
         words = _words(reader.index.document(number)[0])
         total += len(words)
         text = " " + "  ".join(words) + " "  # a space of its own on each side of each word

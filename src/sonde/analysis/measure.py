@@ -1,9 +1,9 @@
-"""Measure a dictionary on text that it never saw.
+"""Measure a dictionary on text that it was not trained on.
 
-1. Read held-out documents of the text that it was trained on (or any other text that is given, whole).
-2. Stream through the model: FVU, L0 and which features fire.
-3. Where the model predicts next tokens: its loss as it is, with the reconstruction put in place of what
-   passes the site, with zero put there, and with the training mean put there.
+1. Read held-out documents of the text that it was trained on (or all of any other text).
+2. Run them through the model: FVU, L0 and which features fire.
+3. If the model predicts next tokens: its loss unchanged, with the reconstruction in place of the vectors at
+   the site, with zero there, and with the training mean there.
 
 FVU = sum |x - x_hat|^2 / sum |x - mean|^2 over the whole set, the mean being that of the same set; uncentred, the mean
 is zero. Gamma = sum |x_hat|^2 / sum x . x_hat is 1 where nothing shrinks (Rajamanoharan et al. 2024, arXiv 2404.16014, equation 10).
@@ -20,42 +20,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sonde.activations.contexts import BATCH_TOKENS, Batch, Context, Cutter, groups, make_batch
+from sonde.activations.contexts import BATCH_TOKENS, Batch, Cutter, groups
 from sonde.activations.corpus import IN_MEMORY, Corpus, Document, is_held_out
 from sonde.dictionaries.dictionary import DENSITY_EDGES, Dictionary
 from sonde.dictionaries.load import load_dictionary
 from sonde.dictionaries.reading import Reading
 from sonde.errors import StorageError, TextError
+from sonde.facts import TextFacts
+from sonde.features.stream import Read, stream
 from sonde.manifests import write_json
 from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.progress import Reporter, Silent
+from sonde.steering.apply import Replace
 
 MEASUREMENT = "measurement.json"
 """the last measurement on held-out documents, beside the dictionary"""
 LOGIT_NUMBERS = 1 << 26
-"""predictions that are held at once: those of the plain model and those of an edited one are compared"""
-_NO_TEXT: dict[str, Any] = {
-    "path": None,
-    "field": "text",
-    "skip_bad": False,
-    "held_out": 0.0,
-    "context": None,
-    "pack": False,
-}
-"""what is known of the text where a dictionary was trained on ready vectors"""
+"""logits in memory at once; those of the plain model are kept to be compared with those of the edited one"""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What `measure` finds."""
+    """How good a dictionary is on some text."""
 
     fvu: float
-    """share of variance that is left unexplained; of several sites, their mean"""
+    """fraction of variance unexplained; of several sites, the mean"""
     fvu_by_site: dict[str, float]
-    """of each site, where several are written"""
+    """of each site, if several are written"""
     fvu_uncentred: float
-    """the same, of mean squared length"""
+    """fraction of mean squared length unexplained"""
     gamma: float
     """below 1: reconstructions are too short"""
     cosine: float
@@ -65,16 +59,16 @@ class Measurement:
     dead: float
     """share of features that fire on none of these tokens"""
     densities: dict[str, int]
-    """how many features fire on a share of tokens up to each bound, above the bound before; "0": on none"""
+    """bound -> features whose share of tokens is at most the bound and above the one before; "0": those that never fire"""
     tokens: int
     documents: int
     loss: float | None
-    """cross-entropy of the model as it is, in nats a token; None where it predicts no next token"""
+    """cross-entropy of the unchanged model, in nats a token; None if it does not predict next tokens"""
     loss_reconstructed: float | None
     loss_zero: float | None
     loss_mean: float | None
     kl: float | None
-    """mean divergence, in nats a token, of the predictions with the reconstruction in place from those without"""
+    """mean divergence, in nats a token, of the predictions with the reconstruction in place from the model's own"""
 
     @property
     def loss_recovered(self) -> dict[str, float | None]:
@@ -109,20 +103,6 @@ class Measurement:
         }
 
 
-@dataclass(frozen=True)
-class _Replace:
-    """An edit that puts something else in the place of the text's tokens."""
-
-    site: str
-    mask: Tensor
-    value: Tensor
-
-    def __call__(self, x: Tensor) -> Tensor:
-        replaced = x.flatten(2).clone()
-        replaced[self.mask.to(x.device)] = self.value.to(x)
-        return replaced.reshape(x.shape)
-
-
 @torch.no_grad()
 def measure(
     dictionary: Dictionary | str | Path,
@@ -133,94 +113,98 @@ def measure(
     device: str = "auto",
     reporter: Reporter | None = None,
 ) -> Measurement:
-    """Measure a dictionary on held-out documents.
+    """Measure a dictionary on documents that it was not trained on.
 
     Args:
         dictionary: a dictionary or its folder.
         model: by default the one that the dictionary was trained on.
         text: by default the text that the dictionary was trained on, of which only the held-out documents
-            are read; any other text is read whole.
+            are read, and the result is kept beside the dictionary; any other text is read whole.
         tokens: stop after the document in which this many tokens are reached; all by default.
+        device: of what is loaded here.
 
     Raises:
         ArtifactMismatchError (dictionary and model do not fit), TextError, ActivationError.
     """
-    reporter = reporter or Silent()
     loaded = dictionary if isinstance(dictionary, Dictionary) else load_dictionary(dictionary, device)
-    assert loaded.folder is not None and loaded.manifest is not None
-    reader = model if isinstance(model, Model) else load_model(model or loaded.facts["model"]["name"], device=device)
+    reader = model if isinstance(model, Model) else load_model(model or loaded.info.require_model().name, device=device)
     reading = Reading(loaded, reader)
-    read: dict[str, Any] = loaded.facts["text"] or _NO_TEXT
-    if text is None and read["path"] in (None, IN_MEMORY):
-        what = "ready vectors" if read["path"] is None else "texts in memory"
-        raise TextError(f"the dictionary was trained on {what}, so no held-out documents can be found; give text")
-    corpus = Corpus(read["path"] if text is None else text, read["field"], read["skip_bad"])
-    documents: Iterable[Document] = corpus
-    if corpus.name == read["path"]:
-        documents = (document for document in corpus if is_held_out(document, read["held_out"], read["seed"]))
+    trained_on = loaded.info.text or TextFacts()
+    documents, name = _documents(trained_on, text)
 
-    sums = _Sums(reading)
+    sums = _Sums(loaded, reader)
     with_loss = reader.is_causal and reader.has_head and len(reading.models) == 1
     batch_tokens = min(BATCH_TOKENS, max(256, LOGIT_NUMBERS // reader.vocab_size)) if with_loss else BATCH_TOKENS
-    cutter = Cutter(reader, read["context"], read["pack"])
-    with reporter.start("measure", tokens, "tokens") as progress:
-        for group in groups(cutter.tokenize(documents), cutter, tokens, batch_tokens):
-            sums.add_batch(group, with_loss)
-            progress.advance(sum(context.n_text for context in group))
+    cutter = Cutter(reader, trained_on.context, trained_on.pack)
+    with (reporter or Silent()).start("measure", tokens, "tokens") as progress:
+        for batch in stream(reading, groups(cutter.tokenize(documents), cutter, tokens, batch_tokens)):
+            sums.add(batch, with_loss)
+            progress.advance(batch.n_rows)
     if sums.tokens == 0:
-        raise TextError(
-            f"{corpus.name} has no held-out documents to measure on ({read['held_out']:.0%} were kept from training); give other text with --text"
-        )
-    found = sums.result()
-    if text is None:
-        with contextlib.suppress(StorageError):  # it was asked for, not that it be kept; the folder may be read alone
-            write_json(loaded.folder / MEASUREMENT, found.to_json())
-    return found
+        kept = f"{trained_on.held_out:.0%} were kept from training"
+        raise TextError(f"{name} has no held-out documents to measure on ({kept}); give other text with --text")
+    measurement = sums.result()
+    if text is None and loaded.artifact is not None:
+        with contextlib.suppress(StorageError):  # the folder may be read-only, and nobody asked for the file
+            write_json(loaded.artifact.folder / MEASUREMENT, measurement.to_json())
+    return measurement
+
+
+def _documents(
+    trained_on: TextFacts, text: str | Path | Sequence[str | Document] | None
+) -> tuple[Iterable[Document], str]:
+    """The documents to measure on and the name of their text; of the text that was trained on, those held out."""
+    if text is None and trained_on.path in (None, IN_MEMORY):
+        what = "ready vectors" if trained_on.path is None else "texts in memory"
+        raise TextError(f"the dictionary was trained on {what}, so no held-out documents can be found; give text")
+    corpus = Corpus(str(trained_on.path) if text is None else text, trained_on.field, trained_on.skip_bad)
+    if corpus.name != trained_on.path:
+        return corpus, corpus.name
+    held_out = (document for document in corpus if is_held_out(document, trained_on.held_out, trained_on.seed))
+    return held_out, corpus.name
 
 
 class _Sums:
-    """Running sums, in float64, over all batches."""
+    """Sums over all batches, in float64."""
 
-    def __init__(self, reading: Reading) -> None:
-        self.reading, self.dictionary, self.model = reading, reading.dictionary, reading.models[0]
+    def __init__(self, dictionary: Dictionary, model: Model) -> None:
+        self.dictionary, self.model = dictionary, model
         self.widths = list(self.dictionary.writes.values())
         self.tokens = self.predicted = 0
         self.documents: set[int] = set()
-        self.own_squares = self.products = self.cosines = self.kl = 0.0
+        self.squares_hat = self.products = self.cosines = self.kl = 0.0
         self.error, self.squares, self.total = torch.zeros(3, self.dictionary.d_out, dtype=torch.float64)
-        """[d_out] sums of squared errors, of squares, and of values"""
+        """[d_out] sums of squared errors, of squares, and of values of y"""
         self.counts = torch.zeros(self.dictionary.n_features, dtype=torch.int64)
         self.losses: list[float] = [0.0] * 4
 
-    def add_batch(self, contexts: list[Context], with_loss: bool) -> None:
-        batch = make_batch(self.model, contexts)
-        x, y = self.reading(batch.tokens, batch.text_mask)
-        y_hat = self.dictionary.reconstruct(x)
-        _, feature, _ = self.dictionary.active(x)
+    def add(self, read: Read, with_loss: bool) -> None:
+        y, y_hat = read.y, self.dictionary.reconstruct(read.x)
+        _, feature, _ = read.active
         self.error += (y - y_hat).double().square().sum(dim=0).cpu()
         self.squares += y.double().square().sum(dim=0).cpu()
         self.total += y.double().sum(dim=0).cpu()
-        self.own_squares += y_hat.double().square().sum().item()
+        self.squares_hat += y_hat.double().square().sum().item()
         self.products += (y * y_hat).double().sum().item()
         self.cosines += torch.nn.functional.cosine_similarity(y, y_hat, dim=1).double().sum().item()
         self.counts += torch.bincount(feature, minlength=len(self.counts)).cpu()
         self.tokens += len(y)
-        self.documents |= set(batch.document.tolist())
+        self.documents |= set(read.batch.document.tolist())
         if with_loss:
-            self._add_losses(batch, y_hat)
+            self._add_losses(read.batch, y_hat)
 
     def _add_losses(self, batch: Batch, y_hat: Tensor) -> None:
         model, mean = self.model, self.dictionary.output_mean[None]
-        wanted = _predicted(model, batch)
-        following = batch.tokens.ids[:, 1:][wanted]
+        predicted = _predicted(model, batch)
+        following = batch.tokens.ids[:, 1:][predicted]
         plain = torch.empty(0)
         for place, value in enumerate((None, y_hat, torch.zeros_like(mean), mean)):
             edits = []
             if value is not None:
                 parts = zip(self.dictionary.writes, value.split(self.widths, dim=1), strict=True)
-                edits = [_Replace(site, batch.text_mask, part) for site, part in parts]
+                edits = [Replace(site, part, batch.text_mask) for site, part in parts]
             with model.edited(*edits):
-                log_p = model.logits(batch.tokens)[:, :-1][wanted].float().log_softmax(dim=1)
+                log_p = model.logits(batch.tokens)[:, :-1][predicted].float().log_softmax(dim=1)
             self.losses[place] -= log_p.gather(1, following[:, None]).double().sum().item()
             if place == 0:
                 plain = log_p
@@ -230,9 +214,8 @@ class _Sums:
 
     def result(self) -> Measurement:
         variance = self.squares - self.total.square() / self.tokens
-        left = [
-            _share(*parts) for parts in zip(self.error.split(self.widths), variance.split(self.widths), strict=True)
-        ]
+        by_site = zip(self.error.split(self.widths), variance.split(self.widths), strict=True)
+        fvu = [_ratio(error, variance) for error, variance in by_site]
         losses: list[float | None] = [None] * 4
         if self.predicted:
             losses = [loss / self.predicted for loss in self.losses]
@@ -240,10 +223,10 @@ class _Sums:
         bins = torch.bucketize(share, torch.tensor([0.0, *DENSITY_EDGES], dtype=torch.float64))
         names = ["0", *(f"{edge:g}" for edge in DENSITY_EDGES)]
         return Measurement(
-            fvu=sum(left) / len(left),
-            fvu_by_site=dict(zip(self.dictionary.writes, left, strict=True)) if len(left) > 1 else {},
-            fvu_uncentred=_share(self.error, self.squares),
-            gamma=self.own_squares / self.products if self.products else 0.0,
+            fvu=sum(fvu) / len(fvu),
+            fvu_by_site=dict(zip(self.dictionary.writes, fvu, strict=True)) if len(fvu) > 1 else {},
+            fvu_uncentred=_ratio(self.error, self.squares),
+            gamma=self.squares_hat / self.products if self.products else 0.0,
             cosine=self.cosines / self.tokens,
             l0=self.counts.sum().item() / self.tokens,
             dead=(self.counts == 0).double().mean().item(),
@@ -258,11 +241,14 @@ class _Sums:
         )
 
 
-def _share(part: Tensor, whole: Tensor) -> float:
+def _ratio(part: Tensor, whole: Tensor) -> float:
     return part.sum().item() / max(whole.sum().item(), 1e-30)
 
 
 def _predicted(model: Model, batch: Batch) -> Tensor:
-    """Which tokens [batch, position - 1] are predicted: those of the text, but no patches, which no head foretells."""
-    wanted = batch.text_mask[:, 1:]
-    return wanted if model.pictures is None else wanted & (batch.tokens.ids[:, 1:] != model.pictures.image_token_id)
+    """Which tokens after the first of each row are predicted [batch, position - 1]: those of the text.
+
+    Image patches are excluded: the head does not predict them.
+    """
+    text = batch.text_mask[:, 1:]
+    return text if model.pictures is None else text & (batch.tokens.ids[:, 1:] != model.pictures.image_token_id)

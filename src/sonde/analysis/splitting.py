@@ -64,7 +64,7 @@ def splitting(small: Index, large: Index, *, cosine: float = COSINE, contained: 
     Raises ArtifactMismatchError where they are not.
     """
     for name in SAME:
-        one, other = small.manifest.facts[name], large.manifest.facts[name]
+        one, other = getattr(small.facts, name), getattr(large.facts, name)
         if one != other:
             raise ArtifactMismatchError(
                 f"{small.folder} and {large.folder} differ in {name} ({one} and {other}); index both dictionaries on one text at once"
@@ -87,8 +87,8 @@ def siblings(index: Index) -> list[Index]:
         if folder != index.folder.resolve() and (folder / "manifest.json").exists():
             try:
                 other = load_index(folder)
-                same = all(other.manifest.facts[name] == index.manifest.facts[name] for name in (*SAME, "model"))
-            except (ArtifactError, KeyError):  # something else, or unfinished
+                same = all(getattr(other.facts, name) == getattr(index.facts, name) for name in (*SAME, "model"))
+            except ArtifactError:  # something else, or unfinished
                 continue
             if same:
                 found.append(other)

@@ -1,6 +1,7 @@
 """sonde chat"""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,12 +21,13 @@ def chat(
     device: str = "auto",
     json: bool = False,
 ) -> None:
-    """Talk to the model while features are turned.
+    """Talk to the model while it is edited.
 
     Example: sonde chat index --edit feature:311=10max --prompt "Who are you?"
 
-    An edit is feature:N=V (clamp), feature:N=Vmax (in units of its maximum), feature:N+=V (add),
-    feature:N*=V (scale) or feature:N=0 (ablate), with @prompt or @answer at the end to say where.
+    An edit is feature:N=V (clamp), feature:N=Vmax (in units of its maximum), feature:N+=V (add), feature:N*=V (scale) or
+    feature:N=0 (ablate), with @prompt or @answer at the end to limit it to those tokens. In the place of feature:N may
+    stand features:N,N (several), vector:FILE (a direction; V may end in norm) or neuron:SITE/N (one dimension of a site).
 
     Parameters
     ----------
@@ -36,8 +38,7 @@ def chat(
     prompt: str
         One question; without it, questions are read line by line.
     image: tuple[Path, ...]
-        A picture that the first question is about; may be repeated. Where the question has no mark for it, it
-        comes first.
+        A picture for the first question; may be repeated. It comes first where the question has no mark for it.
     max_new_tokens: int
         The longest answer, in tokens.
     device: str
@@ -46,14 +47,13 @@ def chat(
         Print one JSON object for each answer.
     """
     from sonde.errors import TextError, UsageError
-    from sonde.steering.edits import make_edits, parse_spec
+    from sonde.steering.edits import Edit
 
-    specs = [parse_spec(text) for text in edit]
+    edits = [Edit.parse(text) for text in edit]
     quiet_libraries()
     from sonde.steering.session import Session
 
-    session = Session(index, device=device)
-    make_edits(specs, session.index)  # says at once what is wrong
+    session = Session(index, device=device, edits=edits)
     if prompt is not None and not prompt.strip():
         raise UsageError("--prompt is empty; ask something")
     history: list[dict[str, Any]] = []
@@ -64,15 +64,15 @@ def chat(
             mark = session.model.require_pictures().image_token
             content = question if mark in question else mark * len(image) + "\n" + question
             asked |= {"content": content, "images": image}
-        answer = session.answer([*history, asked], specs, max_new_tokens)
-        plain = session.answer([*plain_history, asked], (), max_new_tokens) if specs else answer
+        answer = session.answer([*history, asked], max_new_tokens=max_new_tokens)
+        plain = session.answer([*plain_history, asked], (), max_new_tokens) if edits else answer
         history += [asked, {"role": "assistant", "content": answer}]
         plain_history += [asked, {"role": "assistant", "content": plain}]
         if json:
             print_json(
-                {"prompt": question, "answer": answer, "plain": plain, "edits": [spec.to_json() for spec in specs]}
+                {"prompt": question, "answer": answer, "plain": plain, "edits": [edit.to_json() for edit in edits]}
             )
-        elif specs:
+        elif edits:
             print(f"plain   {plain}\nedited  {answer}", flush=True)
         else:
             print(answer, flush=True)
@@ -80,8 +80,8 @@ def chat(
         raise TextError("there was nothing to answer: standard input was empty; ask with --prompt")
 
 
-def _questions():
-    """Lines that people type, or that are piped in."""
+def _questions() -> Iterator[str]:
+    """The questions, line by line, from the terminal or a pipe."""
     interactive = sys.stdin.isatty()
     if interactive:
         print("Ask something; Ctrl-D ends the conversation.", file=sys.stderr)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from sonde.display import table
 from sonde.progress import Reporter, make_reporter
 
 
@@ -64,19 +65,6 @@ def print_json(value: Any) -> None:
     """One object on stdout and nothing else."""
     json_module.dump(value, sys.stdout, ensure_ascii=False, indent=2)
     print()
-
-
-def table(rows: list[list[str]], right: tuple[int, ...] = ()) -> str:
-    """Columns as wide as their longest cell; those named in `right` are flush right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
 
 
 def quality_table(found: Any) -> str:

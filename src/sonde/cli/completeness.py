@@ -5,7 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sonde.cli.common import print_json, quiet_libraries, table
+from sonde.cli.common import print_json, quiet_libraries
+from sonde.display import table
 from sonde.errors import TextError
 
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sonde.cli.common import print_json, quiet_libraries, table
+from sonde.cli.common import print_json, quiet_libraries
+from sonde.display import table
 
 
 def dose(
@@ -19,50 +20,46 @@ def dose(
     device: str = "auto",
     json: bool = False,
 ) -> None:
-    """Show what a model answers as features are turned further, and where it breaks.
+    """Show what a model answers as it is edited more and more strongly, and where it breaks.
 
     Example: sonde dose index --edit feature:311=1max --prompt "Who are you?"
 
-    Each answer is shown with how strongly the turned features fire on it, in units of their maxima, and with its perplexity, both by the model as it is.
+    Each answer is shown with how strongly the edited features fire on it, in units of their maxima, and with its perplexity,
+    both measured by the model as it is.
 
     Parameters
     ----------
     index: Path
         A folder written by sonde index.
     edit: list[str]
-        What to turn; the values are multiplied by each dose. May be given several times.
+        An edit, as of sonde chat, whose value is multiplied by each dose; may be repeated.
     prompt: str
         The question.
     at: list[float]
-        Doses; by default from a quarter to four. May be given several times.
+        A dose; may be repeated. By default from a quarter to four.
     max_new_tokens: int
-        Longest answer.
+        The longest answer, in tokens.
     device: str
         auto, cpu, cuda, cuda:N or mps.
     json: bool
         Print one JSON array.
     """
-    quiet_libraries()
-    from sonde.features.reader import Reader
-    from sonde.steering.batching import Batcher
-    from sonde.steering.dose import DOSES, dose_response
-    from sonde.steering.edits import parse_spec
+    from sonde.steering.edits import Edit
 
-    specs = [parse_spec(one) for one in edit]
-    reader = Reader(index, device=device)
-    reader.model.require_head("answers")
-    asked = reader.model.chat_tokens([{"role": "user", "content": prompt}])
-    found = dose_response(
-        reader, Batcher(reader.model), specs, asked, doses=tuple(at or DOSES), max_tokens=max_new_tokens
-    )
+    edits = [Edit.parse(text) for text in edit]
+    quiet_libraries()
+    from sonde.steering.session import DOSES, Session
+
+    responses = Session(index, device=device).dose(prompt, edits, at or DOSES, max_new_tokens)
     if json:
-        print_json([response.to_json() for response in found])
+        print_json([response.to_json() for response in responses])
         return
     rows = [["dose", "concept", "perplexity", "answer"]]
-    for response in found:
+    for response in responses:
+        concept = "-" if response.concept is None else f"{response.concept:.2f}"
         perplexity = "-" if response.perplexity is None else f"{response.perplexity:.3g}"
         rows.append(
-            ["as it is" if response.dose is None else f"{response.dose:g}", f"{response.concept:.2f}", perplexity]
+            ["as it is" if response.dose is None else f"{response.dose:g}", concept, perplexity]
             + [" ".join(response.answer.split())]
         )
     print(table(rows, right=(0, 1, 2)))

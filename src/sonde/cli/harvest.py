@@ -44,8 +44,9 @@ def harvest(
     if json:
         print_json({"folder": str(store.folder), "id": store.manifest.id} | store.manifest.facts)
     else:
-        facts = store.manifest.facts
-        widths = ", ".join(f"{site} ({found['width']})" for site, found in facts["sites"].items())
+        facts = store.facts
+        widths = ", ".join(f"{name} ({site.width})" for name, site in facts.sites.items())
         print(
-            f"{store.folder}: {facts['rows']:,} rows at {widths} from {facts['documents']:,} documents ({facts['held_out_documents']:,} held out)"
+            f"{store.folder}: {facts.rows:,} rows at {widths} "
+            f"from {facts.documents:,} documents ({facts.held_out_documents:,} held out)"
         )

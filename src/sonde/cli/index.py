@@ -45,7 +45,7 @@ def index(
     from sonde.features.build import index
 
     loaded = [load_dictionary(folder, options.device) for folder in dictionary]
-    reader = load_model(model or loaded[0].facts["model"]["name"], options)
+    reader = load_model(model or loaded[0].info.require_model().name, options)
     given: dict[str, Any] = {"workers": workers, "memory": memory, "reporter": reporter()} | to_mapping(settings)
     made = index(reader, loaded, text, **given) if len(loaded) > 1 else [index(reader, loaded[0], text, **given)]
     if json:
@@ -53,7 +53,7 @@ def index(
         print_json(told if len(told) > 1 else told[0])
         return
     for one in made:
-        facts = one.manifest.facts
         print(
-            f"{one.folder}: {facts['activations']:,} activations of {facts['n_features']:,} features on {facts['tokens']:,} tokens; sonde open {one.folder} shows them"
+            f"{one.folder}: {one.facts.activations:,} activations of {one.n_features:,} features "
+            f"on {one.n_tokens:,} tokens; sonde open {one.folder} shows them"
         )

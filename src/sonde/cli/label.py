@@ -6,7 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sonde.cli.common import print_json, reporter, table
+from sonde.cli.common import print_json, reporter
+from sonde.display import table
 from sonde.labels.settings import LabelSettings
 from sonde.settings import to_mapping
 

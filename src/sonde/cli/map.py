@@ -6,7 +6,8 @@ from typing import Annotated
 import numpy as np
 from cyclopts import Parameter
 
-from sonde.cli.common import print_json, reporter, table
+from sonde.cli.common import print_json, reporter
+from sonde.display import table
 
 
 def feature_map(

@@ -39,7 +39,7 @@ def measure(
     from sonde.dictionaries.load import load_dictionary
 
     loaded = load_dictionary(dictionary, options.device)
-    reader = load_model(model or loaded.facts["model"]["name"], options)
+    reader = load_model(model or loaded.info.require_model().name, options)
     found = measure(loaded, model=reader, text=text, tokens=tokens, reporter=reporter())
     if json:
         print_json(found.to_json())

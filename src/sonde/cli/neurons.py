@@ -6,7 +6,8 @@ from typing import Annotated
 import numpy as np
 from cyclopts import Parameter
 
-from sonde.cli.common import print_json, quiet_libraries, reporter, table
+from sonde.cli.common import print_json, quiet_libraries, reporter
+from sonde.display import table
 from sonde.settings import Count
 
 

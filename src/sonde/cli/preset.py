@@ -18,7 +18,7 @@ def preset(
     remove: bool = False,
     json: bool = False,
 ) -> None:
-    """Keep edits under a name, which sonde serve then offers as a model of its own; or list what there is.
+    """Keep edits under a name, which sonde serve then offers as a model of its own; or list the presets.
 
     Example: sonde preset index golden-gate --edit "feature:311=10max"
 
@@ -29,14 +29,14 @@ def preset(
     name: str
         Name of the preset.
     edit: tuple[str, ...]
-        An edit, such as feature:311=10max; may be repeated.
+        An edit, such as feature:311=10max; may be repeated. Vector files must lie in the index's folder.
     remove: bool
-        Forget the preset.
+        Remove the preset.
     json: bool
         Print one JSON object.
     """
     from sonde.features.index import load_index
-    from sonde.steering.edits import make_edits, parse_spec
+    from sonde.steering.apply import make_edits
     from sonde.steering.presets import load_presets, remove_preset, save_preset
 
     found = load_index(index)
@@ -45,14 +45,13 @@ def preset(
     if remove:
         remove_preset(found.folder, name)
     elif name:
-        specs = [parse_spec(text) for text in edit]
-        make_edits(specs, found)  # raises where they contradict each other, or name no feature
-        save_preset(found.folder, name, specs)
+        make_edits(edit, found, confined=True)  # raises where they contradict each other, or name no feature
+        save_preset(found.folder, name, edit)
     presets = load_presets(found.folder)
     if json:
-        print_json({one: [edit.to_json() for edit in edits] for one, edits in presets.items()})
+        print_json({name: [edit.to_json() for edit in edits] for name, edits in presets.items()})
         return
-    for one, edits in presets.items():
-        print(f"{one}  {'  '.join(map(str, edits))}")
+    for name, edits in presets.items():
+        print(f"{name}  {'  '.join(map(str, edits))}")
     if not presets:
         print(f"{index} has no presets; sonde preset {index} NAME --edit feature:N=Vmax makes one")

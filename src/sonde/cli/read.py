@@ -5,7 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sonde.cli.common import print_json, quiet_libraries, table
+from sonde.cli.common import print_json, quiet_libraries
+from sonde.display import table
 from sonde.errors import UsageError
 
 
@@ -33,7 +34,7 @@ def read(
     unlike: tuple[str, ...]
         A text on which the features should not fire; may be repeated.
     on: str
-        Which tokens count: max, the strongest; last; mean, all; or a stretch as 3:7, counted from 0.
+        Which tokens count: max, the strongest; last; mean, all; or a stretch as 3..7, from token 3 up to and without 7, counted from 0.
     n: int
         Features to show.
     device: str
@@ -76,7 +77,8 @@ def _tokens(on: str):
     """Read --on; raises UsageError."""
     if on in ("max", "last", "mean"):
         return on
-    first, colon, last = on.partition(":")
-    if not colon or not all(part.lstrip("-").isdigit() or not part for part in (first, last)):
-        raise UsageError(f"--on is {on!r}, but must be max, last, mean, or a stretch of tokens as 3:7")
+    first, dots, last = on.partition("..")
+    if not dots or not all(part.lstrip("-").isdigit() or not part for part in (first, last)):
+        form = on.replace(":", "..") if ":" in on else "3..7"
+        raise UsageError(f"--on is {on!r}, but must be max, last, mean, or a stretch of tokens as {form}")
     return slice(int(first) if first else None, int(last) if last else None)

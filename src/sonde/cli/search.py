@@ -1,12 +1,15 @@
 """sonde search"""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sonde.cli.common import print_json, table
-from sonde.errors import UsageError
+from sonde.cli.common import print_json
+from sonde.display import table
+from sonde.errors import SettingsError, UsageError
+from sonde.settings import parse_range
 
 STATISTICS = ("density", "maximum", "mean", "same_word", "neuron")
 
@@ -38,15 +41,15 @@ def search(
     like: int
         A feature whose neighbours by decoder cosine are wanted.
     density: str
-        Range of the share of tokens on which it fires, such as 1e-4:1e-2; 0:0 for dead features.
+        Range of the share of tokens on which it fires, such as 1e-4..1e-2; ..1e-3 for rare ones, 0..0 for dead ones.
     maximum: str
         Range of the largest activation.
     mean: str
         Range of the mean activation where it fires.
     same_word: str
-        Range of the share of the strongest examples that fire at one word; 1:1 for features of one word.
+        Range of the share of the strongest examples that fire at one word; 1..1 for features of one word.
     neuron: str
-        Range of the correlation with the neuron that is most like it, such as 0.3:1, after sonde neurons.
+        Range of the correlation with the neuron that is most like it, such as 0.3.., after sonde neurons.
     n: int
         Features to show.
     json: bool
@@ -65,7 +68,7 @@ def search(
     ranges = {name: _range(name, given) for name, given in ranges.items() if given is not None}
     if sum(map(bool, (words, like is not None, ranges))) != 1:
         raise UsageError(
-            "say what to search by, and one thing only: words, --like, or ranges such as --density 1e-4:1e-2"
+            "say what to search by, and one thing only: words, --like, or ranges such as --density 1e-4..1e-2"
         )
     if words:
         hits = [(hit.feature, hit.snippet) for hit in found.search(words, n)]
@@ -73,7 +76,11 @@ def search(
         near = found.feature(like).neighbours(n)
         hits = [(hit.feature, f"cosine {hit.score:.2f}  {_summary(hit.feature)}") for hit in near]
     else:
-        hits = [(feature, _summary(feature)) for feature in found.where(**ranges)[:n]]
+        bounds = {
+            name: (-math.inf if low is None else low, math.inf if high is None else high)
+            for name, (low, high) in ranges.items()
+        }
+        hits = [(feature, _summary(feature)) for feature in found.where(**bounds)[:n]]
     if json:
         rows = [{"feature": f.number, "density": f.density, "maximum": f.maximum, "snippet": said} for f, said in hits]
         print_json({"words": words, "like": like} | ranges | {"features": rows})
@@ -94,9 +101,9 @@ def _summary(feature: Any) -> str:
     return feature.label.label if feature.label is not None else ", ".join(feature.usual_tokens())
 
 
-def _range(name: str, given: str) -> tuple[float, float]:
+def _range(name: str, text: str) -> tuple[float | None, float | None]:
+    """The bounds of a range; raises UsageError naming the flag."""
     try:
-        low, high = (float(part) for part in given.split(":"))
-    except ValueError as error:
-        raise UsageError(f"--{name.replace('_', '-')} is {given!r}, but must be a range such as 0.3:1") from error
-    return low, high
+        return parse_range(text)
+    except SettingsError as error:
+        raise UsageError(f"--{name.replace('_', '-')}: {error}") from error

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sonde.cli.common import ModelOptions, load_model, print_json, table
+from sonde.cli.common import ModelOptions, load_model, print_json
+from sonde.display import table
 
 
 def sites(

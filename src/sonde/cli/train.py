@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from sonde.activations.settings import LiveSettings
-from sonde.cli.common import ModelOptions, load_model, print_json, quality_table, quiet_libraries, reporter, table
+from sonde.cli.common import ModelOptions, load_model, print_json, quality_table, quiet_libraries, reporter
+from sonde.display import table
 from sonde.errors import UsageError, nearest
 from sonde.settings import Bytes, to_mapping
 from sonde.training.settings import TrainSettings
@@ -102,19 +103,17 @@ def train(
     if json:
         found = []
         for dictionary, own in zip(made, quality, strict=True):
-            assert dictionary.manifest is not None
-            told = {"folder": str(dictionary.folder), "id": dictionary.manifest.id} | dictionary.facts
+            assert dictionary.artifact is not None
+            folder, manifest = dictionary.artifact
+            told = {"folder": str(folder), "id": manifest.id} | manifest.facts
             found.append(told | ({"held_out": own.to_json()} if own else {}))
         print_json(found if sweep else found[0])
     elif sweep:
         print(_pareto(made, quality))
     else:
         [dictionary], [own] = made, quality
-        facts = dictionary.facts
-        print(
-            f"{dictionary.folder}: {facts['n_features']:,} features of kind {facts['kind']} at {dictionary.site}",
-            flush=True,
-        )
+        info = dictionary.info
+        print(f"{settings.out}: {info.n_features:,} features of kind {info.kind} at {info.site}", flush=True)
         if own:
             print(f"On {own.documents:,} documents that were held out of training:")
             print(quality_table(own))
@@ -130,7 +129,7 @@ def _measure(dictionary: Any, device: str) -> Any:
         quiet_libraries()
         return measure(dictionary, tokens=MEASURED_TOKENS, device=device, reporter=told)
     except SondeError as error:
-        told.say(f"{dictionary.folder} is saved, but not measured on held-out text: {error}")
+        told.say(f"{dictionary.artifact.folder} is saved, but not measured on held-out text: {error}")
         return None
 
 
@@ -160,11 +159,11 @@ def _values(sweep: list[str]) -> dict[str, list[Any]]:
 def _pareto(made: list[Any], quality: list[Any]) -> str:
     """A table of dictionaries; starred are those that no other beats in both L0 and FVU."""
     where = "on held-out text" if all(quality) else "on training rows"
-    found = [own.to_json() for own in quality] if all(quality) else [one.facts["training_rows"] for one in made]
+    found = [own.to_json() for own in quality] if all(quality) else [one.info.quality.to_json() for one in made]
     rows = [["", "dictionary", "kind", "features", "L0", "FVU", "dead"]]
     for dictionary, own in zip(made, found, strict=True):
         beaten = any(other["l0"] <= own["l0"] and other["fvu"] <= own["fvu"] and other is not own for other in found)
         cells = [f"{own['l0']:.1f}", f"{own['fvu']:.4f}", f"{own['dead']:.1%}"]
-        facts = dictionary.facts
-        rows.append(["" if beaten else "*", dictionary.folder.name, facts["kind"], f"{facts['n_features']:,}", *cells])
+        name, n = dictionary.artifact.folder.name, f"{dictionary.n_features:,}"
+        rows.append(["" if beaten else "*", name, dictionary.kind, n, *cells])
     return table(rows, right=(3, 4, 5, 6)) + f"\n* no other has both fewer active features and a lower FVU ({where})"

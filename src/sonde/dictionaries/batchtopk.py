@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from sonde.dictionaries.dictionary import Elementwise
+from sonde.dictionaries.dictionary import ALL, Elementwise, Features
 
 
 class BatchTopK(Elementwise):
@@ -22,21 +23,20 @@ class BatchTopK(Elementwise):
     kind: ClassVar[str] = "batchtopk"
     threshold: Tensor
 
-    def __init__(self, n_features: int, d_in: int, d_out: int | None = None, *, k: int, skip: bool = False) -> None:
-        super().__init__(n_features, d_in, d_out, skip=skip)
+    def __init__(
+        self, n_features: int, d_in: int, d_out: int | None = None, *, k: int, skip: bool = False, **more: Any
+    ) -> None:
+        super().__init__(n_features, d_in, d_out, skip=skip, k=k, **more)
         self.k = k
         self.register_buffer("threshold", torch.zeros(n_features))
 
-    def act(self, pre: Tensor, features: slice | int | Tensor = slice(None)) -> Tensor:
+    def act(self, pre: Float[Tensor, "..."], features: Features = ALL) -> Float[Tensor, "..."]:
         return pre * (pre > self.threshold[features])
 
-    def floor(self) -> Tensor:
+    def floor(self) -> Float[Tensor, " n_features"]:
         return self.threshold
 
-    def extra_state(self) -> dict[str, Any]:
-        return super().extra_state() | {"k": self.k}
-
-    def _fold_more(self, unit: Tensor) -> None:
+    def _fold_more(self, unit: Float[Tensor, " n_features"]) -> None:
         self.threshold.mul_(unit)
 
 
@@ -61,9 +61,7 @@ class Matryoshka(BatchTopK):
         prefixes: Sequence[int] | None = None,
         skip: bool = False,
     ) -> None:
-        super().__init__(n_features, d_in, d_out, k=k, skip=skip)
-        self.prefixes = list(prefixes or sorted({max(1, n_features >> shift) for shift in range(5)}))
-        assert self.prefixes == sorted(self.prefixes) and self.prefixes[-1] == n_features
-
-    def extra_state(self) -> dict[str, Any]:
-        return super().extra_state() | {"prefixes": self.prefixes}
+        prefixes = list(prefixes or sorted({max(1, n_features >> shift) for shift in range(5)}))
+        assert prefixes == sorted(prefixes) and prefixes[-1] == n_features
+        super().__init__(n_features, d_in, d_out, k=k, skip=skip, prefixes=prefixes)
+        self.prefixes = prefixes

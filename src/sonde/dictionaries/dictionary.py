@@ -11,21 +11,29 @@ y_hat (`fold` says what that is for several sites); norms and input scaling were
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sonde.errors import FeatureError
+from sonde.dictionaries.info import DictionaryInfo
+from sonde.errors import ArtifactMismatchError, FeatureError
 from sonde.kernels import compiled
 from sonde.kernels.choose import has_kernels
 from sonde.kernels.packed import Packed
-from sonde.manifests import Manifest
+from sonde.manifests import Artifact
 
 FEW_ROWS, FEW_WEIGHTS = 64, 1 << 16
 """with fewer, torch's dense product is as fast as compiled kernels"""
+ALL = slice(None)
+Features = slice | int | Tensor
+"""which features are meant; `ALL` by default"""
+Active = tuple[Int[Tensor, " active"], Int[Tensor, " active"], Float[Tensor, " active"]]
+"""row, feature and value of each activation above zero, by row"""
 DENSITY_EDGES = [10.0**power for power in range(-6, 1)]
 """bounds of a histogram of how often features fire"""
 
@@ -33,7 +41,16 @@ DENSITY_EDGES = [10.0**power for power in range(-6, 1)]
 class Dictionary(nn.Module, ABC):
     """A sparse dictionary of `n_features` features. Subclasses say which features are active.
 
+    Args:
+        n_features, d_in, d_out: sizes; without `d_out` it reconstructs what it reads.
+        skip: whether there is a linear path past the features.
+        kind_settings: settings of the kind that its weights do not show; the manifest keeps them, and loading passes
+            them to `__init__`.
+
     Attributes:
+        info: what it knows about itself: sites, model, text, quality, provenance. A dictionary made in memory reads a
+            site "x" and writes "x" or "y", until `at` names them.
+        artifact: the folder that it was loaded from, and its manifest; None of one made in memory.
         W_enc: [n_features, d_in].
         W_dec: [n_features, d_out].
         b_enc: [n_features].
@@ -54,8 +71,19 @@ class Dictionary(nn.Module, ABC):
     max_activation: Tensor
     output_mean: Tensor
 
-    def __init__(self, n_features: int, d_in: int, d_out: int | None = None, *, skip: bool = False) -> None:
+    def __init__(
+        self, n_features: int, d_in: int, d_out: int | None = None, *, skip: bool = False, **kind_settings: Any
+    ) -> None:
         super().__init__()
+        reads = {"x": d_in}
+        self.info = DictionaryInfo(
+            kind=self.kind,
+            kind_settings={"skip": True} | kind_settings if skip else kind_settings,
+            n_features=n_features,
+            reads=reads,
+            writes=reads if d_out is None else {"y": d_out},
+        )
+        self.artifact: Artifact[Path] | None = None
         d_out = d_out or d_in
         self.W_enc = nn.Parameter(torch.zeros(n_features, d_in))
         self.W_dec = nn.Parameter(torch.zeros(n_features, d_out))
@@ -66,8 +94,25 @@ class Dictionary(nn.Module, ABC):
         self.register_buffer("max_activation", torch.zeros(n_features))
         self.register_buffer("output_mean", torch.zeros(d_out))
         self._packed: tuple[tuple[int, int], Packed] | None = None
-        self.folder: Path | None = None
-        self.manifest: Manifest | None = None
+
+    def at(self, reads: str | Mapping[str, int], writes: str | Mapping[str, int] | None = None) -> Self:
+        """Name the sites that it reads and writes; returns the dictionary itself.
+
+        Args:
+            reads: a site, or several with their widths.
+            writes: likewise; by default what it reads.
+
+        Raises ArtifactMismatchError where the widths do not add up to the dictionary's own.
+        """
+        read = {reads: self.d_in} if isinstance(reads, str) else dict(reads)
+        written = read if writes is None else {writes: self.d_out} if isinstance(writes, str) else dict(writes)
+        if (sum(read.values()), sum(written.values())) != (self.d_in, self.d_out):
+            raise ArtifactMismatchError(
+                f"the dictionary reads vectors of width {self.d_in} and writes {self.d_out}, "
+                f"but the sites are {read} and {written}; give widths that add up"
+            )
+        self.info = replace(self.info, reads=read, writes=written)
+        return self
 
     @property
     def n_features(self) -> int:
@@ -84,57 +129,61 @@ class Dictionary(nn.Module, ABC):
     @property
     def reads(self) -> dict[str, int]:
         """The sites whose vectors are its input, in their order, and how wide they are."""
-        return self.facts["reads"]
+        return self.info.reads
 
     @property
     def writes(self) -> dict[str, int]:
         """The sites whose vectors it reconstructs, in their order, and how wide they are."""
-        return self.facts["writes"]
+        return self.info.writes
 
     @property
     def site(self) -> str:
         """What it was trained on: a site, several, or what is read -> what is written."""
-        read, written = ", ".join(self.reads), ", ".join(self.writes)
-        return read if self.reads == self.writes else f"{read} -> {written}"
+        return self.info.site
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        assert self.manifest is not None, "a dictionary in training has no manifest yet"
-        return self.manifest.facts
-
-    @abstractmethod
-    def encode(self, x: Tensor) -> Tensor:
-        """Activations [..., n_features] of x [..., d_in]."""
-
-    @abstractmethod
-    def active(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The activations above zero of x [row, d_in], as (row, feature, value), each [active], by row."""
+    def extra_repr(self) -> str:
+        """What stands between the brackets of its `repr`."""
+        info = self.info
+        facts: dict[str, Any] = {"n_features": info.n_features, "d_in": info.d_in}
+        facts |= {"d_out": info.d_out} if info.reads != info.writes else {}
+        parts = [f"{name}={value!r}" for name, value in (facts | info.kind_settings | {"site": info.site}).items()]
+        if info.quality is not None:
+            parts += [f"{name}={getattr(info.quality, name):.4g}" for name in ("fvu", "l0", "dead")]
+        return ", ".join(parts)
 
     @abstractmethod
-    def activation(self, x: Tensor, feature: int) -> Tensor:
-        """One feature's activation [...] on x [..., d_in], at the least cost that the kind allows."""
+    def encode(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... n_features"]:
+        """Activations of x."""
 
     @abstractmethod
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """The reconstruction y_hat [..., d_out] from x [..., d_in]."""
+    def active(self, x: Float[Tensor, "row d_in"]) -> Active:
+        """The activations above zero of x, as (row, feature, value), by row."""
 
-    def decode(self, activations: Tensor) -> Tensor:
-        """What activations [..., n_features] add up to [..., d_out], without W_skip."""
+    @abstractmethod
+    def activation(self, x: Float[Tensor, "... d_in"], feature: int) -> Float[Tensor, "..."]:
+        """One feature's activation on x, at the least cost that the kind allows."""
+
+    @abstractmethod
+    def reconstruct(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
+        """The reconstruction y_hat from x."""
+
+    def decode(self, activations: Float[Tensor, "... n_features"]) -> Float[Tensor, "... d_out"]:
+        """The reconstruction from activations, without W_skip."""
         return activations @ self.W_dec + self.b_dec
 
-    def base(self, x: Tensor) -> Tensor:
-        """What is reconstructed from x [..., d_in] before any feature adds to it: [d_out], or [..., d_out] with W_skip."""
+    def base(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "*rows d_out"]:
+        """What is reconstructed from x before any feature adds to it: [d_out], or [..., d_out] with W_skip."""
         return self.b_dec if self.W_skip is None else x @ self.W_skip.T + self.b_dec
 
-    def packed(self, x: Tensor) -> Packed | None:
-        """The encoder for the compiled kernels, where they read rows like x [row, d_in] faster."""
-        found, W_enc = compiled.kernels(), self.W_enc.detach()
+    def packed(self, x: Float[Tensor, "row d_in"]) -> Packed | None:
+        """The encoder as the compiled kernels take it; None where they would not encode rows like x faster."""
+        kernels, W_enc = compiled.kernels(), self.W_enc.detach()
         fits = x.device.type == "cpu" and x.dtype == W_enc.dtype == torch.float32 and has_kernels(x.device, self.d_in)
-        if found is None or not fits or len(x) < FEW_ROWS or W_enc.numel() < FEW_WEIGHTS:
+        if kernels is None or not fits or len(x) < FEW_ROWS or W_enc.numel() < FEW_WEIGHTS:
             return None
         weights = (W_enc.data_ptr(), self.W_enc._version)
         if self._packed is None or self._packed[0] != weights:
-            self._packed = weights, Packed(found, W_enc, self.b_enc, x.square().mean(dim=0).sqrt())
+            self._packed = weights, Packed(kernels, W_enc, self.b_enc, x.square().mean(dim=0).sqrt())
         return self._packed[1]
 
     def check_feature(self, feature: int) -> int:
@@ -143,17 +192,14 @@ class Dictionary(nn.Module, ABC):
             raise FeatureError(f"there is no feature {feature}: the dictionary has features 0 to {self.n_features - 1}")
         return feature
 
-    def extra_state(self) -> dict[str, Any]:
-        """Settings of the kind that its weights do not show; kept in the manifest, given to `__init__`."""
-        return {} if self.W_skip is None else {"skip": True}
-
     @torch.no_grad()
     def fold(self, inputs: "Scaling", outputs: "Scaling") -> None:
-        """Fold the scaling of x and y and decoder norms in, after training on scaled vectors.
+        """Fold decoder norms and the scaling of x and y into the weights, after training on scaled vectors.
 
         Afterwards the dictionary acts on raw x, decoder rows have length one, and an activation is the
-        length of what the feature adds to raw y_hat. Where sites of several scales are written, lengths are taken with
-        each site at the scale that it had in training, over their geometric mean: so the largest activations stay the largest.
+        length of what the feature adds to raw y_hat. Where sites of several scales are written, each site's part is
+        measured at the scale that it had in training, divided by the geometric mean of all scales, so that the
+        largest activations stay the largest.
         """
         norms = self.W_dec.norm(dim=1).clamp_min(1e-12)
         unit = norms / outputs.scale.log().mean().exp()
@@ -166,19 +212,17 @@ class Dictionary(nn.Module, ABC):
             self.b_dec.sub_(self.W_skip @ inputs.mean)
         self._fold_more(unit)
 
-    def _fold_more(self, unit: Tensor) -> None:
-        """Fold what else the kind has; an activation becomes `unit` [n_features] times what it was in training."""
+    def _fold_more(self, unit: Float[Tensor, " n_features"]) -> None:
+        """Fold the kind's own parameters; an activation becomes `unit` times what it was in training."""
 
 
 class Scaling(NamedTuple):
     """How vectors were scaled for training: (v - mean) * scale."""
 
-    mean: Tensor
-    """[width]"""
-    scale: Tensor
-    """[width]"""
+    mean: Float[Tensor, " width"]
+    scale: Float[Tensor, " width"]
 
-    def __call__(self, v: Tensor) -> Tensor:
+    def __call__(self, v: Float[Tensor, "... width"]) -> Float[Tensor, "... width"]:
         return (v.float() - self.mean) * self.scale
 
 
@@ -186,35 +230,35 @@ class Elementwise(Dictionary):
     """A dictionary in which an activation depends on its own feature's pre-activation alone."""
 
     @abstractmethod
-    def act(self, pre: Tensor, features: slice | int | Tensor = slice(None)) -> Tensor:
-        """Activations of pre-activations [..., feature] of these features."""
+    def act(self, pre: Float[Tensor, "..."], features: Features = ALL) -> Float[Tensor, "..."]:
+        """Activations of pre-activations whose last dimension is these features."""
 
-    def floor(self) -> Tensor:
-        """What a pre-activation has to exceed, [n_features] or one for all."""
+    def floor(self) -> Float[Tensor, "*features"]:
+        """What a pre-activation has to exceed, [n_features] or one number for all."""
         return self.b_enc.new_zeros(())
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... n_features"]:
         return self.act(x @ self.W_enc.T + self.b_enc)
 
-    def active(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def active(self, x: Float[Tensor, "row d_in"]) -> Active:
         packed = self.packed(x)
-        found = packed.above(x.contiguous(), self.floor().detach()) if packed is not None else None
-        if found is None:
+        above = packed.above(x.contiguous(), self.floor().detach()) if packed is not None else None
+        if above is None:
             activations = self.encode(x)
             row, feature = activations.nonzero(as_tuple=True)
             return row, feature, activations[row, feature]
-        row, feature = found.row.long(), found.feature.long()
-        value = self.act(found.value, feature)
+        row, feature = above.row.long(), above.feature.long()
+        value = self.act(above.value, feature)
         kept = value > 0
         return row[kept], feature[kept], value[kept]
 
-    def activation(self, x: Tensor, feature: int) -> Tensor:
+    def activation(self, x: Float[Tensor, "... d_in"], feature: int) -> Float[Tensor, "..."]:
         return self.act(x @ self.W_enc[feature] + self.b_enc[feature], feature)
 
-    def reconstruct(self, x: Tensor) -> Tensor:
+    def reconstruct(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         return self.encode(x) @ self.W_dec + self.base(x)
 
 
-def rows_of(x: Tensor) -> tuple[Tensor, Sequence[int]]:
-    """Flatten x [..., width] to [row, width]; return it with the leading shape."""
+def rows_of(x: Float[Tensor, "... width"]) -> tuple[Float[Tensor, "row width"], Sequence[int]]:
+    """x as rows, and its leading shape."""
     return x.reshape(-1, x.shape[-1]), x.shape[:-1]

@@ -3,9 +3,10 @@
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from sonde.dictionaries.dictionary import Elementwise
+from sonde.dictionaries.dictionary import ALL, Elementwise, Features
 
 
 class Gated(Elementwise):
@@ -27,8 +28,8 @@ class Gated(Elementwise):
         self.r = nn.Parameter(torch.zeros(n_features))
         self.b_magnitude = nn.Parameter(torch.zeros(n_features))
 
-    def act(self, pre: Tensor, features: slice | int | Tensor = slice(None)) -> Tensor:
+    def act(self, pre: Float[Tensor, "..."], features: Features = ALL) -> Float[Tensor, "..."]:
         return (pre * self.r[features].exp() + self.b_magnitude[features]).relu() * (pre > 0)
 
-    def _fold_more(self, unit: Tensor) -> None:
+    def _fold_more(self, unit: Float[Tensor, " n_features"]) -> None:
         self.b_magnitude.mul_(unit)

@@ -3,9 +3,10 @@
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from sonde.dictionaries.dictionary import Elementwise
+from sonde.dictionaries.dictionary import ALL, Elementwise, Features
 
 
 class JumpReLU(Elementwise):
@@ -21,11 +22,11 @@ class JumpReLU(Elementwise):
         super().__init__(n_features, d_in, d_out, skip=skip)
         self.log_threshold = nn.Parameter(torch.zeros(n_features))
 
-    def act(self, pre: Tensor, features: slice | int | Tensor = slice(None)) -> Tensor:
+    def act(self, pre: Float[Tensor, "..."], features: Features = ALL) -> Float[Tensor, "..."]:
         return pre * (pre > self.log_threshold[features].exp())
 
-    def floor(self) -> Tensor:
+    def floor(self) -> Float[Tensor, " n_features"]:
         return self.log_threshold.exp()
 
-    def _fold_more(self, unit: Tensor) -> None:
+    def _fold_more(self, unit: Float[Tensor, " n_features"]) -> None:
         self.log_threshold.add_(unit.log())

@@ -2,9 +2,10 @@
 
 from typing import ClassVar
 
+from jaxtyping import Float
 from torch import Tensor
 
-from sonde.dictionaries.dictionary import Elementwise
+from sonde.dictionaries.dictionary import ALL, Elementwise, Features
 
 
 class L1(Elementwise):
@@ -14,5 +15,5 @@ class L1(Elementwise):
     centred: ClassVar[bool] = False
     unit_norm: ClassVar[bool] = False
 
-    def act(self, pre: Tensor, features: slice | int | Tensor = slice(None)) -> Tensor:
+    def act(self, pre: Float[Tensor, "..."], features: Features = ALL) -> Float[Tensor, "..."]:
         return pre.relu()

@@ -2,49 +2,77 @@
 
 from pathlib import Path
 
+import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from sonde.artifacts import new_artifact
 from sonde.devices import choose_device
 from sonde.dictionaries.batchtopk import BatchTopK, Matryoshka
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.gated import Gated
+from sonde.dictionaries.info import DictionaryInfo
 from sonde.dictionaries.jumprelu import JumpReLU
 from sonde.dictionaries.l1 import L1
 from sonde.dictionaries.topk import TopK
-from sonde.errors import ArtifactDamagedError, ArtifactForeignError
-from sonde.manifests import read_manifest, write_bytes
+from sonde.errors import ArtifactDamagedError, ArtifactForeignError, OutputOccupiedError
+from sonde.manifests import VERSIONS, Artifact, Manifest, library_versions, read_manifest, write_bytes
 
 FORMAT = "dictionary"
 KINDS: dict[str, type[Dictionary]] = {kind.kind: kind for kind in (TopK, BatchTopK, Matryoshka, L1, JumpReLU, Gated)}
 WEIGHTS = "dictionary.safetensors"
 
 
-def save_weights(dictionary: Dictionary, folder: Path) -> str:
-    """Write the weights into an artifact that is being made; returns the file's name."""
-    state = {name: value.detach().cpu().contiguous() for name, value in dictionary.state_dict().items()}
-    write_bytes(folder / WEIGHTS, save(state))
-    return WEIGHTS
-
-
 def load_dictionary(folder: str | Path, device: str = "auto") -> Dictionary:
-    """Load a dictionary that `train` wrote.
+    """Load a dictionary from its folder.
 
     Raises ArtifactError where the folder is missing, foreign, unfinished, truncated or altered.
     """
     path = Path(folder)
-    manifest = read_manifest(path, FORMAT)
-    facts = manifest.facts
-    if facts["kind"] not in KINDS:
+    artifact = Artifact(path, read_manifest(path, FORMAT))
+    info = DictionaryInfo.of(artifact)
+    if info.kind not in KINDS:
         raise ArtifactForeignError(
-            f"{path} holds a dictionary of kind {facts['kind']!r}, which this sonde does not know"
+            f"{path} holds a dictionary of kind {info.kind!r}, which this sonde does not know; update sonde"
         )
-    dictionary = KINDS[facts["kind"]](facts["n_features"], facts["d_in"], facts["d_out"], **facts["kind_settings"])
+    dictionary = KINDS[info.kind](info.n_features, info.d_in, info.d_out, **info.kind_settings)
     try:
         dictionary.load_state_dict(load_file(path / WEIGHTS))
     except (SafetensorError, RuntimeError, OSError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise ArtifactDamagedError(f"{path / WEIGHTS} cannot be read ({reason}); train the dictionary again") from error
-    dictionary.folder, dictionary.manifest = path, manifest
+    dictionary.info, dictionary.artifact = info, artifact
     dictionary.requires_grad_(False)
     return dictionary.to(choose_device(device)).eval()
+
+
+def save_dictionary(dictionary: Dictionary, folder: Path) -> Artifact[Path]:
+    """Write a dictionary that was made in memory as an artifact, which `load_dictionary` loads.
+
+    Raises OutputOccupiedError where the folder holds something else.
+    """
+    with new_artifact(folder, format=FORMAT, settings={}, parents={}) as draft:
+        if not draft.finished:
+            draft.finish([save_weights(dictionary, draft.folder)], dictionary.info.to_facts())
+    assert draft.finished is not None
+    if draft.finished.id != content_id(dictionary):
+        raise OutputOccupiedError(f"{folder} already holds another dictionary; give a new folder")
+    return Artifact(folder, draft.finished)
+
+
+def content_id(dictionary: Dictionary) -> str:
+    """The content id of what `save_dictionary` writes."""
+    weights = _weights(dictionary)
+    files = {WEIGHTS: {"bytes": len(weights), "xxh3": xxhash.xxh3_128_hexdigest(weights)}}
+    facts = dictionary.info.to_facts()
+    return Manifest(FORMAT, VERSIONS[FORMAT], {}, {}, facts, files, library_versions()).id
+
+
+def save_weights(dictionary: Dictionary, folder: Path) -> str:
+    """Write the weights into an artifact that is being made; returns the file's name."""
+    write_bytes(folder / WEIGHTS, _weights(dictionary))
+    return WEIGHTS
+
+
+def _weights(dictionary: Dictionary) -> bytes:
+    return save({name: value.detach().cpu().contiguous() for name, value in dictionary.state_dict().items()})

@@ -31,8 +31,7 @@ class Reading:
 
     def __init__(self, dictionary: Dictionary, model: Model, others: Sequence[Model] | None = None) -> None:
         if others is None:
-            facts = dictionary.facts.get("other_models", [])
-            others = [load_model(other["name"], device=str(model.device)) for other in facts]
+            others = [load_model(other.name, device=str(model.device)) for other in dictionary.info.other_models]
         self.models = [model, *others]
         self.dictionary = dictionary
         self.widths = dictionary.reads | dictionary.writes
@@ -40,8 +39,10 @@ class Reading:
             found = _read(self.models, self.widths, model.pad([[0]]))
         for site, x in found.items():
             if x.shape[-1] != self.widths[site]:
+                named = f" ({dictionary.info.model.name})" if dictionary.info.model else ""
                 raise ArtifactMismatchError(
-                    f"the dictionary reads vectors of width {self.widths[site]}, but {site} of {model.name} has width {x.shape[-1]}; use the model that it was trained on ({dictionary.facts['model']['name']})"
+                    f"the dictionary reads vectors of width {self.widths[site]}, but {site} of {model.name} has width "
+                    f"{x.shape[-1]}; use the model that it was trained on{named}"
                 )
 
     def __call__(self, tokens: Tokens, mask: Tensor) -> Vectors:

@@ -1,11 +1,12 @@
 """The TopK dictionary: each row keeps its k largest pre-activations."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from sonde.dictionaries.dictionary import Dictionary, rows_of
+from sonde.dictionaries.dictionary import Active, Dictionary, rows_of
 from sonde.kernels.sparse import decode_pairs, encode_topk
 
 
@@ -15,34 +16,31 @@ class TopK(Dictionary):
     kind: ClassVar[str] = "topk"
 
     def __init__(self, n_features: int, d_in: int, d_out: int | None = None, *, k: int, skip: bool = False) -> None:
-        super().__init__(n_features, d_in, d_out, skip=skip)
+        super().__init__(n_features, d_in, d_out, skip=skip, k=k)
         self.k = k
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... n_features"]:
         rows, shape = rows_of(x)
         values, pairs = encode_topk(rows, self.W_enc, self.b_enc, self.k)
         dense = torch.zeros(len(rows), self.n_features, dtype=values.dtype, device=x.device)
         return dense.index_put((pairs.row, pairs.feature), values).reshape(*shape, self.n_features)
 
-    def active(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def active(self, x: Float[Tensor, "row d_in"]) -> Active:
         packed = self.packed(x)
         if packed is not None:
-            found = packed.topk(x.contiguous(), self.k)
-            return found.row.long(), found.feature.long(), found.value
+            largest = packed.topk(x.contiguous(), self.k)
+            return largest.row.long(), largest.feature.long(), largest.value
         values, pairs = encode_topk(x, self.W_enc, self.b_enc, self.k)
         above = values > 0
         return pairs.row[above], pairs.feature[above], values[above]
 
-    def activation(self, x: Tensor, feature: int) -> Tensor:
+    def activation(self, x: Float[Tensor, "... d_in"], feature: int) -> Float[Tensor, "..."]:
         rows, shape = rows_of(x)
         values, pairs = encode_topk(rows, self.W_enc, self.b_enc, self.k)
-        found = values * (pairs.feature == feature)
-        return found.view(len(rows), self.k).sum(dim=1).reshape(shape)
+        values = values * (pairs.feature == feature)
+        return values.view(len(rows), self.k).sum(dim=1).reshape(shape)
 
-    def reconstruct(self, x: Tensor) -> Tensor:
+    def reconstruct(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         rows, shape = rows_of(x)
         values, pairs = encode_topk(rows, self.W_enc, self.b_enc, self.k)
         return (decode_pairs(values, pairs, self.W_dec) + self.base(rows)).reshape(*shape, -1)
-
-    def extra_state(self) -> dict[str, Any]:
-        return super().extra_state() | {"k": self.k}

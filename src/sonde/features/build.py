@@ -25,12 +25,13 @@ from sonde.activations.corpus import Corpus, Document
 from sonde.activations.workers import here, in_order, processes, recipe
 from sonde.artifacts import Draft, new_artifact
 from sonde.dictionaries.dictionary import Dictionary
-from sonde.dictionaries.load import load_dictionary
+from sonde.dictionaries.load import content_id, load_dictionary, save_dictionary
 from sonde.dictionaries.reading import Reading, read_each, split_site
 from sonde.errors import ArtifactMismatchError, ModelLacksError, TextError, UsageError
+from sonde.facts import ModelRef
 from sonde.features.database import Documents, write_search
 from sonde.features.documents import DATABASE
-from sonde.features.folder import COACTIVE, FEATURES, FORMAT, POSTINGS
+from sonde.features.folder import COACTIVE, FEATURES, FORMAT, POSTINGS, IndexFacts
 from sonde.features.index import Index
 from sonde.features.postings import Fires, Kept, first_of_each, merged, pack, record_type, write_task
 from sonde.features.settings import IndexSettings
@@ -47,6 +48,8 @@ TASK_TOKENS = 1 << 16
 MEMORY = 512 * 10**6
 SEGMENTS = "segments"
 """folder of what tasks write, which is removed in the end"""
+INNER_DICTIONARY = "dictionary"
+"""folder in the index of a dictionary that was made in memory"""
 RESIDUAL_SITES = ("residual", "residual_mid", "attention", "mlp", "embedding", "final")
 """sites whose vectors live in the stream, so that the direct path to the logits means something"""
 
@@ -118,7 +121,7 @@ def index(
     reader = (
         model
         if isinstance(model, Model)
-        else load_model(model or dictionaries[0].facts["model"]["name"], device=device)
+        else load_model(model or dictionaries[0].info.require_model().name, device=device)
     )
     if workers and workers > 1 and reader.name == IN_MEMORY_MODEL:
         raise UsageError("a model in memory cannot be sent to workers; give the folder or the name that they can load")
@@ -131,12 +134,12 @@ def index(
     with contextlib.ExitStack() as stack:
         makings = []
         for reading, out in zip(readings, outs, strict=True):
-            folder, manifest = reading.dictionary.folder, reading.dictionary.manifest
-            assert folder is not None and manifest is not None
-            parents = {"dictionary": parent_entry(folder, manifest)}
+            parents = {"dictionary": _parent(reading.dictionary)}
             draft = stack.enter_context(new_artifact(out, format=FORMAT, settings=described, parents=parents))
             if draft.finished:
-                reporter.say(f"{out} is finished: {draft.finished.facts['tokens']:,} tokens")
+                reporter.say(f"{out} is finished: {Index(out, draft.finished).n_tokens:,} tokens")
+            elif reading.dictionary.artifact is None:
+                save_dictionary(reading.dictionary, out / INNER_DICTIONARY)
             makings.append(_Making(reading, draft))
         unfinished = [making for making in makings if not making.draft.finished]
         if unfinished:
@@ -157,6 +160,11 @@ class _Making:
     reading: Reading
     draft: Draft[Path]
 
+    @property
+    def dictionary_folder(self) -> Path:
+        artifact = self.reading.dictionary.artifact
+        return self.draft.folder / INNER_DICTIONARY if artifact is None else artifact.folder
+
 
 @dataclass
 class _Task:
@@ -172,17 +180,26 @@ def _readings(dictionaries: Sequence[Dictionary], reader: Model) -> list[Reading
     """What each dictionary reads, all from one model; raises ArtifactMismatchError where they were trained on different ones."""
     first = dictionaries[0]
     for other in dictionaries[1:]:
-        for name in ("model", "other_models"):
-            if json.dumps(first.facts.get(name)) != json.dumps(other.facts.get(name)):
-                raise ArtifactMismatchError(
-                    f"{first.folder} and {other.folder} were trained on different models; index them one at a time"
-                )
+        if (first.info.model, first.info.other_models) != (other.info.model, other.info.other_models):
+            names = [one.artifact.folder if one.artifact else repr(one) for one in (first, other)]
+            raise ArtifactMismatchError(
+                f"{names[0]} and {names[1]} were trained on different models; index them one at a time"
+            )
     readings = [Reading(first, reader)]
     return readings + [Reading(other, reader, readings[0].models[1:]) for other in dictionaries[1:]]
 
 
+def _parent(dictionary: Dictionary) -> dict[str, Any]:
+    """What the manifest keeps of the dictionary; one made in memory is saved in the index's own folder."""
+    if dictionary.artifact is None:
+        return {"id": content_id(dictionary), "path": INNER_DICTIONARY}
+    return parent_entry(*dictionary.artifact)
+
+
 def _own_folders(out: Path, dictionaries: Sequence[Dictionary]) -> list[Path]:
-    names = [dictionary.folder.name for dictionary in dictionaries if dictionary.folder is not None]
+    names = [dictionary.artifact.folder.name for dictionary in dictionaries if dictionary.artifact is not None]
+    if len(names) < len(dictionaries):
+        raise UsageError("of several dictionaries, each names its index by its folder; save those that are in memory")
     twice = sorted(name for name in names if names.count(name) > 1)
     if twice:
         raise UsageError(
@@ -254,7 +271,7 @@ def _run_tasks(
         return
     threads = settings.threads or max(1, torch.get_num_threads() // workers)
     model = recipe(makings[0].reading.models[0])
-    folders = [making.reading.dictionary.folder for making in makings]
+    folders = [making.dictionary_folder.resolve() for making in makings]
     outs = [making.draft.folder.resolve() for making in makings]
     with processes(_load_indexer, (*model, threads, folders, outs, kept), workers) as submit:
         for n_tokens in in_order(tasks, submit, workers):
@@ -329,18 +346,18 @@ def _finish(
     statistics, files = _merge(out, n_tasks, starts, dictionary.n_features, settings, memory)
     has_logits = _add_logits(statistics, reader, dictionary, settings.top_logits)
     n_tokens, n_activations = int(starts[-1]), int(statistics["count"].sum())
-    facts = {
-        "n_features": dictionary.n_features,
-        "tokens": n_tokens,
-        "documents": len(starts) - 1,
-        "activations": n_activations,
-        "dead": float((statistics["density"] == 0).mean()),
-        "l0": n_activations / n_tokens,
-        "site": dictionary.site,
-        "model": {"name": reader.name, "id": reader.identity},
-        "logits": has_logits,
-        "why_no_chat": reader.why_no_chat(),
-    }
+    facts = IndexFacts(
+        n_features=dictionary.n_features,
+        tokens=n_tokens,
+        documents=len(starts) - 1,
+        activations=n_activations,
+        dead=float((statistics["density"] == 0).mean()),
+        l0=n_activations / n_tokens,
+        site=dictionary.site,
+        model=ModelRef(reader.name, reader.identity),
+        logits=has_logits,
+        why_no_chat=reader.why_no_chat(),
+    ).to_json()
     write_bytes(out / FEATURES, save(statistics))
     # What has been written can be read already, and there is one more number of each feature to be had from it.
     statistics["same_word"] = write_search(Index(out, Manifest(FORMAT, 0, {}, {}, facts, {})))
@@ -395,7 +412,7 @@ def _add_logits(statistics: dict[str, np.ndarray], model: Model, dictionary: Dic
     last = next(place for place, (number, _) in reversed(list(enumerate(own))) if number == 1)
     if own[last][1].split(".")[-1] not in RESIDUAL_SITES:
         return False
-    W_dec = dictionary.W_dec.split(list(dictionary.writes.values()), dim=1)[last]
+    W_dec = dictionary.W_dec.detach().split(list(dictionary.writes.values()), dim=1)[last]
     try:
         model.require_head("the direct path to the logits")
     except ModelLacksError:

@@ -6,7 +6,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from sonde.features.documents import PictureSpan, locate
+from sonde.display import Block, Drawn, Grid, Picture, Shaded, shorten, to_text
+from sonde.features.documents import IndexText, PictureSpan, locate
 
 CONTEXT_TOKENS = 24
 """tokens shown before and after the strongest one"""
@@ -32,9 +33,14 @@ class ExamplePicture(NamedTuple):
         patches = sorted(range(len(self.values)), key=lambda patch: -self.values[patch])[:n]
         return [(*divmod(patch, self.columns), self.values[patch]) for patch in patches if self.values[patch] > 0]
 
+    def describe(self) -> str:
+        """Where in the picture the feature fires: <picture 1 of 6 x 6 patches: 2,3 4.10; 2,4 3.95>, counted from one."""
+        patches = "; ".join(f"{row + 1},{column + 1} {value:.2f}" for row, column, value in self.strongest())
+        return f"<picture {self.number + 1} of {self.rows} x {self.columns} patches: {patches or 'nowhere'}>"
+
 
 @dataclass(frozen=True)
-class Example:
+class Example(Drawn):
     """A stretch of a document around a token on which a feature fires."""
 
     document: int
@@ -53,6 +59,23 @@ class Example:
     def text(self) -> str:
         return "".join(text for text, _ in self.pieces)
 
+    def __repr__(self) -> str:
+        text = to_text([self.shaded(self.value).around_peak(6)])
+        return f"Example({self.value:.2f} at {self.position} of document {self.document}: {shorten(text, 80)!r})"
+
+    def shaded(self, maximum: float, text: IndexText | None = None) -> Shaded:
+        """The example as it is drawn, shaded up to `maximum`; with its pictures where the index's text is passed."""
+        if text is None:
+            return Shaded(self.pieces, maximum, self.peak)
+        pictures = {
+            p.piece: Picture(text.picture(self.document, p.number), p.describe(), p.rows, p.columns, p.values)
+            for p in self.pictures
+        }
+        return Shaded(self.pieces, maximum, self.peak, pictures=pictures)
+
+    def draw(self) -> list[Block]:
+        return [self.shaded(max(value for _, value in self.pieces))]
+
     def to_json(self) -> dict[str, Any]:
         return {
             "document": self.document,
@@ -62,6 +85,14 @@ class Example:
             "pieces": [list(piece) for piece in self.pieces],
             "pictures": [picture._asdict() | {"values": list(picture.values)} for picture in self.pictures],
         }
+
+
+class Examples(list[Example], Drawn):
+    """Examples of one feature, in the order in which they are to be read."""
+
+    def draw(self) -> list[Block]:
+        maximum = max((value for example in self for _, value in example.pieces), default=0.0)
+        return [Grid([[f"{example.value:.2f}", example.shaded(maximum)] for example in self], right=(0,))]
 
 
 def candidates(

@@ -9,19 +9,21 @@ index.sqlite          documents with the spans of their tokens, their pictures, 
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sonde.errors import ArtifactMissingError, FeatureError
+from sonde.facts import ModelRef, read_facts
 from sonde.features.added import FeatureMap, Neurons
 from sonde.features.documents import DATABASE, IndexText, locate
-from sonde.features.examples import By, Example, candidates, cut_example
+from sonde.features.examples import By, Example, Examples, candidates, cut_example
 from sonde.features.labels import Labels
 from sonde.features.postings import record_type, tokens_of
-from sonde.manifests import Manifest, find_parent
+from sonde.manifests import Artifact, Manifest, find_parent
 from sonde.tensor_files import map_arrays
 
 FORMAT = "index"
@@ -40,6 +42,36 @@ class Occurrences(NamedTuple):
     """[activation], right to one part in 2,000; the first is the feature's maximum itself"""
 
 
+@dataclass(frozen=True, kw_only=True)
+class IndexFacts:
+    """What an index's manifest says."""
+
+    n_features: int
+    tokens: int
+    documents: int
+    activations: int
+    """above zero, of all features on all tokens"""
+    dead: float
+    """share of features that fire nowhere in the text"""
+    l0: float
+    """mean number of active features on a token"""
+    site: str
+    """what the dictionary was trained on"""
+    model: ModelRef
+    logits: bool = False
+    """whether the direct logits are there"""
+    why_no_chat: str | None = None
+    """why the model cannot chat; None where it can"""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], where: object) -> "IndexFacts":
+        """Read the facts of a manifest; raises ArtifactDamagedError where one is missing."""
+        return read_facts(cls, values, where, model=read_facts(ModelRef, values.get("model", {}), where))
+
+
 class IndexFolder:
     """What an index holds of each feature, by the feature's number."""
 
@@ -51,13 +83,18 @@ class IndexFolder:
         self.text = IndexText(folder / DATABASE)
         """documents, pictures, vocabulary, and search by words"""
 
+    @cached_property
+    def facts(self) -> IndexFacts:
+        """What the manifest says."""
+        return IndexFacts.from_json(self.manifest.facts, self.folder)
+
     @property
     def n_features(self) -> int:
-        return self.manifest.facts["n_features"]
+        return self.facts.n_features
 
     @property
     def n_tokens(self) -> int:
-        return self.manifest.facts["tokens"]
+        return self.facts.tokens
 
     @cached_property
     def statistics(self) -> dict[str, np.ndarray]:
@@ -78,7 +115,7 @@ class IndexFolder:
     @cached_property
     def directions(self) -> np.ndarray:
         """Decoder row of each feature [n_features, d_out]; raises ArtifactMissingError if the dictionary is gone."""
-        folder, manifest = find_parent(self.manifest, "dictionary", self.folder, "dictionary")
+        folder, manifest = self.find_dictionary()
         assert isinstance(folder, Path)  # activations alone lie on object stores
         [name] = [name for name in manifest.files if name.endswith(".safetensors")]
         return map_arrays(folder / name)["W_dec"]
@@ -97,6 +134,10 @@ class IndexFolder:
     def neurons(self) -> Neurons | None:
         """How features correlate with neurons, if `sonde neurons` has computed it."""
         return Neurons.load(self.folder)
+
+    def find_dictionary(self) -> Artifact:
+        """The dictionary that the index was made with; raises ArtifactMissingError where it has gone."""
+        return find_parent(self.manifest, "dictionary", self.folder, "dictionary")
 
     def check_feature(self, number: int) -> int:
         """Return the feature number; raises FeatureError where the index has no such feature."""
@@ -119,7 +160,7 @@ class IndexFolder:
         """Documents of tokens, which are numbered through the whole text, and positions in them."""
         return locate(token, self.statistics["starts"])
 
-    def examples(self, number: int, n: int = 10, by: By = "top") -> list[Example]:
+    def examples(self, number: int, n: int = 10, by: By = "top") -> Examples:
         """A feature's examples, at most one a document.
 
         Args:
@@ -138,7 +179,7 @@ class IndexFolder:
             values = dict(zip((token[here] - start).tolist(), value[here].tolist(), strict=True))
             example = self._example(document, int(token[activation] - start), values)
             examples.setdefault((example.text, document if example.pictures else None), example)
-        return list(examples.values())
+        return Examples(examples.values())
 
     def plain_context(self, document: int, position: int) -> Example:
         """The text around a token, as an example in which nothing fires."""

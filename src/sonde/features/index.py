@@ -1,17 +1,73 @@
 """Reading an index: its features, and search among them. Needs no torch."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from sonde.display import Block, Drawn, Grid, Line
 from sonde.features.feature import Feature, Hit, Hits, nearest
 from sonde.features.folder import FORMAT, IndexFolder, Range
-from sonde.features.table import FeatureTable
+from sonde.features.table import FeatureTable, features_grid
 from sonde.manifests import read_manifest
+from sonde.progress import amount
+
+WORTH_SEEING = {"density": (1e-4, 2e-2), "same_word": (0.0, 0.6)}
+"""features that are neither rare nor common, and of more than one word"""
+_LOOKED_AT = 200
 
 
-class Index(IndexFolder):
+class Index(IndexFolder, Drawn):
     """A finished index; made by `sonde.index` or `load_index`."""
+
+    def __repr__(self) -> str:
+        facts = self.manifest.facts
+        return (
+            f"Index({self.n_features:,} features at {facts['site']} of {Path(facts['model']['name']).name}, "
+            f"{amount(self.n_tokens)} tokens)"
+        )
+
+    def draw(self, n: int = 6) -> list[Block]:
+        """What it was made from, and n features worth a first look."""
+        facts = self.manifest.facts
+        rows = [
+            [
+                "features",
+                f"{self.n_features:,}, of which {facts['dead']:.1%} fire nowhere; {self.labels.n_labelled:,} have a label",
+            ],
+            ["on a token", f"{facts['l0']:.1f} fire"],
+            [
+                "text",
+                f"{Path(self.manifest.settings['text']).name}: {facts['documents']:,} documents, {self.n_tokens:,} tokens",
+            ],
+            ["folder", str(self.folder)],
+        ]
+        title = f"index of {facts['site']} of {Path(facts['model']['name']).name}"
+        return [
+            Line(title, strong=True),
+            Grid(rows),
+            features_grid([self.feature(number) for number in self.featured(n)]),
+        ]
+
+    def featured(self, n: int, first: Iterable[int] = ()) -> list[int]:
+        """Features worth a first look: those that fire most strongly, of several words, no two at the same token.
+
+        Args:
+            first: features that come first in any case.
+        """
+        numbers = self.numbers_where(WORTH_SEEING)
+        if len(numbers) < n:
+            numbers = np.flatnonzero(self.statistics["count"] > 0)
+        strongest = numbers[np.argsort(-self.statistics["maximum"][numbers], kind="stable")][:_LOOKED_AT]
+        chosen = {number: set(self.feature(number).usual_tokens()) for number in first}
+        for number in strongest.tolist():
+            if len(chosen) >= n:
+                break
+            tokens = set(self.feature(number).usual_tokens())
+            are_words = all(len(token) > 2 for token in tokens)
+            if are_words and number not in chosen and not any(tokens & others for others in chosen.values()):
+                chosen[number] = tokens
+        return list(chosen)[:n]
 
     def feature(self, number: int) -> Feature:
         """One feature; raises FeatureError where the number is out of range."""
@@ -58,7 +114,7 @@ class Index(IndexFolder):
         known = {hit.feature.number for hit in labelled}
         rows = self.text.search(words, n)
         others = [Hit(self.feature(number), score, text) for number, text, score in rows if number not in known]
-        return Hits((labelled + others)[:n], "BM25")
+        return Hits((labelled + others)[:n], "words")
 
 
 def load_index(folder: str | Path) -> Index:

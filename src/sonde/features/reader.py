@@ -14,11 +14,11 @@ from sonde.devices import choose_device
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import load_dictionary
 from sonde.dictionaries.reading import Reading
+from sonde.display import Block, Drawn, Line, Shaded, shorten
 from sonde.errors import TextError
-from sonde.features.feature import Hits
+from sonde.features.feature import Feature, Hits
 from sonde.features.index import Index, load_index
 from sonde.features.stream import stream
-from sonde.manifests import find_parent
 from sonde.models.load import load_model
 from sonde.models.model import Model
 
@@ -37,13 +37,13 @@ def dictionary_of(index: Index, device: torch.device | str = "auto") -> Dictiona
 
 @lru_cache(maxsize=8)
 def _load_dictionary(index: Index, device: str) -> Dictionary:
-    folder, _ = find_parent(index.manifest, "dictionary", index.folder, "dictionary")
+    folder, _ = index.find_dictionary()
     assert isinstance(folder, Path)  # activations alone lie on object stores
     return load_dictionary(folder, device)
 
 
 @dataclass(frozen=True)
-class Fired:
+class Fired(Drawn):
     """The activations above zero on one text."""
 
     pieces: tuple[str, ...]
@@ -54,6 +54,11 @@ class Fired:
     """[activation]"""
     value: np.ndarray
     """[activation] above zero"""
+    index: Index
+
+    def __repr__(self) -> str:
+        features = len(np.unique(self.feature))
+        return f"Fired({features:,} features on {len(self.pieces):,} tokens of {shorten(''.join(self.pieces), 80)!r})"
 
     def of(self, feature: int) -> np.ndarray:
         """One feature's activation on each token."""
@@ -71,9 +76,48 @@ class Fired:
             return maximum
         tokens = range(n) if on == "mean" else range(n - 1, n) if on == "last" else range(n)[on]
         if not len(tokens):
-            raise TextError(f"tokens {on.start}:{on.stop} are none of the {n} that the text has")  # type: ignore[union-attr]
+            raise TextError(f"tokens {on.start}..{on.stop} are none of the {n} that the text has")  # type: ignore[union-attr]
         kept = np.isin(self.position, list(tokens))
         return np.bincount(self.feature[kept], self.value[kept], minlength=n_features) / len(tokens)
+
+    @property
+    def share(self) -> np.ndarray:
+        """[activation] as a share of its feature's maximum in the index; 0 of features that fire nowhere there"""
+        maxima = self.index.statistics["maximum"][self.feature]
+        return np.where(maxima > 0, self.value / np.maximum(maxima, 1e-30), 0)
+
+    def strongest(self, n: int = 3) -> list[list[tuple[int, float]]]:
+        """For each token the n features that fire most on it: (feature, activation as a share of its maximum)."""
+        share = self.share
+        tokens: list[list[tuple[int, float]]] = [[] for _ in self.pieces]
+        for place in np.lexsort((-share, self.position)).tolist():
+            features = tokens[int(self.position[place])]
+            if len(features) < n and share[place] > 0:
+                features.append((int(self.feature[place]), float(share[place])))
+        return tokens
+
+    def draw(self, feature: int | None = None, n: int = 5) -> list[Block]:
+        """The text, shaded by one feature; without one, by what fires most on each token, and the n strongest features."""
+        if feature is not None:
+            values, chosen = self.of(feature).tolist(), Feature.of(self.index, feature)
+            title = f"{chosen.title}, at most {max(values):.2f} here; its maximum in the index is {chosen.maximum:.2f}"
+            pieces = list(zip(self.pieces, values, strict=True))
+            return [
+                Line(title),
+                Shaded(pieces, max(chosen.maximum, *values), values.index(max(values)), keeps_lines=True),
+            ]
+        strongest = self.strongest()
+        labels = self.index.labels.of([number for features in strongest for number, _ in features])
+        notes, pieces = {}, []
+        for token, features in enumerate(strongest):
+            named = ((number, labels[number].label if number in labels else "", share) for number, share in features)
+            notes[token] = "; ".join(f"{number} {label} {share:.0%}" for number, label, share in named)
+            pieces.append((self.pieces[token], features[0][1] if features else 0.0))
+        most = np.zeros(self.index.n_features)
+        np.maximum.at(most, self.feature, self.share)
+        best = np.argsort(-most, kind="stable")[:n]
+        hits = Hits.of(self.index, zip(best, most[best], strict=True), "share of maximum")
+        return [Shaded(pieces, 1.0, notes=notes, keeps_lines=True), *hits.draw()]
 
 
 Texts = str | Fired | Sequence[str | Fired]
@@ -94,7 +138,7 @@ class Reader:
 
     def __init__(self, index: Index | str | Path, model: Model | None = None, device: str = "auto") -> None:
         self.index = index if isinstance(index, Index) else load_index(index)
-        self.model = model or load_model(self.index.manifest.facts["model"]["name"], device=device)
+        self.model = model or load_model(self.index.facts.model.name, device=device)
         self.dictionary = dictionary_of(self.index, self.model.device)
         self._reading = Reading(self.dictionary, self.model)
 
@@ -109,7 +153,7 @@ class Reader:
             row, feature, value = read.fires
             parts.append((read.batch.position[row], feature, value))
         position, feature, value = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return Fired(_pieces(text, documents[0].spans), position, feature, value)
+        return Fired(_pieces(text, documents[0].spans), position, feature, value, self.index)
 
     def search(self, texts: Texts, *, unlike: Texts = (), on: On = "max", n: int = 20) -> Hits:
         """The features that fire most on some texts and least on others, strongest first.

@@ -1,18 +1,18 @@
 """All features of an index as a sequence and as a table."""
 
-import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
+from sonde.display import Block, Drawn, Grid, Line
 from sonde.errors import UsageError
 from sonde.features.feature import Feature
 from sonde.features.folder import IndexFolder
 
 
-class FeatureTable(Sequence[Feature]):
+class FeatureTable(Sequence[Feature], Drawn):
     """All features of an index: a sequence of `Feature`, and one row each for whatever reads Arrow's tables.
 
     pandas.DataFrame.from_arrow(index.features), polars.DataFrame(index.features), pyarrow.table(index.features)
@@ -64,12 +64,21 @@ class FeatureTable(Sequence[Feature]):
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self.to_arrow().__arrow_c_stream__(requested_schema)
 
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{feature.number}</td><td>{feature.density:.3%}</td><td>{feature.maximum:.3g}</td>"
-            f"<td>{html.escape(', '.join(feature.usual_tokens()))}</td></tr>"
-            for feature in self[:20]
-        )
-        head = "<tr><th>feature</th><th>density</th><th>maximum</th><th>fires at</th></tr>"
-        more = f"<p>and {len(self) - 20:,} more</p>" if len(self) > 20 else ""
-        return f"<table>{head}{rows}</table>{more}"
+    def __repr__(self) -> str:
+        return f"FeatureTable({len(self):,} features)"
+
+    def draw(self, n: int = 20) -> list[Block]:
+        """The first n features."""
+        more = [Line(f"and {len(self) - n:,} more")] if len(self) > n else []
+        return [features_grid(self[:n]), *more]
+
+
+def features_grid(features: Sequence[Feature]) -> Grid:
+    """Features with their density, maximum, label and usual tokens, one a row."""
+    labels = features[0].index.labels.of([feature.number for feature in features]) if features else {}
+    rows = []
+    for feature in features:
+        label = labels[feature.number].label if feature.number in labels else ""
+        tokens = ", ".join(feature.usual_tokens())
+        rows.append([str(feature.number), f"{feature.density:.3%}", f"{feature.maximum:.2f}", label, tokens])
+    return Grid(rows, ("feature", "density", "maximum", "label", "fires at"), right=(0, 1, 2))

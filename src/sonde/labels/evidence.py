@@ -1,4 +1,4 @@
-"""What a feature is explained by, and what an explanation is tested on."""
+"""The contexts that a feature is explained by, and those that explanations are tested on."""
 
 import re
 from collections import Counter
@@ -15,16 +15,16 @@ from sonde.features.index import Index
 
 N_EXPLAINED, N_TESTED = 10, 10
 POOL = 400
-"""contexts drawn from all the text, the same for all features, in which quiet ones are looked for"""
+"""contexts drawn from all of the text, the same for all features; those in which a feature is silent are taken from them"""
 MARK = "<<", ">>"
 _WORD = re.compile(r"[^\W\d_]{2,}|\d+", re.UNICODE)
 MARKED_ABOVE = 0.3
-"""of the strongest activation shown: tokens that are marked"""
+"""tokens are marked whose activation is at least this share of the strongest in the context"""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Contexts of one feature. No document is both in what it is explained by and in what explanations are tested on."""
+    """Contexts of one feature. No document is both among those it is explained by and those explanations are tested on."""
 
     feature: Feature
     explained: tuple[Example, ...]
@@ -32,44 +32,43 @@ class Evidence:
     tested: tuple[Example, ...]
     """from equal intervals of activation, strongest first"""
     near: tuple[Example, ...]
-    """near misses: a word at which it fires, where it does not"""
-    quiet: tuple[Example, ...]
-    """where it does not fire, at random; for tests"""
-    usual: Mapping[str, float]
-    """of contexts drawn from all the text, the share that holds a word"""
+    """near misses: a word on which it fires elsewhere, where it does not fire"""
+    silent: tuple[Example, ...]
+    """contexts in which it does not fire, at random; for tests"""
+    word_shares: Mapping[str, float]
+    """word -> share of contexts drawn from all of the text that hold it"""
 
 
 class Gatherer:
-    """Gathers evidence from an index; what is drawn at random is drawn the same each time."""
+    """Gathers evidence from an index; random draws depend on the seed alone."""
 
     def __init__(self, index: Index, seed: int = 0) -> None:
         self.index, self.seed = index, seed
 
-    def of(self, number: int) -> Evidence:
+    def gather(self, number: int) -> Evidence:
+        """The evidence of one feature."""
         feature = self.index.feature(number)
-        strongest = feature.examples(2 * N_EXPLAINED)
         spread = [*feature.examples(3 * N_TESTED, by="interval"), *feature.examples(3 * N_TESTED, by="random")]
-        mine = [example for example in strongest if not self._is_for_tests(example)][: N_EXPLAINED // 2]
-        mine = _once([*mine, *(example for example in spread if not self._is_for_tests(example))])[:N_EXPLAINED]
-        tested = _once([example for example in spread if self._is_for_tests(example)])
+        explained = [e for e in feature.examples(2 * N_EXPLAINED) if not self._is_for_tests(e)][: N_EXPLAINED // 2]
+        explained = _one_a_document([*explained, *(e for e in spread if not self._is_for_tests(e))])[:N_EXPLAINED]
+        tested = _one_a_document([example for example in spread if self._is_for_tests(example)])
         tested.sort(key=lambda example: -example.value)
-        words = {word_at(example) for example in mine}
+        words = {word_at(example) for example in explained}
         rng = np.random.default_rng([self.seed, number])
         fires_in = set(self.index.fires(number).document.tolist())
         silent = [place for place in rng.permutation(len(self._pool)) if self._pool[place].document not in fires_in]
-        quiet = [self._pool[place] for place in silent]
         near = [
-            _moved(self._pool[place], min(self._word_places[place][word] for word in here))
+            _centred(self._pool[place], min(self._word_places[place][word] for word in here))
             for place in silent
             if (here := words & self._word_places[place].keys())
         ]
         return Evidence(
             feature,
-            tuple(mine),
-            tuple(_spread(tested, N_TESTED)),
+            tuple(explained),
+            tuple(_evenly(tested, N_TESTED)),
             tuple(near[:N_TESTED]),
-            tuple(quiet[:N_TESTED]),
-            self._usual,
+            tuple(self._pool[place] for place in silent[:N_TESTED]),
+            self._word_shares,
         )
 
     def _is_for_tests(self, example: Example) -> bool:
@@ -78,7 +77,7 @@ class Gatherer:
 
     @cached_property
     def _word_places(self) -> list[dict[str, int]]:
-        """For each context of the pool, its words and the first piece that each is at."""
+        """For each context of the pool, its words and the number of the first piece of each."""
         return [
             {
                 word_of(example, place): place
@@ -89,13 +88,13 @@ class Gatherer:
         ]
 
     @cached_property
-    def _usual(self) -> dict[str, float]:
+    def _word_shares(self) -> dict[str, float]:
         counts = Counter(word for example in self._pool for word in words_in(example))
         return {word: count / len(self._pool) for word, count in counts.items()}
 
     @cached_property
     def _pool(self) -> list[Example]:
-        """Contexts drawn evenly from all the text, one a document."""
+        """Contexts drawn evenly from all of the text, one a document."""
         rng = np.random.default_rng(self.seed)
         token = np.unique(rng.integers(self.index.n_tokens, size=4 * POOL))
         document, position = self.index.place_of(rng.permutation(token))
@@ -105,7 +104,7 @@ class Gatherer:
 
 
 def word_at(example: Example) -> str:
-    """The word at which an example fires most, in lower case: its token, and those joined to it by letters."""
+    """The word on which an example fires most, in lower case: its token, and those joined to it by letters."""
     return word_of(example, example.peak)
 
 
@@ -126,10 +125,10 @@ def words_in(example: Example) -> set[str]:
 
 
 def shown(example: Example, marked: Sequence[int] = ()) -> str:
-    """An example on one line, with these pieces between marks."""
-    chosen, text = set(marked), ""
+    """An example on one line, with some of its pieces between marks."""
+    text = ""
     for place, (piece, _) in enumerate(example.pieces):
-        if place in chosen:
+        if place in marked:
             bare = piece.lstrip()
             text += piece[: len(piece) - len(bare)] + MARK[0] + bare + MARK[1]
         else:
@@ -138,23 +137,23 @@ def shown(example: Example, marked: Sequence[int] = ()) -> str:
 
 
 def strong_places(example: Example) -> list[int]:
-    """The pieces of an example on which the feature fires strongly."""
-    most = max(value for _, value in example.pieces)
-    return [place for place, (_, value) in enumerate(example.pieces) if value > 0 and value >= MARKED_ABOVE * most]
+    """The numbers of the pieces on which the feature fires strongly."""
+    maximum = max(value for _, value in example.pieces)
+    return [place for place, (_, value) in enumerate(example.pieces) if value > 0 and value >= MARKED_ABOVE * maximum]
 
 
-def _moved(example: Example, place: int) -> Example:
-    """The same context with another of its pieces as the middle."""
+def _centred(example: Example, place: int) -> Example:
+    """The same context with another of its pieces as its peak."""
     return Example(example.document, example.position - example.peak + place, 0.0, example.pieces, place)
 
 
-def _once(examples: Sequence[Example]) -> list[Example]:
-    """The first of each document."""
+def _one_a_document(examples: Sequence[Example]) -> list[Example]:
+    """The first example of each document."""
     return list({example.document: example for example in reversed(examples)}.values())[::-1]
 
 
-def _spread(examples: list[Example], n: int) -> list[Example]:
-    """At most n, evenly from the strongest to the weakest."""
+def _evenly(examples: list[Example], n: int) -> list[Example]:
+    """At most n examples, spread evenly from the strongest to the weakest."""
     if len(examples) <= n:
         return examples
     return [examples[place] for place in np.linspace(0, len(examples) - 1, n).round().astype(int)]

@@ -1,15 +1,15 @@
-"""Label: say of each feature what it is, and test what was said.
+"""Label: describe each feature in words, and test the descriptions.
 
 1. Explain each feature from some of its contexts, with the embedded explainer or a judge.
 2. Test each label on other contexts, and another feature's label on the same ones as a control; and random directions,
    explained and tested in the same way.
 
-All that is known is written at once, so a run that is stopped, or whose budget ends, goes on where it was.
+Every answer is written down at once, so a run that is stopped, or whose budget ends, is resumed by the same command.
 """
 
 import concurrent.futures
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -22,9 +22,9 @@ from sonde.features.index import Index, load_index
 from sonde.features.labels import Score
 from sonde.labels import embedded
 from sonde.labels.evidence import Evidence, Gatherer, shown, strong_places
-from sonde.labels.judges import LETTERS_PER_TOKEN, MOST_ANSWER_TOKENS, Budget, BudgetSpent, Judge, read_prices
+from sonde.labels.judges import Budget, BudgetSpent, CountingJudge, Judge, read_prices
 from sonde.labels.random_directions import random_directions
-from sonde.labels.scores import TESTS, Asked, Embed, Found
+from sonde.labels.scores import METHODS, Embed, Result, Trial
 from sonde.labels.settings import LabelSettings
 from sonde.progress import Reporter, Silent
 from sonde.settings import from_mapping
@@ -32,7 +32,9 @@ from sonde.settings import from_mapping
 CACHE = "judge.sqlite"
 DEFAULT_SCORES = ("detection", "fuzzing")
 REFUSED_AFTER = 20
-"""questions, all of which failed, after which there is no sense in going on"""
+"""failed questions after which a run ends if at least half of all have failed"""
+DRY_LABEL = "a description of a feature in a few words"
+"""stands for labels in a dry run"""
 
 
 @dataclass
@@ -43,12 +45,12 @@ class LabelReport:
     labelled: int = 0
     """features that got a label in this run"""
     scores: dict[str, dict[str, float | int | None]] = field(default_factory=dict)
-    """score -> mean, chance, mean with another feature's label, mean of random directions, features, questions that failed"""
+    """score -> mean, chance, mean with another feature's label, mean of random directions, features, failed questions"""
     asked: int = 0
-    """questions, repeated ones and those answered before included"""
+    """questions, including repeated ones and those answered before"""
     answered_before: int = 0
     failed: int = 0
-    """questions to which there was no answer of the shape asked for"""
+    """questions to which there was no answer in the requested form"""
     tokens: int = 0
     usd: float = 0.0
     out_of_budget: bool = False
@@ -61,71 +63,137 @@ def label(
 
     Args:
         index: an index or its folder; labels and scores are kept beside it (`index.labels`).
-        dry_run: ask nothing, write nothing, and say how many questions there would be and what they may cost at most.
+        dry_run: ask and write nothing, and say how many questions there would be and what they may cost at most.
         reporter: told of progress.
         settings: the fields of `LabelSettings`.
 
     Raises:
         FeatureError: a feature that the index does not have.
-        JudgeError: the judge refuses or cannot be reached, or answers nothing that can be read.
-        SettingsError: a budget in dollars and no price.
+        JudgeError: the judge refuses or cannot be reached, or gives no answers that can be read.
+        SettingsError: a budget in dollars without a price.
     """
     chosen = from_mapping(LabelSettings, settings)
-    found = index if isinstance(index, Index) else load_index(index)
-    return _Run(found, chosen, dry_run, reporter or Silent())()
+    loaded = index if isinstance(index, Index) else load_index(index)
+    run = _Run(loaded, chosen, dry_run, reporter or Silent())
+    try:
+        run.explain_features()
+        if run.scores:
+            run.test_labels()
+            run.test_random_directions()
+    except BudgetSpent:
+        run.report.out_of_budget = True
+        run.reporter.say("the budget is spent; what was done is kept, and the same command with a larger one resumes")
+    finally:
+        run.close()
+    run.summarize_scores()
+    return run.report
 
 
 class _Run:
+    """One run of `label`: what it works with, its steps, and its report."""
+
     def __init__(self, index: Index, settings: LabelSettings, dry_run: bool, reporter: Reporter) -> None:
         self.index, self.settings, self.dry_run, self.reporter = index, settings, dry_run, reporter
         self.features = _chosen_features(index, settings)
-        self.another = dict(zip(self.features, [*self.features[1:], self.features[0]], strict=True))
-        """feature -> the one whose label is its control"""
-        self._evidence = lru_cache(maxsize=64)(Gatherer(index, settings.seed).of)
-        self.by = settings.judge or embedded.BY
         self.scores = settings.score or (DEFAULT_SCORES if settings.judge else ())
-        price = None
-        if settings.judge and settings.prices:
-            price = read_prices(settings.prices, settings.judge.partition(":")[2])
-        self.budget = Budget(settings.budget_usd, settings.budget_tokens, price)
-        needs_judge = any(TESTS[score].needs_judge for score in self.scores)
-        if needs_judge and not settings.judge:
-            raise JudgeError(
-                f"the score {next(s for s in self.scores if TESTS[s].needs_judge)} needs a judge; name one with --judge"
-            )
-        self.judge: Judge | None = None
-        if settings.judge:
-            make = _Counting if dry_run else Judge
-            self.judge = make(settings.judge, index.folder / CACHE, self.budget, settings.base_url)
+        self.by = settings.judge or embedded.BY
+        self.judge = self._make_judge()
         self.embed = _embedder(settings.embedder) if settings.embedder and not dry_run else None
+        self._evidence = lru_cache(maxsize=64)(Gatherer(index, settings.seed).gather)
         self.report = LabelReport(len(self.features))
-        self.random_values: dict[str, dict[int, float | None]] = {}
+        self._random_values: dict[str, dict[int, float | None]] = {}
+        """score -> number of a random direction -> value"""
 
-    def __call__(self) -> LabelReport:
-        try:
-            self._each("label", self._explain, self.features)
+    def _make_judge(self) -> Judge | None:
+        settings = self.settings
+        price = (
+            read_prices(settings.prices, settings.judge.partition(":")[2])
+            if settings.judge and settings.prices
+            else None
+        )
+        for score in self.scores:
+            if METHODS[score].needs_judge and not settings.judge:
+                raise JudgeError(f"the score {score} needs a judge; name one with --judge")
+        if not settings.judge:
+            return None
+        make = CountingJudge if self.dry_run else Judge
+        budget = Budget(settings.budget_usd, settings.budget_tokens, price)
+        return make(settings.judge, self.index.folder / CACHE, budget, settings.base_url)
+
+    def explain_features(self) -> None:
+        self._for_each("label", self._explain, self.features)
+
+    def _explain(self, number: int) -> None:
+        before = self.index.labels[number]
+        if before is not None and (self.settings.keep or before.by in (self.by, "person")):
+            return
+        evidence = self._evidence(number)
+        if not evidence.explained:
+            return
+        if self.judge is None:
+            text, why = embedded.explain(evidence)
+        else:
+            text, why = _ask_for_label(self.judge, evidence), {"examples": len(evidence.explained)}
+        if text and not self.dry_run:
+            self.index.labels.add(number, text, self.by, why)
+            self.report.labelled += 1
+
+    def test_labels(self) -> None:
+        labels = dict.fromkeys(self.features, DRY_LABEL)
+        if not self.dry_run:
             known = self.index.labels.all()
-            self.labels = {number: known[number] for number in self.features if number in known}
-            if self.dry_run:
-                self.labels = {number: None for number in self.features}  # type: ignore[misc]
-            tested = [number for number in self.features if number in self.labels]
-            if self.scores:
-                self._each("test", self._test, tested)
-                self._test_random_directions()
-        except BudgetSpent:
-            self.report.out_of_budget = True
-            self.reporter.say("the budget is spent; what was done is kept, and the same command with more goes on")
-        finally:
-            if self.judge is not None:
-                self.report.asked, self.report.answered_before = self.judge.n_asked, self.judge.n_cached
-                self.report.failed = self.judge.n_failed
-                self.judge.close()
-        self.report.tokens, self.report.usd = self.budget.spent_tokens, self.budget.spent_usd
-        self._sum_up()
-        return self.report
+            labels = {number: known[number].label for number in self.features if number in known}
+        others = dict(zip(self.features, [*self.features[1:], self.features[0]], strict=True))
+        if len(self.features) == 1:
+            others = {}
+        self._for_each("test", lambda number: self._test(number, others.get(number), labels), list(labels))
 
-    def _each(self, what: str, do: Callable[[int], None], features: list[int]) -> None:
-        """Do something for each feature, several at once; what is under way ends before an error is raised."""
+    def _test(self, number: int, other: int | None, labels: dict[int, str]) -> None:
+        """Score the label of a feature, and the label of another on the same contexts."""
+        known = {(score.score, score.label, score.by) for score in self.index.labels.scores(number)}
+        for name in self.scores:
+            method = METHODS[name]
+            by = self.by if method.needs_judge else f"embedding:{self.settings.embedder}"
+            text = labels[number] if method.needs_label else ""
+            if (name, text, by) in known:
+                continue
+            result = self._score(name, text, self._evidence, number, other)
+            details = result.details | {"chance": method.chance}
+            if not self.settings.no_controls and method.needs_label and other in labels:
+                details["another feature's label"] = self._score(
+                    name, labels[other], self._evidence, number, other
+                ).value
+            if not self.dry_run:
+                self.index.labels.add_score(Score(number, text, name, by, result.value, details))
+
+    def test_random_directions(self) -> None:
+        """Explain and test directions that stand for nothing; their scores are a control for those of features."""
+        n, judge = self.settings.random_directions, self.judge
+        if not n or judge is None:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            gather = Gatherer(
+                random_directions(self.index, n, self.settings.seed, Path(folder)), self.settings.seed
+            ).gather
+
+            def test(number: int) -> None:
+                evidence = gather(number)
+                text = _ask_for_label(judge, evidence) if evidence.explained else None
+                if text is not None:
+                    for name in self.scores:
+                        value = self._score(name, text, gather, number, (number + 1) % n).value
+                        self._random_values.setdefault(name, {})[number] = value
+
+            self._for_each("random directions", test, list(range(n)))
+
+    def _score(self, name: str, text: str, gather: Callable[[int], Evidence], number: int, other: int | None) -> Result:
+        """Score a label on the contexts of a feature; `other` is the feature to compare with, if there is one."""
+        rng = np.random.default_rng([self.settings.seed, number])
+        other_evidence = gather(other) if other is not None else None
+        return METHODS[name].run(Trial(self.judge, text, gather(number), other_evidence, self.embed, rng))
+
+    def _for_each(self, what: str, do: Callable[[int], None], features: list[int]) -> None:
+        """Do something for each feature, several at once; whatever is under way ends before an error is raised."""
         with self.reporter.start(what, len(features), "features") as progress:
             if self.judge is None:
                 for number in features:
@@ -137,99 +205,42 @@ class _Run:
                 for done in concurrent.futures.as_completed([pool.submit(do, number) for number in features]):
                     done.result()
                     progress.advance(1)
-                    self._refuse_if_all_fail()
+                    self._raise_if_most_fail(self.judge)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _refuse_if_all_fail(self) -> None:
-        judge = self.judge
-        if judge is not None and judge.n_failed >= REFUSED_AFTER and 2 * judge.n_failed >= judge.n_asked:
+    def _raise_if_most_fail(self, judge: Judge) -> None:
+        if judge.n_failed >= REFUSED_AFTER and 2 * judge.n_failed >= judge.n_asked:
             raise JudgeError(
-                f"{judge.name} answered none of {judge.n_failed} questions in the shape asked for; try another model, or look at what "
-                f"it says in {self.index.folder / CACHE}"
+                f"{judge.name} answered none of {judge.n_failed} questions in the requested form; try another model, or "
+                f"look at its answers in {self.index.folder / CACHE}"
             )
 
-    def _explain(self, number: int) -> None:
-        before = self.index.labels[number]
-        if before is not None and (self.settings.keep or before.by in (self.by, "person")):
-            return
-        evidence = self._evidence(number)
-        if not evidence.explained:
-            return
-        if self.judge is None:
-            said, why = embedded.explain(evidence)
-        else:
-            said, why = _ask_for_label(self.judge, evidence), {"examples": len(evidence.explained)}
-        if said and not self.dry_run:
-            self.index.labels.add(number, said, self.by, why)
-            self.report.labelled += 1
+    def close(self) -> None:
+        """Close the judge, and report what it was asked."""
+        if self.judge is not None:
+            self.report.asked, self.report.answered_before = self.judge.n_asked, self.judge.n_cached
+            self.report.failed = self.judge.n_failed
+            self.report.tokens, self.report.usd = self.judge.budget.spent_tokens, self.judge.budget.spent_usd
+            self.judge.close()
 
-    def _test(self, number: int) -> None:
-        label = self.labels[number]
-        text = "a description of a feature in a few words" if label is None else label.label
-        known = {(score.score, score.label, score.by) for score in self.index.labels.scores(number)}
-        another = self.another[number]
+    def summarize_scores(self) -> None:
+        """Report the means of the newest scores of the features."""
+        latest = {(score.score, score.feature): score for score in self.index.labels.scores()}
         for name in self.scores:
-            test = TESTS[name]
-            by = self.by if test.needs_judge else f"embedding:{self.settings.embedder}"
-            told = text if test.needs_label else ""
-            if (name, told, by) in known:
-                continue
-            other = self._evidence(another) if another != number else None
-            found = self._found(name, number, told, other)
-            details = found.details | {"chance": test.chance}
-            if not self.settings.no_controls and test.needs_label and another in self.labels and another != number:
-                label_of_other = self.labels[another]
-                wrong = text if label_of_other is None else label_of_other.label
-                details["another feature's label"] = self._found(name, number, wrong, other).value
-            if not self.dry_run:
-                self.index.labels.add_score(Score(number, told, name, by, found.value, details))
-
-    def _test_random_directions(self) -> None:
-        """Explain and test directions that stand for nothing; what they score stands beside what features do."""
-        n, judge = self.settings.random_directions, self.judge
-        if not n or judge is None:
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            others = random_directions(self.index, n, self.settings.seed, Path(folder))
-            gatherer = Gatherer(others, self.settings.seed)
-
-            def test(number: int) -> None:
-                evidence = gatherer.of(number)
-                said = _ask_for_label(judge, evidence) if evidence.explained else None
-                other = gatherer.of((number + 1) % n)
-                for name in self.scores:
-                    if said is not None:
-                        rng = np.random.default_rng([self.settings.seed, number])
-                        value = TESTS[name].run(Asked(judge, said, evidence, other, self.embed, rng)).value
-                        self.random_values.setdefault(name, {})[number] = value
-
-            self._each("random directions", test, list(range(n)))
-
-    def _found(self, name: str, number: int, text: str, other: Evidence | None) -> Found:
-        rng = np.random.default_rng([self.settings.seed, number])
-        return TESTS[name].run(Asked(self.judge, text, self._evidence(number), other, self.embed, rng))
-
-    def _sum_up(self) -> None:
-        latest: dict[tuple[int, str], Score] = {}
-        of_these = set(self.features)
-        for score in self.index.labels.scores():
-            if score.feature in of_these and score.score in self.scores:
-                latest[score.feature, score.score] = score
-        for name in self.scores:
-            own = [score for (_, kind), score in sorted(latest.items()) if kind == name]
+            scores = [latest[name, number] for number in sorted(self.features) if (name, number) in latest]
             self.report.scores[name] = {
-                "mean": _mean(score.value for score in own),
-                "chance": TESTS[name].chance,
-                "another feature's label": _mean(score.details.get("another feature's label") for score in own),
-                "random directions": _mean(value for _, value in sorted(self.random_values.get(name, {}).items())),
-                "features": sum(score.value is not None for score in own),
-                "failed": sum(score.details.get("failed", 0) for score in own),
+                "mean": _mean(score.value for score in scores),
+                "chance": METHODS[name].chance,
+                "another feature's label": _mean(score.details.get("another feature's label") for score in scores),
+                "random directions": _mean(value for _, value in sorted(self._random_values.get(name, {}).items())),
+                "features": sum(score.value is not None for score in scores),
+                "failed": sum(score.details.get("failed", 0) for score in scores),
             }
 
 
 def _chosen_features(index: Index, settings: LabelSettings) -> list[int]:
-    """Features to label: those asked for, or all that fire, those that fire most first."""
+    """The features to label: those asked for, or all that fire, those that fire most first."""
     for number in settings.features:
         index.feature(number)  # raises FeatureError where there is none
     if settings.features:
@@ -245,45 +256,34 @@ def _chosen_features(index: Index, settings: LabelSettings) -> list[int]:
 def _ask_for_label(judge: Judge, evidence: Evidence) -> str | None:
     contexts = "\n".join(shown(example, strong_places(example)) for example in evidence.explained)
     silent = "\n".join(shown(example) for example in evidence.near[:3])
+    likely = ", ".join(repr(token) for token, _ in evidence.feature.top_logits[:5]) or "not known"
     question = (
         "A feature of a language model is active on the tokens marked << >> in these contexts, the strongest first:\n\n"
         f"{contexts}\n\n"
         + (f"It is not active in these:\n\n{silent}\n\n" if silent else "")
-        + f"Tokens that it makes more likely: {', '.join(repr(token) for token, _ in evidence.feature.top_logits[:5]) or 'not known'}\n\n"
-        "What does it stand for? Be as specific as the contexts allow, in at most fifteen words, without naming tokens or activations. "
-        'Answer with a JSON object: {"label": "..."}'
+        + f"Tokens that it makes more likely: {likely}\n\n"
+        "What does it stand for? Be as specific as the contexts allow, in at most fifteen words, without naming tokens "
+        'or activations. Answer with a JSON object: {"label": "..."}'
     )
 
     def read(reply: Any) -> str:
-        said = reply["label"]
-        if not isinstance(said, str) or not said.strip():
+        text = reply["label"]
+        if not isinstance(text, str) or not text.strip():
             raise ValueError("no label")
-        return said
+        return text
 
     return judge.ask(question, read)
 
 
-class _Counting(Judge):
-    """Asks nothing, and counts what it would have cost at most."""
-
-    def ask(self, question: str, read: Callable[[Any], Any]) -> None:
-        n_in = int(len(question) / LETTERS_PER_TOKEN) + 1
-        with self._lock:
-            self.n_asked += 1
-        with self.budget._lock:
-            self.budget.spent_tokens += n_in + MOST_ANSWER_TOKENS
-            self.budget.spent_usd += self.budget.cost(n_in, MOST_ANSWER_TOKENS)
-
-
 def _embedder(name: str) -> Embed:
-    """Mean of an encoder's last states, at length one."""
+    """A function from texts to the mean of an encoder's last states, at length one."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(name)
     model = AutoModel.from_pretrained(name).eval()
 
-    def embed(texts) -> np.ndarray:
+    def embed(texts: Sequence[str]) -> np.ndarray:
         batch = tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
         with torch.no_grad():
             states = model(**batch).last_hidden_state

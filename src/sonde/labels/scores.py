@@ -1,231 +1,128 @@
-"""Tests of labels: what a judge, told the label alone, can say of contexts that the label was not made from.
+"""Scores of labels: what a judge who is told only the label can say about contexts that the label was not made from.
 
-A question that the judge could not answer in the shape asked for counts as answered wrongly, and is counted beside.
+A question that the judge does not answer in the requested form counts as answered wrongly, and is counted as failed too.
 
-Sources: detection, fuzzing, intruder, embedding: Paulo et al. 2024 (arXiv 2410.13928). Simulation: Bills et al. 2023, "Language models can
-explain neurons in language models". Rubric: Templeton et al. 2024, "Scaling Monosemanticity", assessing interpretability. Sort: Lindsey et
-al., "Interpretability evals for dictionary learning", August 2024 update.
+Sources: detection, fuzzing, intruder, embedding: Paulo et al. 2024 (arXiv 2410.13928). Simulation: Bills et al. 2023,
+"Language models can explain neurons in language models". Rubric: Templeton et al. 2024, "Scaling Monosemanticity",
+assessing interpretability. Sort: Lindsey et al., "Interpretability evals for dictionary learning", August 2024 update.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from sonde.analysis.auc import auc
+from sonde.features.examples import Example
 from sonde.labels.evidence import Evidence, shown, strong_places
 from sonde.labels.judges import Judge
 
 AT_ONCE = 5
 """contexts in a question; more tell the judge about each other (Paulo et al., appendix)"""
 SIMULATED, AROUND = 4, 12
-"""examples that are simulated, as many quiet contexts, and the tokens shown on each side of the strongest"""
+"""examples that are simulated, as many silent contexts, and the tokens shown on each side of the strongest"""
 TRIALS = 5
 GRADES = 4
 
+Answer = TypeVar("Answer")
 Embed = Callable[[Sequence[str]], np.ndarray]
 """texts to vectors [text, width] of length one"""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a score is made from."""
+class Trial:
+    """A label to be scored, and what it is scored with."""
 
     judge: Judge | None
     label: str
     evidence: Evidence
     other: Evidence | None
-    """another feature's, for tests that compare two"""
+    """another feature's, for scores that compare two"""
     embed: Embed | None
     rng: np.random.Generator
 
+    @property
+    def silent(self) -> tuple[Example, ...]:
+        return self.evidence.silent
+
+    @property
+    def tested(self) -> tuple[Example, ...]:
+        return self.evidence.tested
+
+    def ask(self, question: str, read: Callable[[Any], Answer]) -> Answer | None:
+        """The judge's answer as `read` makes it from JSON; None where it cannot be read."""
+        assert self.judge is not None, "this score needs a judge"
+        return self.judge.ask(question, read)
+
+    def ask_number(self, question: str, name: str, largest: int) -> int | None:
+        """The judge's answer to a question with a number from 1."""
+
+        def read(reply: Any) -> int:
+            number = int(reply[name])
+            if not 1 <= number <= largest:
+                raise ValueError("a number that was not asked about")
+            return number
+
+        return self.ask(question, read)
+
 
 @dataclass(frozen=True)
-class Found:
-    """A score: its value, and how it came about."""
+class Result:
+    """The value of a score, and how it came about."""
 
     value: float | None
     """None where there is nothing to test on"""
     details: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Test:
-    """One way to test labels."""
-
-    run: Callable[[Asked], Found]
-    chance: float
-    """what guessing gives"""
-    what: str
-    needs_label: bool = True
-    needs_judge: bool = True
+NOTHING = Result(None, {"questions": 0, "failed": 0})
 
 
-def detection(asked: Asked) -> Found:
-    """Which contexts hold the feature? Balanced accuracy; half of the others are near misses."""
-    right = [(shown(example), True) for example in asked.evidence.tested]
-    wrong = [*asked.evidence.near, *asked.evidence.quiet]
-    n_near = min(len(asked.evidence.near), len(right) // 2)
-    wrong = [*asked.evidence.near[:n_near], *asked.evidence.quiet][: len(right)]
-    return _yes_or_no(
-        asked,
-        right + [(shown(example), False) for example in wrong],
+def detection(trial: Trial) -> Result:
+    """Which contexts hold the feature? Balanced accuracy; half of those that do not are near misses, if there are enough."""
+    near = trial.evidence.near[: len(trial.tested) // 2]
+    without = [*near, *trial.silent][: len(trial.tested)]
+    return _balanced_accuracy(
+        trial,
+        [(shown(example), True) for example in trial.tested] + [(shown(example), False) for example in without],
         "Some of these contexts are ones in which the feature is active, and some are not.",
         "Which are?",
     )
 
 
-def fuzzing(asked: Asked) -> Found:
-    """Are the marked tokens those on which the feature fires? Balanced accuracy; half are marked at random."""
+def fuzzing(trial: Trial) -> Result:
+    """Are the marked tokens those on which the feature fires? Balanced accuracy; in half of the contexts others are marked."""
     items = []
-    for number, example in enumerate(asked.evidence.tested):
+    for number, example in enumerate(trial.tested):
         places = strong_places(example)
         if number % 2:
             others = [place for place, (text, _) in enumerate(example.pieces) if text.strip() and place not in places]
             if len(others) < len(places):
                 continue
-            places = asked.rng.choice(others, len(places), replace=False).tolist()
+            places = trial.rng.choice(others, len(places), replace=False).tolist()
         items.append((shown(example, places), number % 2 == 0))
-    return _yes_or_no(
-        asked,
+    return _balanced_accuracy(
+        trial,
         items,
-        "In each of these contexts some tokens are marked << >>. In some they are those on which the feature is active, in the others they were chosen at random.",
+        "In each of these contexts some tokens are marked << >>. In some they are those on which the feature is active, "
+        "in the others they were chosen at random.",
         "In which are the right ones marked?",
     )
 
 
-def simulation(asked: Asked) -> Found:
-    """How strongly does it fire on each token? Pearson's correlation over the tokens of all contexts together; 0 of a constant."""
-    true, said, failed = [], [], 0
-    examples = [*asked.evidence.tested[:SIMULATED], *asked.evidence.quiet[:SIMULATED]]
-    for example in examples:
-        pieces = example.pieces[max(0, example.peak - AROUND) : example.peak + AROUND + 1]
-        tokens = "\n".join(f"{number}. {text!r}" for number, (text, _) in enumerate(pieces, 1))
-        question = (
-            f"A feature of a language model is described as: {asked.label}\n\nHow active is it on each of these tokens of a text, from 0 (not at all) to 10? "
-            f'On most tokens a feature is 0.\n\n{tokens}\n\nAnswer with a JSON object: {{"activations": [a number for each of the {len(pieces)} tokens]}}'
-        )
-
-        def read(reply: Any, n: int = len(pieces)) -> list[float]:
-            values = [float(value) for value in reply["activations"]]
-            if len(values) != n or not np.isfinite(values).all():
-                raise ValueError("not one number for each token")
-            return values
-
-        assert asked.judge is not None
-        values = asked.judge.ask(question, read)
-        failed += values is None
-        true += [value for _, value in pieces]
-        said += values or [0.0] * len(pieces)
-    if len(true) == 0:
-        return Found(None, {"questions": 0, "failed": 0})
-    varies = np.std(true) > 0 and np.std(said) > 0
-    value = float(np.corrcoef(true, said)[0, 1]) if varies else 0.0
-    return Found(value, {"questions": len(examples), "failed": failed, "tokens": len(true)})
-
-
-def intruder(asked: Asked) -> Found:
-    """Which of four contexts does not belong? No label is told, so this tests the feature itself. Share of right answers."""
-    tested, quiet = asked.evidence.tested, asked.evidence.quiet
-    if len(tested) < 3 or not quiet:
-        return Found(None, {"questions": 0, "failed": 0})
-    right = failed = 0
-    for trial in range(TRIALS):
-        three = [tested[place] for place in asked.rng.choice(len(tested), 3, replace=False)]
-        place = int(asked.rng.integers(4))
-        four = three[:place] + [quiet[trial % len(quiet)]] + three[place:]
-        question = (
-            "Three of these four contexts share something that the fourth has not.\n\n"
-            + _numbered([shown(example) for example in four])
-            + '\n\nAnswer with a JSON object: {"odd": the number of the one that does not belong}'
-        )
-        answer = _ask_number(asked, question, "odd", 4)
-        failed += answer is None
-        right += answer == place + 1
-    return Found(right / TRIALS, {"questions": TRIALS, "failed": failed})
-
-
-def embedding(asked: Asked) -> Found:
-    """How well the likeness of label and context tells contexts with the feature from others: area under the ROC curve."""
-    right, wrong = asked.evidence.tested, asked.evidence.quiet
-    if not right or not wrong or asked.embed is None:
-        return Found(None, {"contexts": 0})
-    vectors = asked.embed([asked.label, *(shown(example) for example in [*right, *wrong])])
-    like = vectors[1:] @ vectors[0]
-    pairs = like[: len(right), None] - like[None, len(right) :]
-    return Found(float((pairs > 0).mean() + 0.5 * (pairs == 0).mean()), {"contexts": len(like)})
-
-
-def rubric(asked: Asked) -> Found:
-    """How well the label says what is marked, from 0 (not at all) to 3 (exactly): the mean grade."""
-    tested = asked.evidence.tested
-    items = [shown(example, strong_places(example)) for example in tested]
-    most = max((example.value for example in tested), default=1.0)
-    shares = [example.value / most for example in tested]
-    random_marks = [
-        shown(example, [int(asked.rng.integers(len(example.pieces)))]) for example in asked.evidence.quiet[: len(items)]
-    ]
-    grades, failed = _grades(asked, items)
-    control, failed_control = _grades(asked, random_marks)
-    if not grades:
-        return Found(None, {"questions": 0, "failed": 0})
-    by_interval = [[0] * GRADES for _ in range(4)]
-    for share, grade in zip(shares, grades, strict=True):
-        by_interval[min(3, int(share * 4))][grade] += 1
-    details = {"histogram": by_interval, "random marks": float(np.mean(control)) if control else None}
-    return Found(float(np.mean(grades)), {"questions": len(items), "failed": failed + failed_control} | details)
-
-
-def sort(asked: Asked) -> Found:
-    """Shown contexts of two features, to which does another belong? No label is told. Share of right answers."""
-    if asked.other is None or min(len(asked.evidence.tested), len(asked.other.tested)) < 4:
-        return Found(None, {"questions": 0, "failed": 0})
-    right = failed = 0
-    for _ in range(TRIALS):
-        pair = [asked.evidence, asked.other]
-        flip = int(asked.rng.integers(2))
-        first, second = pair[::-1] if flip else pair
-        of_first = int(asked.rng.integers(2)) == 0
-        groups = [list(asked.rng.permutation(len(evidence.tested))) for evidence in (first, second)]
-        said = [
-            [shown(e.tested[place], strong_places(e.tested[place])) for place in group[:3]]
-            for e, group in zip((first, second), groups, strict=True)
-        ]
-        chosen, group = (first, groups[0]) if of_first else (second, groups[1])
-        held = chosen.tested[group[3]]
-        question = (
-            f"Contexts of feature 1:\n{_numbered(said[0])}\n\nContexts of feature 2:\n{_numbered(said[1])}\n\n"
-            f"Another context, of one of the two:\n{shown(held, strong_places(held))}\n\n"
-            'Answer with a JSON object: {"feature": 1 or 2}'
-        )
-        answer = _ask_number(asked, question, "feature", 2)
-        failed += answer is None
-        right += answer == (1 if of_first else 2)
-    return Found(right / TRIALS, {"questions": TRIALS, "failed": failed})
-
-
-TESTS = {
-    "detection": Test(detection, 0.5, "which contexts it fires in, told the label: balanced accuracy"),
-    "fuzzing": Test(fuzzing, 0.5, "whether the right tokens are marked, told the label: balanced accuracy"),
-    "simulation": Test(simulation, 0.0, "how strongly it fires on each token, told the label: Pearson's r"),
-    "rubric": Test(rubric, 0.0, "how well the label fits what is marked, 0 to 3"),
-    "embedding": Test(embedding, 0.5, "likeness of label and context: area under the ROC curve", needs_judge=False),
-    "intruder": Test(intruder, 0.25, "the context that does not belong, no label told", needs_label=False),
-    "sort": Test(sort, 0.5, "to which of two features a context belongs, no label told", needs_label=False),
-}
-
-
-def _yes_or_no(asked: Asked, items: list[tuple[str, bool]], told: str, question: str) -> Found:
-    """Ask about a few contexts at a time; balanced accuracy of all."""
+def _balanced_accuracy(trial: Trial, items: list[tuple[str, bool]], task: str, question: str) -> Result:
+    """Ask which of some (context, truth) are true, a few at a time; the mean of the shares of both kinds that were recognised."""
     if not {True, False} <= {truth for _, truth in items}:
-        return Found(None, {"questions": 0, "failed": 0})
-    items = [items[place] for place in asked.rng.permutation(len(items))]
-    hits: dict[bool, list[bool]] = {True: [], False: []}
-    failed = n_questions = 0
-    for first in range(0, len(items), AT_ONCE):
-        some = items[first : first + AT_ONCE]
+        return NOTHING
+    items = [items[place] for place in trial.rng.permutation(len(items))]
+    right: dict[bool, list[bool]] = {True: [], False: []}
+    chunks = _chunks(items)
+    failed = 0
+    for some in chunks:
         text = (
-            f"A feature of a language model is described as: {asked.label}\n\n{told}\n\n{_numbered([text for text, _ in some])}\n\n"
+            f"A feature of a language model is described as: {trial.label}\n\n{task}\n\n"
+            f"{_numbered([context for context, _ in some])}\n\n"
             f'{question} Answer with a JSON object: {{"numbers": [the numbers of those contexts, or nothing]}}'
         )
 
@@ -235,51 +132,175 @@ def _yes_or_no(asked: Asked, items: list[tuple[str, bool]], told: str, question:
                 raise ValueError("a number that was not asked about")
             return numbers
 
-        assert asked.judge is not None
-        numbers = asked.judge.ask(text, read)
-        n_questions += 1
+        numbers = trial.ask(text, read)
         failed += numbers is None
         for number, (_, truth) in enumerate(some, 1):
-            hits[truth].append(numbers is not None and (number in numbers) == truth)
-    value = (float(np.mean(hits[True])) + float(np.mean(hits[False]))) / 2
-    return Found(value, {"questions": n_questions, "failed": failed, "contexts": len(items)})
+            right[truth].append(numbers is not None and (number in numbers) == truth)
+    value = (float(np.mean(right[True])) + float(np.mean(right[False]))) / 2
+    return Result(value, {"questions": len(chunks), "failed": failed, "contexts": len(items)})
 
 
-def _grades(asked: Asked, items: list[str]) -> tuple[list[int], int]:
+def simulation(trial: Trial) -> Result:
+    """How strongly does it fire on each token? Pearson's correlation over the tokens of all contexts; 0 if either is constant."""
+    actual, simulated, failed = [], [], 0
+    examples = [*trial.tested[:SIMULATED], *trial.silent[:SIMULATED]]
+    for example in examples:
+        pieces = example.pieces[max(0, example.peak - AROUND) : example.peak + AROUND + 1]
+        values = _simulate(trial, [text for text, _ in pieces])
+        failed += values is None
+        actual += [value for _, value in pieces]
+        simulated += values or [0.0] * len(pieces)
+    if not actual:
+        return NOTHING
+    varies = np.std(actual) > 0 and np.std(simulated) > 0
+    value = float(np.corrcoef(actual, simulated)[0, 1]) if varies else 0.0
+    return Result(value, {"questions": len(examples), "failed": failed, "tokens": len(actual)})
+
+
+def _simulate(trial: Trial, tokens: list[str]) -> list[float] | None:
+    """What the judge takes the activation on each token to be."""
+    listed = _numbered([repr(token) for token in tokens])
+    question = (
+        f"A feature of a language model is described as: {trial.label}\n\n"
+        "How active is it on each of these tokens of a text, from 0 (not at all) to 10? "
+        f"On most tokens a feature is 0.\n\n{listed}\n\n"
+        f'Answer with a JSON object: {{"activations": [a number for each of the {len(tokens)} tokens]}}'
+    )
+
+    def read(reply: Any) -> list[float]:
+        values = [float(value) for value in reply["activations"]]
+        if len(values) != len(tokens) or not np.isfinite(values).all():
+            raise ValueError("not one number for each token")
+        return values
+
+    return trial.ask(question, read)
+
+
+def intruder(trial: Trial) -> Result:
+    """Which of four contexts does not belong? The label is not told, so this tests the feature itself. Share of right answers."""
+    if len(trial.tested) < 3 or not trial.silent:
+        return NOTHING
+    right = failed = 0
+    for number in range(TRIALS):
+        three = [trial.tested[place] for place in trial.rng.choice(len(trial.tested), 3, replace=False)]
+        place = int(trial.rng.integers(4))
+        four = three[:place] + [trial.silent[number % len(trial.silent)]] + three[place:]
+        question = (
+            "Three of these four contexts share something that the fourth has not.\n\n"
+            + _numbered([shown(example) for example in four])
+            + '\n\nAnswer with a JSON object: {"odd": the number of the one that does not belong}'
+        )
+        answer = trial.ask_number(question, "odd", 4)
+        failed += answer is None
+        right += answer == place + 1
+    return Result(right / TRIALS, {"questions": TRIALS, "failed": failed})
+
+
+def embedding(trial: Trial) -> Result:
+    """How well the cosine of label and context tells contexts with the feature from others: area under the ROC curve."""
+    if not trial.tested or not trial.silent or trial.embed is None:
+        return Result(None, {"contexts": 0})
+    contexts = [shown(example) for example in [*trial.tested, *trial.silent]]
+    vectors = trial.embed([trial.label, *contexts])
+    cosine = vectors[1:] @ vectors[0]
+    n_tested = len(trial.tested)
+    return Result(auc(cosine[:n_tested], cosine[n_tested:]), {"contexts": len(contexts)})
+
+
+def rubric(trial: Trial) -> Result:
+    """How well the label says what is marked, from 0 (not at all) to 3 (exactly): the mean grade."""
+    items = [shown(example, strong_places(example)) for example in trial.tested]
+    random_marks = [
+        shown(example, [int(trial.rng.integers(len(example.pieces)))]) for example in trial.silent[: len(items)]
+    ]
+    grades, failed = _grades(trial, items)
+    control, failed_control = _grades(trial, random_marks)
+    if not grades:
+        return NOTHING
+    maximum = max(example.value for example in trial.tested)
+    by_interval = [[0] * GRADES for _ in range(4)]
+    for example, grade in zip(trial.tested, grades, strict=True):
+        by_interval[min(3, int(example.value / maximum * 4))][grade] += 1
+    details = {"histogram": by_interval, "random marks": float(np.mean(control)) if control else None}
+    return Result(float(np.mean(grades)), {"questions": len(items), "failed": failed + failed_control} | details)
+
+
+def _grades(trial: Trial, items: list[str]) -> tuple[list[int], int]:
     """A grade for each context, 0 where the judge gave none, and how many questions failed."""
     grades, failed = [], 0
-    for first in range(0, len(items), AT_ONCE):
-        some = items[first : first + AT_ONCE]
+    for some in _chunks(items):
         question = (
-            f"A feature of a language model is described as: {asked.label}\n\nIn these contexts the tokens on which it is active are marked << >>. How well does the description fit? "
-            "0: it has nothing to do with the context. 1: with the context, but not with what is marked, or only vaguely. 2: loosely with what is marked, or with what stands beside it. "
+            f"A feature of a language model is described as: {trial.label}\n\n"
+            "In these contexts the tokens on which it is active are marked << >>. How well does the description fit? "
+            "0: it has nothing to do with the context. 1: with the context, but not with what is marked, or only "
+            "vaguely. 2: loosely with what is marked, or with what stands beside it. "
             f"3: it says exactly what is marked.\n\n{_numbered(some)}\n\n"
             f'Answer with a JSON object: {{"grades": [a grade for each of the {len(some)} contexts]}}'
         )
 
         def read(reply: Any, n: int = len(some)) -> list[int]:
-            found = [int(grade) for grade in reply["grades"]]
-            if len(found) != n or not all(0 <= grade < GRADES for grade in found):
+            values = [int(grade) for grade in reply["grades"]]
+            if len(values) != n or not all(0 <= grade < GRADES for grade in values):
                 raise ValueError("not one grade from 0 to 3 for each context")
-            return found
+            return values
 
-        assert asked.judge is not None
-        found = asked.judge.ask(question, read)
-        failed += found is None
-        grades += found or [0] * len(some)
+        values = trial.ask(question, read)
+        failed += values is None
+        grades += values or [0] * len(some)
     return grades, failed
 
 
-def _ask_number(asked: Asked, question: str, name: str, most: int) -> int | None:
-    def read(reply: Any) -> int:
-        number = int(reply[name])
-        if not 1 <= number <= most:
-            raise ValueError("a number that was not asked about")
-        return number
+def sort(trial: Trial) -> Result:
+    """Of two features with contexts of each shown, to which does another context belong? The label is not told. Share of right answers."""
+    if trial.other is None or min(len(trial.tested), len(trial.other.tested)) < 4:
+        return NOTHING
+    right = failed = 0
+    for _ in range(TRIALS):
+        features = [trial.tested, trial.other.tested]
+        if int(trial.rng.integers(2)):
+            features.reverse()
+        answer = int(trial.rng.integers(2))
+        orders = [list(trial.rng.permutation(len(tested))) for tested in features]
+        marked = [
+            [shown(tested[place], strong_places(tested[place])) for place in order[:4]]
+            for tested, order in zip(features, orders, strict=True)
+        ]
+        question = (
+            f"Contexts of feature 1:\n{_numbered(marked[0][:3])}\n\nContexts of feature 2:\n{_numbered(marked[1][:3])}\n\n"
+            f"Another context, of one of the two:\n{marked[answer][3]}\n\n"
+            'Answer with a JSON object: {"feature": 1 or 2}'
+        )
+        number = trial.ask_number(question, "feature", 2)
+        failed += number is None
+        right += number == answer + 1
+    return Result(right / TRIALS, {"questions": TRIALS, "failed": failed})
 
-    assert asked.judge is not None
-    return asked.judge.ask(question, read)
+
+def _chunks(items: list[Any]) -> list[list[Any]]:
+    return [items[first : first + AT_ONCE] for first in range(0, len(items), AT_ONCE)]
 
 
 def _numbered(texts: Sequence[str]) -> str:
     return "\n".join(f"{number}. {text}" for number, text in enumerate(texts, 1))
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to score labels."""
+
+    run: Callable[[Trial], Result]
+    chance: float
+    """the value that guessing gives"""
+    needs_label: bool = True
+    needs_judge: bool = True
+
+
+METHODS = {
+    "detection": Method(detection, 0.5),
+    "fuzzing": Method(fuzzing, 0.5),
+    "simulation": Method(simulation, 0.0),
+    "rubric": Method(rubric, 0.0),
+    "embedding": Method(embedding, 0.5, needs_judge=False),
+    "intruder": Method(intruder, 0.25, needs_label=False),
+    "sort": Method(sort, 0.5, needs_label=False),
+}

@@ -9,23 +9,25 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, Literal, Protocol, overload
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from sonde.display import Block, Drawn, Grid, Line, shorten
 from sonde.errors import EditError, ModelLacksError, SiteError, TextError
 from sonde.models.families import family_of
 from sonde.models.hooks import attach, attached
 from sonde.models.pictures import Picture, PictureReader, stack
 from sonde.models.sites import Site, find_site, has_head, site_names, trunk_of
+from sonde.models.where import acts_on, where_of
 
-Where = Literal["all", "prompt", "answer"]
 Side = Literal["left", "right"]
 
 
-class Edit(Protocol):
+class SiteEdit(Protocol):
     """Anything that changes what passes a site: it is called with x and returns what x becomes.
 
     Two optional attributes limit it: `where` ("all", "prompt" or "answer") to some tokens, and `rows`
@@ -77,7 +79,7 @@ class Tokens:
 
 
 @dataclass
-class Model:
+class Model(Drawn):
     """A transformers model and its tokenizer. Made by `sonde.load_model`."""
 
     network: nn.Module
@@ -88,9 +90,37 @@ class Model:
     """content id of the model folder, or the hub revision; "" if unknown"""
     pictures: PictureReader | None = None
     """how it reads pictures; None where it reads text alone"""
-    _edits: dict[str, list[Edit]] = field(default_factory=dict, repr=False)
+    _edits: dict[str, list[SiteEdit]] = field(default_factory=dict, repr=False)
     _edit_hooks: dict[str, list[RemovableHandle]] = field(default_factory=dict, repr=False)
     _generation: _Generation | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"Model({shorten(Path(self.name).name, 60)}: {self._architecture}, {self._runs_on})"
+
+    def draw(self) -> list[Block]:
+        """What it is, and the sites before, in and after its first layer."""
+        sites = self.sites()
+        first = [site for site in sites if not site.startswith("layers.") or site.startswith("layers.0.")]
+        rows = [
+            ["architecture", self._architecture],
+            ["parameters", f"{sum(weight.numel() for weight in self.network.parameters()):,}"],
+            ["vocabulary", f"{self.vocab_size:,} tokens"],
+            ["context", f"{self.context_length:,} tokens"],
+            ["runs on", self._runs_on],
+            ["reads", "text and pictures" if self.pictures else "text"],
+            ["sites", f"{len(sites)}, of which {', '.join(first)}" if sites else "modules, such as module:model.norm"],
+        ]
+        return [Line(f"model {self.name}", strong=True), Grid(rows)]
+
+    @property
+    def _architecture(self) -> str:
+        config = self._text_config
+        layers, width = (getattr(config, name, "?") for name in ("num_hidden_layers", "hidden_size"))
+        return f"{self.network.config.model_type}, {layers} layers, {width} wide"  # type: ignore[union-attr]
+
+    @property
+    def _runs_on(self) -> str:
+        return f"{self.device} {str(self.dtype).removeprefix('torch.')}"
 
     @property
     def device(self) -> torch.device:
@@ -399,15 +429,16 @@ class Model:
     # ---------------------------------------------------------------- editing
 
     @contextlib.contextmanager
-    def edited(self, *edits: Edit) -> Iterator["Model"]:
+    def edited(self, *edits: SiteEdit) -> Iterator["Model"]:
         """Apply edits to whatever runs inside the block; nothing is left behind, also after an exception.
 
         Edits at one site, of this and of enclosing blocks, all read the same unedited x, and their changes
         are added. Edits at several sites act in the order of the forward pass.
         """
-        placed: list[tuple[str, Edit]] = []
+        placed: list[tuple[str, SiteEdit]] = []
         try:
             for edit in edits:
+                where_of(edit)  # raises where it is none
                 site = self.site(edit.site)
                 if site.name not in self._edit_hooks:
                     self._edits[site.name] = []
@@ -424,40 +455,51 @@ class Model:
                         handle.remove()
                     del self._edits[name]
 
-    def _apply(self, edits: list[Edit], x: Tensor) -> Tensor:
+    def _apply(self, edits: list[SiteEdit], x: Tensor) -> Tensor:
         """Sum of the changes that each edit makes to the same x, each on its own tokens."""
-        result = x
+        result, state = x, self._generation
+        n = x.shape[1] if x.ndim > 1 else 1
+        end = state.end if state else n  # counted from the end, as logits are made for the last tokens alone
+        positions = range(end - n, end)
         for edit in edits:
+            tokens = acts_on(edit, positions, state.prompt_length if state else None)
+            if not tokens:
+                continue
             changed = edit(x).to(x.dtype)
             if changed.shape != x.shape:
                 raise EditError(
                     f"an edit of {edit.site} gave back {list(changed.shape)} for {list(x.shape)}; an edit keeps the shape"
                 )
-            mask = self._mask(edit, x)
+            mask = self._mask(edit, x, positions, tokens)
             if mask is not None:
                 changed = torch.where(mask, changed, x)
             # The first edit's result is taken as it is, so that putting back what was read is bit-exact.
             result = changed if result is x else result + (changed - x)
         return result
 
-    def _mask(self, edit: Edit, x: Tensor) -> Tensor | None:
-        """Where an edit acts [batch or 1, position or 1, 1, ...], None for everywhere."""
-        where: Where = getattr(edit, "where", "all")
+    def _mask(self, edit: SiteEdit, x: Tensor, positions: range, tokens: range) -> Tensor | None:
+        """Where an edit of these of the positions acts [batch or 1, position or 1, 1, ...], None for everywhere."""
         rows: Sequence[int] | None = getattr(edit, "rows", None)
-        state = self._generation
         mask = None
-        if where != "all":
-            # Counted from the end, as logits are made for the last tokens alone. Outside of generation all is prompt.
-            from_end = torch.arange(x.shape[1], 0, -1, device=x.device)
-            answer = state.end - from_end >= state.prompt_length if state else from_end < 0
-            mask = (answer if where == "answer" else ~answer)[None, :]
+        if tokens != positions:
+            place = torch.arange(positions.start, positions.stop, device=x.device)
+            mask = ((place >= tokens.start) & (place < tokens.stop))[None, :]
         if rows is not None:
             # Beams and samples of one row lie side by side.
-            copies = x.shape[0] // state.n_rows if state else 1
+            copies = x.shape[0] // self._generation.n_rows if self._generation else 1
             own = torch.arange(x.shape[0], device=x.device) // copies
             chosen = torch.isin(own, torch.tensor(rows, device=x.device, dtype=own.dtype))[:, None]
             mask = chosen if mask is None else mask & chosen
         return None if mask is None else mask.view(*mask.shape, *(1,) * (x.ndim - 2))
+
+    @contextlib.contextmanager
+    def answering(self, n_rows: int) -> Iterator[None]:
+        """Inside the block the tokens that pass through the model are of answers, one of each of `n_rows` rows."""
+        self._generation = _Generation(n_rows, prompt_length=0, end=1)
+        try:
+            yield
+        finally:
+            self._generation = None
 
     # ---------------------------------------------------------------- generating
 

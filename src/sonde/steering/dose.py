@@ -1,7 +1,7 @@
-"""Dose and response: what a model answers as features are turned further, and where it breaks.
+"""Dose and response: what a model answers as it is edited more and more strongly, and where it breaks.
 
-Each answer is read once more by the plain model. How surprising it finds the answer (perplexity) tells where the answer is no longer language, and
-how strongly the turned features fire on it tells how much of the concept is in it.
+Each answer is read once more by the plain model. How surprising it finds the answer (perplexity) tells where the answer is no longer
+language, and how strongly the edited features fire on it tells how much of the concept is in it.
 """
 
 from collections.abc import Sequence
@@ -9,14 +9,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from sonde.dictionaries.reading import Reading
 from sonde.errors import EditError
 from sonde.features.reader import Reader
 from sonde.models.model import Model, Tokens
-from sonde.steering.batching import Batcher, Sampling
-from sonde.steering.edits import EditSpec, FeatureEdit, make_edits
+from sonde.steering.apply import make_edits
+from sonde.steering.batching import Batcher
+from sonde.steering.edits import Edit, EditLike, read_edit
+from sonde.steering.request import Sampling
 
 DOSES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 
@@ -26,11 +29,12 @@ class Response:
     """The answer at one dose."""
 
     dose: float | None
-    """what the edits' values were multiplied by; None for the model as it is"""
+    """what the edits' values are multiplied by; None for the model as it is"""
     answer: str
     n_tokens: int
-    concept: float
-    """mean over the answer's tokens of the strongest of the turned features, when the plain model reads it, in units of its maximum"""
+    concept: float | None
+    """mean over the answer's tokens of the strongest of the edited features, when the plain model reads it, in units of its maximum;
+    None where no feature is edited"""
     perplexity: float | None
     """of the answer under the plain model, after the question; None of an empty answer"""
 
@@ -41,56 +45,60 @@ class Response:
 def dose_response(
     reader: Reader,
     batcher: Batcher,
-    edits: Sequence[EditSpec],
+    edits: Sequence[EditLike],
     prompt: Tokens,
     *,
     doses: Sequence[float] = DOSES,
     max_tokens: int = 40,
+    confined: bool = False,
 ) -> list[Response]:
     """Answer a prompt as the model is, and with the edits at each dose, all at once; the likeliest tokens are taken.
 
     Args:
         edits: their values are multiplied by each dose; a factor's distance from 1 is.
         prompt: a batch of one, such as `model.chat` gives.
+        confined: as of `make_edits`.
 
     Raises:
         EditError: no edits, or ones that cannot be applied.
         FeatureError, UsageError, BusyError: as for any answer.
     """
-    if not edits:
-        raise EditError("no feature is turned; give an edit such as feature:311=1max")
+    values = [read_edit(edit) for edit in edits]
+    if not values:
+        raise EditError("nothing is edited; give an edit such as feature:311=1max")
     sampling = Sampling(max_tokens, strip=True)
-    steps: list[tuple[float | None, list[FeatureEdit]]] = [(None, [])]
-    steps += [(dose, make_edits([_at_dose(edit, dose) for edit in edits], reader.index)) for dose in doses]
-    found = batcher.answer_all([(prompt, bound, sampling) for _, bound in steps])
-    answers = [[piece.token for piece in pieces if piece.token is not None] for pieces in found]
-    features = sorted({edit.feature for edit in edits})
+    at_doses: list[tuple[float | None, list[Edit]]] = [(None, [])]
+    at_doses += [(dose, [_at_dose(edit, dose) for edit in values]) for dose in doses]
+    asked = [(prompt, make_edits(edits, reader.index, confined=confined), sampling) for _, edits in at_doses]
+    answers = batcher.answer_all(asked)
+    ids = [[piece.token for piece in pieces if piece.token is not None] for pieces in answers]
+    features = sorted({number for edit in values for number in edit.numbers})
     with torch.no_grad():
-        read = batcher.run(lambda: _read_again(reader, prompt.ids[0].tolist(), answers, features))
+        read = batcher.run(lambda: _read_again(reader, prompt.ids[0].tolist(), ids, features))
     return [
         Response(dose, "".join(piece.text for piece in pieces), len(tokens), concept, perplexity)
-        for (dose, _), pieces, tokens, (concept, perplexity) in zip(steps, found, answers, read, strict=True)
+        for (dose, _), pieces, tokens, (concept, perplexity) in zip(at_doses, answers, ids, read, strict=True)
     ]
 
 
-def _at_dose(edit: EditSpec, dose: float) -> EditSpec:
+def _at_dose(edit: Edit, dose: float) -> Edit:
     return replace(edit, value=1 + (edit.value - 1) * dose if edit.op == "scale" else edit.value * dose)
 
 
 def perplexities(model: Model, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> list[float | None]:
     """How surprising a model finds answers (token ids) to prompts: the perplexity of each; None of an empty one."""
-    batch, is_answer = _laid_out(model, prompts, answers)
+    batch, is_answer = _with_answers(model, prompts, answers)
     log_p = model.logits(batch)[:, :-1].float().log_softmax(dim=-1)
     surprise = -log_p.gather(2, batch.ids[:, 1:, None])[..., 0]
-    found: list[float | None] = []
-    for number, answer in enumerate(answers):
-        own = surprise[number][is_answer[number, 1:]]
-        found.append(float(own.mean().exp()) if answer else None)
-    return found
+    return [
+        float(surprise[row][is_answer[row, 1:]].mean().exp()) if answer else None for row, answer in enumerate(answers)
+    ]
 
 
-def _laid_out(model: Model, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> tuple[Tokens, Tensor]:
-    """Prompts with their answers as one batch, and which of its tokens [answer, position] are the answers'."""
+def _with_answers(
+    model: Model, prompts: Sequence[list[int]], answers: Sequence[list[int]]
+) -> tuple[Tokens, Bool[Tensor, "answer position"]]:
+    """Prompts with their answers as one batch, and which of its tokens are the answers'."""
     batch = model.pad([prompt + answer for prompt, answer in zip(prompts, answers, strict=True)])
     is_answer = batch.mask.bool()
     for row, prompt in enumerate(prompts):
@@ -100,14 +108,16 @@ def _laid_out(model: Model, prompts: Sequence[list[int]], answers: Sequence[list
 
 def _read_again(
     reader: Reader, prompt: list[int], answers: list[list[int]], features: list[int]
-) -> list[tuple[float, float | None]]:
+) -> list[tuple[float | None, float | None]]:
     """How much of the features is in each answer, and its perplexity, by the plain model."""
     model, dictionary = reader.model, reader.dictionary
     prompts = [prompt] * len(answers)
-    batch, is_answer = _laid_out(model, prompts, answers)
-    x = Reading(dictionary, model)(batch, is_answer).x
-    maxima = torch.as_tensor(reader.index.statistics["maximum"][features]).clamp_min(1e-30)
-    strongest = (dictionary.encode(x)[:, features].cpu() / maxima).max(dim=1).values
-    rows = is_answer.nonzero()[:, 0].cpu()
-    concept = [float(strongest[rows == row].mean()) if answer else 0.0 for row, answer in enumerate(answers)]
-    return list(zip(concept, perplexities(model, prompts, answers), strict=True))
+    concepts: list[float | None] = [None] * len(answers)
+    if features:
+        batch, is_answer = _with_answers(model, prompts, answers)
+        x = Reading(dictionary, model)(batch, is_answer).x
+        maxima = torch.as_tensor(reader.index.statistics["maximum"][features]).clamp_min(1e-30)
+        strongest = (dictionary.encode(x)[:, features].cpu() / maxima).max(dim=1).values
+        rows = is_answer.nonzero()[:, 0].cpu()
+        concepts = [float(strongest[rows == row].mean()) if answer else 0.0 for row, answer in enumerate(answers)]
+    return list(zip(concepts, perplexities(model, prompts, answers), strict=True))

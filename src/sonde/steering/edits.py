@@ -1,251 +1,246 @@
-"""Edits of features: data that can be written down, sent and applied.
+"""An edit as data: one validated value, however it is given.
 
-An edit moves x along one decoder row and leaves everything else, the dictionary's error too, as it was:
+    feature:311=10max@answer      features:311,42=1max      vector:kind.safetensors+=0.1norm      neuron:layers.6.neurons/12=0
 
-    x + (v - f(x)) d
-
-where f(x) is what the dictionary gives on the unedited x. This equals decoding all features with one of them
-set to v and adding the error back (Templeton et al. 2024, "Scaling Monosemanticity", methods), because the
-decoder is linear.
+An edit has a target, an operation, a value, a unit, and the tokens on which it acts. It is checked when it is made, whether
+from Python, from text (command line, page, presets) or from JSON (presets, server); `sonde.steering.apply` applies it to a model.
+The page reads and prints the same text in `frontend/src/edits.ts`; `tests/grammar.json` holds the two together.
 """
 
 import math
+import operator
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
 
-import torch
-from torch import Tensor
-
-from sonde.dictionaries.dictionary import Dictionary, Elementwise
 from sonde.errors import EditError, nearest
-from sonde.features.index import Index
-from sonde.features.reader import dictionary_of
+from sonde.models.where import Where, where_of
 
 Op = Literal["clamp", "add", "scale", "ablate"]
-Unit = Literal["raw", "max"]
-Where = Literal["all", "prompt", "answer"]
-_FORMS = "feature:N=V, feature:N=Vmax, feature:N+=V, feature:N*=V or feature:N=0, with @prompt or @answer at the end"
-_EDIT = re.compile(r"feature:(\d+)\s*(=|\+=|\*=)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(max)?(?:@(\w+))?")
+Unit = Literal["raw", "max", "norm"]
+OPS: tuple[str, ...] = get_args(Op)
+SIGNS = {"clamp": "=", "ablate": "=", "add": "+=", "scale": "*="}
+UNITS = {"feature": ("raw", "max"), "features": ("raw", "max"), "vector": ("raw", "norm"), "neuron": ("raw",)}
+"""target -> units in which its value may be given"""
+_FORMS = (
+    "TARGET=V (set), TARGET+=V (add) or TARGET*=V (scale), where TARGET is feature:N, features:N,N, vector:FILE or neuron:SITE/N; "
+    "V may end in max (features) or norm (vectors), and the whole in @prompt or @answer"
+)
+_NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+_EDIT = re.compile(rf"([a-z]+):(.+?) *(=|\+=|\*=) *({_NUMBER}) *([a-z]*)(?:@([a-z]+))?")
+_FILE = re.compile(r"(?! ).*[^+* ]")
+_NEURON = re.compile(r"(.+)/([0-9]+)")
 
 
 @dataclass(frozen=True)
-class EditSpec:
-    """One edit as data, without the dictionary that it acts through."""
+class Edit:
+    """What is done to one target: a feature, a set of features, a vector's direction, or a dimension of a site ("neuron").
 
-    op: Op
-    feature: int
-    value: float = 0.0
-    unit: Unit = "raw"
-    where: Where = "all"
-
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.value):
-            raise EditError(f"the value of an edit must be a finite number, not {self.value}")
-        if self.op == "scale" and self.unit == "max":
-            raise EditError("scaling takes a plain factor, not a multiple of the maximum; write feature:N*=V")
-
-    def to_json(self) -> dict[str, Any]:
-        return {"op": self.op, "feature": self.feature, "value": self.value, "unit": self.unit, "where": self.where}
-
-    def __str__(self) -> str:
-        sign = {"clamp": "=", "ablate": "=", "add": "+=", "scale": "*="}[self.op]
-        unit = "max" if self.unit == "max" else ""
-        where = "" if self.where == "all" else f"@{self.where}"
-        return f"feature:{self.feature}{sign}{self.value:g}{unit}{where}"
-
-
-def parse_spec(text: str) -> EditSpec:
-    """Read an edit as it is written on the command line, such as feature:311=10max@answer.
-
-    Raises EditError where it cannot be read.
-    """
-    match = _EDIT.fullmatch(text.strip())
-    if match is None:
-        raise EditError(f"cannot read the edit {text!r}; write {_FORMS}")
-    feature, sign, value, unit, where = match.groups()
-    if where is not None and where not in ("all", "prompt", "answer"):
-        raise EditError(
-            f"cannot read the edit {text!r}: @{where} is not @prompt or @answer{nearest(where, ('prompt', 'answer'))}"
-        )
-    op: Op = {"=": "clamp", "+=": "add", "*=": "scale"}[sign]  # type: ignore[assignment]
-    if op == "clamp" and float(value) == 0:
-        return EditSpec("ablate", int(feature), 0.0, "raw", where or "all")  # type: ignore[arg-type]
-    return EditSpec(op, int(feature), float(value), "max" if unit else "raw", where or "all")  # type: ignore[arg-type]
-
-
-def spec_from_json(value: Any) -> EditSpec:
-    """Read an edit from its JSON form; raises EditError naming what is wrong."""
-    if not isinstance(value, Mapping):
-        raise EditError(f"an edit must be an object, not a {type(value).__name__}")
-    known = {"op": ("clamp", "add", "scale", "ablate"), "unit": ("raw", "max"), "where": ("all", "prompt", "answer")}
-    for name in value:
-        if name not in ("op", "feature", "value", "unit", "where"):
-            raise EditError(f"an edit has no {name!r}{nearest(str(name), ('op', 'feature', 'value', 'unit', 'where'))}")
-    body = {"unit": "raw", "where": "all", "value": 0.0} | dict(value)
-    for name, options in known.items():
-        if body.get(name) not in options:
-            raise EditError(f"an edit's {name} is {body.get(name)!r}, but must be one of {', '.join(options)}")
-    if not isinstance(body.get("feature"), int) or isinstance(body["feature"], bool):
-        raise EditError(f"an edit's feature is {body.get('feature')!r}, but must be a whole number")
-    if not isinstance(body["value"], (int, float)) or isinstance(body["value"], bool):
-        raise EditError(f"an edit's value is {body['value']!r}, but must be a number")
-    return EditSpec(body["op"], body["feature"], float(body["value"]), body["unit"], body["where"])  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class FeatureEdit(ABC):
-    """An edit of one feature, ready to be applied.
+    Exactly one of `feature`, `features`, `vector` and `neuron` is given. Setting to 0 is ablating, and both are kept as "ablate".
 
     Args:
-        source: the dictionary that gives the feature's activation and direction, or an index made with it,
-            whose maxima are then the unit; its site is where the edit acts.
-        feature: number of the feature.
-        value: in raw activation, or with unit "max" in multiples of `maximum`.
-        where: all tokens, those of the prompt, or those of the answer.
-        rows: the rows of a batch that it acts on, from zero; all by default.
-    """
-
-    source: Dictionary | Index
-    feature: int
-    value: float = 0.0
-    unit: Unit = "raw"
-    where: Where = "all"
-    rows: tuple[int, ...] | None = None
-
-    def __post_init__(self) -> None:
-        self.dictionary.check_feature(self.feature)
-        if len(self.dictionary.writes) > 1 or self.dictionary.reads != self.dictionary.writes:
-            raise EditError(
-                f"the dictionary reads and writes {self.dictionary.site}; edits act through dictionaries of one site"
-            )
-
-    @cached_property
-    def dictionary(self) -> Dictionary:
-        return self.source if isinstance(self.source, Dictionary) else dictionary_of(self.source)
-
-    @property
-    def site(self) -> str:
-        return self.dictionary.site
-
-    @property
-    def amount(self) -> float:
-        """The value in raw activation."""
-        if self.unit == "raw":
-            return self.value
-        maxima = (
-            self.source.max_activation if isinstance(self.source, Dictionary) else self.source.statistics["maximum"]
-        )
-        maximum = float(maxima[self.feature])
-        if maximum <= 0:
-            raise EditError(
-                f"feature {self.feature} never fired, so it has no maximum to measure by; give a plain value"
-            )
-        return self.value * maximum
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Move x [..., width], or [batch, position, head, width of a head], along the feature's direction."""
-        wide = x.flatten(2) if x.ndim == 4 else x  # heads lie side by side in a dictionary
-        wide = wide.to(self.dictionary.W_dec)  # the site may lie on another device, in another number format
-        step = self.change(wide)[..., None] * self.dictionary.W_dec[self.feature]
-        return x + step.to(x).reshape(x.shape)
-
-    def change(self, x: Tensor) -> Tensor:
-        """How far x [..., width] moves along the direction [...], in raw activation."""
-        return self.shift(self.dictionary.activation(x, self.feature))
-
-    @abstractmethod
-    def shift(self, activation: Tensor) -> Tensor:
-        """How far a stream moves on which the feature has this activation [...]."""
-
-
-class Clamp(FeatureEdit):
-    """Set the feature to a value, wherever it stood."""
-
-    def shift(self, activation: Tensor) -> Tensor:
-        return self.amount - activation
-
-
-class Add(FeatureEdit):
-    """Add to the feature, wherever it stood."""
-
-    def change(self, x: Tensor) -> Tensor:
-        return x.new_full(x.shape[:-1], self.amount)  # whatever the activation, so it is not asked for
-
-    def shift(self, activation: Tensor) -> Tensor:
-        return activation.new_full(activation.shape, self.amount)
-
-
-class Scale(FeatureEdit):
-    """Multiply the feature by a factor where it fires."""
-
-    def shift(self, activation: Tensor) -> Tensor:
-        return (self.value - 1) * activation
-
-
-class Ablate(FeatureEdit):
-    """Take the feature away where it fires."""
-
-    def shift(self, activation: Tensor) -> Tensor:
-        return -activation
-
-
-class RowEdits:
-    """Edits through one dictionary, each of one row of a batch, found and applied together.
-
-    Args:
-        edits: (row, edit); whatever `where` and `rows` they have, they act on all tokens of their row.
-    """
-
-    def __init__(self, edits: Sequence[tuple[int, FeatureEdit]]) -> None:
-        first = edits[0][1]
-        self.dictionary, self.site, self.edits = first.dictionary, first.site, [edit for _, edit in edits]
-        device = self.dictionary.W_dec.device
-        self.row_of = torch.tensor([row for row, _ in edits], device=device)
-        self.features = torch.tensor([edit.feature for edit in self.edits], device=device)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Move x [batch, position, ...] along the features' directions, each row by its own edits."""
-        dictionary = self.dictionary
-        wide = (x.flatten(2) if x.ndim == 4 else x).to(dictionary.W_dec)
-        if isinstance(dictionary, Elementwise):  # one encoder row each is enough
-            pre = torch.einsum("epw,ew->pe", wide[self.row_of], dictionary.W_enc[self.features])
-            activation = dictionary.act(pre + dictionary.b_enc[self.features], self.features).T
-        else:  # each row is encoded once, whatever the number of its edits
-            own, place = self.row_of.unique(return_inverse=True)
-            activation = dictionary.encode(wide[own])[place, :, self.features]
-        shift = torch.stack([edit.shift(one) for edit, one in zip(self.edits, activation, strict=True)])
-        step = torch.zeros_like(wide).index_add_(
-            0, self.row_of, shift[..., None] * dictionary.W_dec[self.features][:, None]
-        )
-        return x + step.to(x).reshape(x.shape)
-
-
-OPS: dict[str, type[FeatureEdit]] = {"clamp": Clamp, "add": Add, "scale": Scale, "ablate": Ablate}
-
-
-def make_edits(specs: Sequence[EditSpec], source: Dictionary | Index) -> list[FeatureEdit]:
-    """Bind edits to a dictionary, or to an index and its dictionary.
+        op: "clamp" sets, "add" adds, "scale" multiplies, "ablate" sets to 0.
+        feature: number of a feature of the dictionary.
+        value: in `unit`; of "scale" the factor.
+        unit: "raw"; of features also "max", multiples of each feature's maximum; of vectors also "norm", multiples of
+            the mean norm of the site's activations.
+        where: "all" tokens, those of the "prompt", or those of the "answer".
+        features: numbers of several features, each of which is edited.
+        vector: a file written by `save_vector`.
+        neuron: a site and the number of one of its dimensions, as layers.6.neurons/12.
 
     Raises:
-        FeatureError: no such feature.
-        EditError: two clamps (or ablations) of one feature on the same tokens.
+        EditError: anything else.
     """
-    clamped: dict[int, list[str]] = {}
-    edits = []
-    for spec in specs:
-        if spec.op in ("clamp", "ablate"):
-            others = clamped.setdefault(spec.feature, [])
-            if any(spec.where == other or "all" in (spec.where, other) for other in others):
-                raise EditError(f"feature {spec.feature} is set twice; clamp it once")
-            others.append(spec.where)
-        edits.append(OPS[spec.op](source, spec.feature, spec.value, spec.unit, spec.where))
-    return edits
+
+    op: Op
+    feature: int | None = None
+    value: float = 0.0
+    unit: Unit = "raw"
+    where: Where = "all"
+    features: tuple[int, ...] | None = None
+    vector: str | None = None
+    neuron: str | None = None
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        op, value, unit = checked(self.op, self.value, self.unit)
+        where_of(self)
+        kind = self.kind
+        if unit not in UNITS[kind]:
+            owners = " or ".join(name for name, units in UNITS.items() if unit in units)
+            raise EditError(
+                f"an edit's unit is {unit!r}, which goes with {owners}, not with {kind}; give a plain value"
+            )
+        for name, found in ({"op": op, "value": value, "unit": unit} | self._checked_target(kind)).items():
+            object.__setattr__(self, name, found)
+
+    @property
+    def kind(self) -> str:
+        """Which of the targets is given: feature, features, vector or neuron."""
+        given = [name for name in UNITS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise EditError(f"an edit has one target of {', '.join(UNITS)}; this has {' and '.join(given) or 'none'}")
+        return given[0]
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of the features that are edited; none of another target."""
+        return (self.features or ()) if self.feature is None else (self.feature,)
+
+    @property
+    def dimension(self) -> tuple[str, int]:
+        """Site and number of the dimension that is edited; of a neuron."""
+        site, number = _NEURON.fullmatch(self.neuron or "").groups()  # type: ignore[union-attr]
+        return site, int(number)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Each single thing that is edited, as text."""
+        return tuple(f"feature:{number}" for number in self.numbers) or (self.target,)
+
+    @property
+    def target(self) -> str:
+        """The target as text, such as feature:311."""
+        kind = self.kind
+        return f"{kind}:{','.join(map(str, self.numbers)) if kind == 'features' else getattr(self, kind)}"
+
+    def __str__(self) -> str:
+        """The edit as `parse` reads it."""
+        unit = "" if self.unit == "raw" else self.unit
+        where = "" if self.where == "all" else f"@{self.where}"
+        return f"{self.target}{SIGNS[self.op]}{format_number(self.value)}{unit}{where}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The edit as a JSON object: op, the target, value, unit, where."""
+        kind = self.kind
+        target = list(self.numbers) if kind == "features" else getattr(self, kind)
+        return {"op": self.op, kind: target, "value": self.value, "unit": self.unit, "where": self.where}
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Edit":
+        """Read an edit from its JSON object; raises EditError naming what is wrong."""
+        if not isinstance(value, Mapping):
+            raise EditError(f"an edit must be an object, not a {type(value).__name__}")
+        known = [field.name for field in fields(cls)]
+        for name in value:
+            if name not in known:
+                raise EditError(f"an edit has no {name!r}{nearest(str(name), known)}")
+        given: dict[str, Any] = {"op": None} | dict(value)
+        return cls(**given)
+
+    @classmethod
+    def parse(cls, text: str) -> "Edit":
+        """Read an edit as people write it, such as feature:311=10max@answer; raises EditError naming what is wrong."""
+        match = _EDIT.fullmatch(text.strip())
+        if match is None:
+            raise EditError(f"cannot read the edit {text!r}; write {_FORMS}")
+        kind, target, sign, value, unit, where = match.groups()
+        op = {"=": "clamp", "+=": "add", "*=": "scale"}[sign]
+        try:
+            return cls(op, value=float(value), unit=unit or "raw", where=where or "all", **_parse_target(kind, target))  # type: ignore[arg-type]
+        except EditError as error:
+            raise EditError(f"cannot read the edit {text!r}: {error}") from None
+
+    def _checked_target(self, kind: str) -> dict[str, Any]:
+        """The fields of the target as they are kept: whole numbers, no feature twice, a set of one as that feature."""
+        if kind == "feature":
+            return {"feature": whole_number("feature", self.feature)}
+        if kind == "vector":
+            name = str(self.vector) if isinstance(self.vector, (str, Path)) else ""
+            if not _FILE.fullmatch(name):
+                raise EditError(
+                    f"an edit's vector is {self.vector!r}, but must be a file's name that ends in no +, * or space"
+                )
+            return {"vector": name}
+        if kind == "neuron":
+            if not isinstance(self.neuron, str) or not _NEURON.fullmatch(self.neuron):
+                raise EditError(
+                    f"an edit's neuron is {self.neuron!r}, but must be a site and a number: layers.6.neurons/12"
+                )
+            return {}
+        if isinstance(self.features, str) or not isinstance(self.features, Iterable):
+            raise EditError(f"an edit's features are {self.features!r}, but must be a list of whole numbers")
+        numbers = tuple(whole_number("feature", number) for number in self.features)
+        twice = [number for place, number in enumerate(numbers) if number in numbers[:place]]
+        if twice or not numbers:
+            raise EditError(f"an edit's features name {twice[0]} twice" if twice else "an edit's features are none")
+        return {"feature": numbers[0], "features": None} if len(numbers) == 1 else {"features": numbers}
 
 
-def parse_edit(text: str, source: Dictionary | Index) -> FeatureEdit:
-    """Read one edit as written on the command line and bind it to a dictionary or an index."""
-    return make_edits([parse_spec(text)], source)[0]
+EditLike = Edit | str | Mapping[str, Any]
+"""an edit, its text, or its JSON object"""
+
+
+def read_edit(given: EditLike) -> Edit:
+    """The edit that is given as itself, as text or as a JSON object; raises EditError where it is none."""
+    if isinstance(given, Edit):
+        return given
+    return Edit.parse(given) if isinstance(given, str) else Edit.from_json(given)
+
+
+def checked(op: Any, value: Any, unit: Any = "raw") -> tuple[Op, float, Unit]:
+    """Operation, value and unit as they are kept; raises EditError where one is wrong, or they do not go together."""
+    for name, given, options in (("op", op, OPS), ("unit", unit, get_args(Unit))):
+        if given not in options:
+            hint = nearest(str(given), options)
+            raise EditError(f"an edit's {name} is {given!r}, but must be one of {', '.join(options)}{hint}")
+    if isinstance(value, (bool, str)):
+        raise EditError(f"an edit's value is {value!r}, but must be a number")
+    try:
+        value = float(value) + 0.0  # without the sign of zero
+    except (TypeError, ValueError, OverflowError):
+        raise EditError(f"an edit's value is {value!r}, but must be a number") from None
+    if not math.isfinite(value):
+        raise EditError(f"an edit's value is {value}, but must be a finite number")
+    if op == "scale" and unit != "raw":
+        raise EditError(f"scaling takes a plain factor, not one in units of {unit}; write TARGET*=V")
+    if op == "ablate" and value != 0:
+        raise EditError(f"an edit ablates, which sets to 0, and has the value {value:g}; clamp sets to a value")
+    return ("ablate", 0.0, "raw") if op in ("clamp", "ablate") and value == 0 else (op, value, unit)
+
+
+def whole_number(name: str, value: Any) -> int:
+    """A whole number from 0; raises EditError naming it where it is none."""
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise EditError(f"an edit's {name} is {value!r}, but must be a whole number from 0")
+    return number
+
+
+def check_together(edits: Iterable[Edit]) -> None:
+    """Raise EditError where two edits set the same thing on the same tokens."""
+    places: dict[str, list[str]] = {}
+    for edit in edits:
+        for part in edit.parts if edit.op in ("clamp", "ablate") else ():
+            others = places.setdefault(part, [])
+            if any(edit.where == other or "all" in (edit.where, other) for other in others):
+                raise EditError(f"{part.replace(':', ' ', 1)} is set twice; set it once")
+            others.append(edit.where)
+
+
+def format_number(value: float) -> str:
+    """The shortest decimal that reads back as the same number, as JavaScript prints it."""
+    text = repr(value)
+    if "e" in text and 1e-6 <= abs(value) < 1e21:
+        text = format(Decimal(text), "f")
+    return re.sub(r"e([-+])0", r"e\1", text).removesuffix(".0")
+
+
+def _parse_target(kind: str, target: str) -> dict[str, Any]:
+    """The field of `Edit` that a target's text stands for."""
+    if kind not in UNITS:
+        raise EditError(f"there is no target {kind!r}{nearest(kind, UNITS)}; write {_FORMS}")
+    if kind in ("vector", "neuron"):
+        return {kind: target}
+    numbers = [number.strip(" ") for number in target.split(",")]
+    if not all(re.fullmatch("[0-9]+", number) for number in numbers) or (kind == "feature" and len(numbers) > 1):
+        raise EditError(f"{target!r} is not the number of a feature; write feature:N or features:N,N")
+    return {kind: int(numbers[0])} if kind == "feature" else {kind: tuple(map(int, numbers))}

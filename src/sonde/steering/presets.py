@@ -7,35 +7,37 @@ from pathlib import Path
 
 from sonde.errors import ArtifactDamagedError, EditError, nearest
 from sonde.manifests import write_json
-from sonde.steering.edits import EditSpec, spec_from_json
+from sonde.steering.edits import Edit, EditLike, read_edit
 
 PRESETS = "presets.json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
-def load_presets(folder: Path) -> dict[str, list[EditSpec]]:
-    """The presets of an index; none where there is no file. Raises ArtifactDamagedError where it cannot be read."""
+def load_presets(folder: Path) -> dict[str, list[Edit]]:
+    """The presets of an index, by name; none where there is no file. Raises ArtifactDamagedError where it cannot be read."""
     path = folder / PRESETS
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {name: [spec_from_json(edit) for edit in edits] for name, edits in found.items()}
+        presets = json.loads(path.read_text(encoding="utf-8"))
+        return {name: [read_edit(edit) for edit in edits] for name, edits in presets.items()}
     except (ValueError, TypeError, AttributeError, EditError) as error:
-        raise ArtifactDamagedError(f"{path} cannot be read as presets ({error}); mend it, or move it away") from error
+        raise ArtifactDamagedError(
+            f"{path} cannot be read as presets ({error}); correct it, or move it away"
+        ) from error
 
 
-def save_preset(folder: Path, name: str, edits: Sequence[EditSpec]) -> None:
-    """Keep edits under a name, in the place of what had it. Raises EditError where the name will not do, or there are no edits."""
+def save_preset(folder: Path, name: str, edits: Sequence[EditLike]) -> None:
+    """Keep edits under a name, replacing any preset of that name; raises EditError for a name of other characters, or no edits."""
     if not _NAME.fullmatch(name):
         raise EditError(f"a preset cannot be named {name!r}; use small letters, digits and hyphens, 40 at most")
     if not edits:
         raise EditError(f"the preset {name} has no edits; give one with --edit feature:N=Vmax")
-    _write(folder, load_presets(folder) | {name: list(edits)})
+    _write(folder, load_presets(folder) | {name: [read_edit(edit) for edit in edits]})
 
 
 def remove_preset(folder: Path, name: str) -> None:
-    """Forget a preset; raises EditError where there is none of this name."""
+    """Remove a preset; raises EditError where there is none of this name."""
     presets = load_presets(folder)
     if name not in presets:
         raise EditError(f"there is no preset {name!r}{nearest(name, presets)}")
@@ -43,5 +45,5 @@ def remove_preset(folder: Path, name: str) -> None:
     _write(folder, presets)
 
 
-def _write(folder: Path, presets: dict[str, list[EditSpec]]) -> None:
+def _write(folder: Path, presets: dict[str, list[Edit]]) -> None:
     write_json(folder / PRESETS, {name: [edit.to_json() for edit in edits] for name, edits in sorted(presets.items())})

@@ -1,64 +1,90 @@
 """A conversation with a model whose features are turned."""
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sonde.errors import UsageError
 from sonde.features.feature import Hits
 from sonde.features.index import Index
 from sonde.features.reader import Fired, On, Reader
-from sonde.models.model import Model
-from sonde.steering.edits import EditSpec, make_edits
+from sonde.models.model import Model, SiteEdit, Tokens
+from sonde.steering.apply import make_edits
+from sonde.steering.batching import Batcher
+from sonde.steering.dose import DOSES, Response, dose_response
+from sonde.steering.edits import EditLike
+from sonde.steering.request import Sampling
 
 Message = dict[str, Any]
 """role, content, and images, a list of paths, where the content has marks for pictures"""
 
 
 class Session:
-    """A model with the dictionary of an index, ready to answer under edits.
-
-    One answer is made at a time; the session may be shared by threads.
+    """A model with the dictionary of an index, ready to answer under edits; it may be shared by threads.
 
     Args:
         index: an index or its folder.
         model: by default the one that the index was made with.
+        edits: of every answer that is not given others; values, texts such as feature:311=2max, or JSON objects.
 
     Raises:
         ArtifactMissingError: the dictionary is not where it was.
         ArtifactMismatchError: dictionary and model do not fit each other.
+        FeatureError, EditError: an edit that cannot be applied.
     """
 
-    def __init__(self, index: Index | str | Path, model: Model | None = None, device: str = "auto") -> None:
-        self._reader = Reader(index, model, device)
-        self.index, self.dictionary, self.model = self._reader.index, self._reader.dictionary, self._reader.model
-        self._lock = threading.Lock()
+    def __init__(
+        self,
+        index: Index | str | Path,
+        model: Model | None = None,
+        device: str = "auto",
+        edits: Sequence[EditLike | SiteEdit] = (),
+    ) -> None:
+        self.reader = Reader(index, model, device)
+        self.index, self.dictionary, self.model = self.reader.index, self.reader.dictionary, self.reader.model
+        self.batcher = Batcher(self.model)
+        self.edits = make_edits(edits, self.index)
 
     def read(self, text: str, *, unlike: str = "", on: On = "max", n: int = 20) -> tuple[Fired, Hits]:
         """What fires on a text, unedited, and the features that fire on it most; raises TextError where it is empty."""
-        with self._lock:
-            fired = self._reader.read(text)
-            return fired, self._reader.search(fired, unlike=unlike or (), on=on, n=n)
+        fired = self.batcher.run(lambda: self.reader.read(text))
+        return fired, self.batcher.run(lambda: self.reader.search(fired, unlike=unlike or (), on=on, n=n))
 
-    def answer(self, messages: Sequence[Message], edits: Sequence[EditSpec] = (), max_new_tokens: int = 60) -> str:
-        """The model's answer to a conversation, under edits.
+    def answer(
+        self,
+        messages: str | Sequence[Message],
+        edits: Sequence[EditLike | SiteEdit] | None = None,
+        max_new_tokens: int = 60,
+    ) -> str:
+        """The model's answer to a question or a conversation, under edits; the likeliest tokens are taken.
 
-        Edits in units of the maximum use the index's own maxima.
+        Args:
+            messages: a question, or messages with `role` and `content`.
+            edits: the session's own by default.
+            max_new_tokens: length of the longest answer.
 
         Raises:
             FeatureError, EditError: an edit that cannot be applied.
             ModelLacksError: no chat template or no head.
             UsageError: the conversation does not fit the model's context.
         """
-        bound = make_edits(edits, self.index)
+        bound = self.edits if edits is None else make_edits(edits, self.index)
+        pieces = self.batcher.answer(self._prompt(messages), bound, Sampling(max_new_tokens))
+        tokens = [piece.token for piece in pieces if piece.token is not None]
+        return self.model.require_tokenizer().decode(tokens, skip_special_tokens=True).strip()
+
+    def dose(
+        self,
+        messages: str | Sequence[Message],
+        edits: Sequence[EditLike],
+        doses: Sequence[float] = DOSES,
+        max_new_tokens: int = 40,
+    ) -> list[Response]:
+        """The answers with the edits at each dose, and how well the plain model finds them; see `dose_response`."""
+        prompt = self._prompt(messages)
+        return dose_response(self.reader, self.batcher, edits, prompt, doses=doses, max_tokens=max_new_tokens)
+
+    def _prompt(self, messages: str | Sequence[Message]) -> Tokens:
         self.model.require_head("chat")
-        asked = self.model.chat_tokens(messages)
-        n_tokens = asked.ids.shape[1]
-        room = self.model.context_length - n_tokens
-        if room < 1:
-            raise UsageError(
-                f"the conversation has {n_tokens:,} tokens, but the model's context holds {self.model.context_length:,}; say less"
-            )
-        with self._lock, self.model.edited(*bound):
-            return self.model.generate(asked, min(max_new_tokens, room))
+        return self.model.chat_tokens(
+            [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        )

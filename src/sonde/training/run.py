@@ -8,6 +8,7 @@ rows for its threshold (batchtopk, matryoshka) and each feature's mean and maxim
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,6 +20,7 @@ from sonde.activations.live import Live
 from sonde.artifacts import Draft
 from sonde.dictionaries.batchtopk import BatchTopK
 from sonde.dictionaries.dictionary import DENSITY_EDGES, Dictionary
+from sonde.dictionaries.info import Provenance, Quality
 from sonde.dictionaries.jumprelu import JumpReLU
 from sonde.dictionaries.load import KINDS, save_weights
 from sonde.errors import ActivationError, StorageError
@@ -181,29 +183,21 @@ class Run:
         if isinstance(dictionary, BatchTopK):
             self._set_threshold(dictionary)
         dictionary.fold(self.sides.inputs, self.sides.outputs)
-        found = self._summarise(reporter)
+        quality = self._summarise(reporter)
         name = save_weights(dictionary, self.draft.folder)
         (self.draft.folder / CHECKPOINT).unlink(missing_ok=True)
-        facts = {
-            "kind": dictionary.kind,
-            "kind_settings": dictionary.extra_state(),
-            "n_features": dictionary.n_features,
-            "d_in": dictionary.d_in,
-            "d_out": dictionary.d_out,
-            "steps": self.plan.steps,
-            "batch_size": self.plan.batch_size,
-            "lr": self.plan.lr,
-            "training_rows": found,
-            "reads": self.sides.reads,
-            "writes": self.sides.writes,
-            "text": self.store.text_facts,
-        }
-        models = self.store.model_facts
-        if isinstance(models, list):
-            facts |= {"model": models[0], "other_models": models[1:]}
-        else:
-            facts["model"] = models
-        self.draft.finish([name, METRICS], facts)
+        first, *others = self.store.models
+        dictionary.info = replace(
+            dictionary.info,
+            reads=self.sides.reads,
+            writes=self.sides.writes,
+            model=first,
+            other_models=tuple(others),
+            text=self.store.text_facts,
+            quality=quality,
+            provenance=Provenance(steps=self.plan.steps, batch_size=self.plan.batch_size, lr=self.plan.lr),
+        )
+        self.draft.finish([name, METRICS], dictionary.info.to_facts())
 
     def _take_up(self, path: Path) -> None:
         """Go on from the last checkpoint, where there is one."""
@@ -263,7 +257,7 @@ class Run:
         dictionary.threshold.fill_(values.kthvalue(len(values) - wanted + 1).values.item())
 
     @torch.no_grad()
-    def _summarise(self, reporter: Reporter) -> dict[str, Any]:
+    def _summarise(self, reporter: Reporter) -> Quality:
         """Each feature's mean and maximum, and the quality, over training rows, as the dictionary will be saved."""
         dictionary, widths = self.dictionary, list(self.sides.writes.values())
         device = dictionary.W_enc.device
@@ -288,11 +282,15 @@ class Run:
             (left.sum() / whole.sum()).item()
             for left, whole in zip(error.split(widths), spread.split(widths), strict=True)
         ]
-        facts: dict[str, Any] = {"rows": seen, "fvu": sum(by_site) / len(by_site), "l0": n_active / seen, "dead": dead}
-        if len(by_site) > 1:
-            facts["fvu_by_site"] = dict(zip(self.sides.writes, by_site, strict=True))
-        reporter.say(f"on {seen:,} training rows: FVU {facts['fvu']:.4f}, L0 {facts['l0']:.1f}, dead {dead:.1%}")
-        return facts
+        quality = Quality(
+            rows=seen,
+            fvu=sum(by_site) / len(by_site),
+            l0=n_active / seen,
+            dead=dead,
+            fvu_by_site=dict(zip(self.sides.writes, by_site, strict=True)) if len(by_site) > 1 else {},
+        )
+        reporter.say(f"on {seen:,} training rows: FVU {quality.fvu:.4f}, L0 {quality.l0:.1f}, dead {dead:.1%}")
+        return quality
 
     def _documents(self) -> str:
         """Which documents the rows of this step are from, where that is known."""

@@ -152,7 +152,7 @@ def _train_all(
             recipe = to_mapping(settings) | described
             draft = stack.enter_context(new_artifact(settings.out, format=FORMAT, settings=recipe, parents=parents))
             if draft.finished:
-                reporter.say(f"{settings.out} is finished: {draft.finished.facts['n_features']:,} features")
+                reporter.say(f"{settings.out} is finished: {settings.n_features:,} features")
             else:
                 drafts.append((settings, make_plan(store, settings), draft))
         if not drafts:

@@ -14,7 +14,8 @@ from sonde.features.index import Index
 from sonde.features.reader import Fired, Reader
 from sonde.models.load import load_config, load_model
 from sonde.models.model import Model
-from sonde.steering.batching import Batcher, shares_batches
+from sonde.steering.batching import Batcher
+from sonde.steering.group import shares_batches
 from sonde.web.wire import Problem
 
 READINGS_KEPT = 16
@@ -33,7 +34,7 @@ class ModelLoader:
         """The model, and the batcher through which everything that runs it must go."""
         with self._lock:
             if self._loaded is None:
-                model = load_model(self._index.manifest.facts["model"]["name"], device=self._device)
+                model = load_model(self._index.facts.model.name, device=self._device)
                 self._loaded = model, Batcher(model)
             return self._loaded
 
@@ -60,13 +61,13 @@ class Served:
 
     @property
     def model_name(self) -> str:
-        return Path(self.index.manifest.facts["model"]["name"]).name
+        return Path(self.index.facts.model.name).name
 
     @cached_property
     def shares_batches(self) -> bool | None:
         """Whether answers of this model are generated in one batch; None where the model is not there."""
         try:
-            return shares_batches(load_config(self.index.manifest.facts["model"]["name"]))
+            return shares_batches(load_config(self.index.facts.model.name))
         except ModelError:
             return None
 

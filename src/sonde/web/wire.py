@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
+from sonde.steering.edits import Edit
+
 MAX_CHARACTERS = 20_000
 """longest message"""
 MAX_LABEL = 1000
@@ -31,8 +33,8 @@ class IndexInfo(Wire):
     l0: float
     dead: float
     """share of features that fire nowhere in the index"""
-    fvu: float
-    """share of variance left unexplained, on training rows"""
+    fvu: float | None
+    """share of variance left unexplained, on training rows; None of a dictionary that `train` did not make"""
     text: str
     folder: str
     """path of the index; for an exported page its name alone"""
@@ -346,21 +348,12 @@ class MapView(Wire):
     clusters: list[ClusterView]
 
 
-class EditView(Wire):
-    """An edit, as it is written to JSON everywhere."""
-
-    op: Literal["clamp", "add", "scale", "ablate"]
-    feature: int
-    value: float = 0.0
-    unit: Literal["raw", "max"] = "raw"
-    where: Literal["all", "prompt", "answer"] = "all"
-
-
 class AskDose(Wire):
     """A question, and edits whose values are multiplied by each dose."""
 
     question: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
-    edits: Annotated[list[EditView], Field(min_length=1, max_length=MAX_EDITS)]
+    edits: Annotated[list[Edit | str], Field(min_length=1, max_length=MAX_EDITS)]
+    """as objects, or as text (feature:311=10max@answer)"""
     doses: Annotated[list[Annotated[float, Field(ge=0, le=100)]], Field(min_length=1, max_length=16)]
     max_tokens: Annotated[int, Field(ge=1, le=200)] = 40
 
@@ -371,7 +364,7 @@ class DoseView(Wire):
     dose: float | None
     """None for the model without edits"""
     answer: str
-    concept: float
+    concept: float | None
     """how strongly the edited features fire on the answer, in units of their maxima, when the plain model reads it"""
     perplexity: float | None
     """of the answer under the plain model"""
@@ -381,7 +374,7 @@ class Preset(Wire):
     """Edits under a name."""
 
     name: Annotated[str, Field(min_length=1, max_length=40)]
-    edits: Annotated[list[Annotated[str, Field(max_length=100)]], Field(min_length=1, max_length=MAX_EDITS)]
+    edits: Annotated[list[Annotated[str, Field(max_length=1000)]], Field(min_length=1, max_length=MAX_EDITS)]
     """as they are written on the command line"""
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from fastapi import APIRouter
 
 from sonde.analysis.measure import MEASUREMENT
+from sonde.dictionaries.info import DictionaryInfo
 from sonde.features.index import Index
-from sonde.manifests import find_parent
 from sonde.steering.presets import load_presets
 from sonde.web import wire
 from sonde.web.api.features import feature_rows
@@ -17,9 +17,7 @@ from sonde.web.served import ServedIndex
 
 CURVE_POINTS = 200
 DECADES_PER_BIN = 0.25
-FEATURED, CANDIDATES = 6, 200
-WORTH_SEEING = {"density": (1e-4, 2e-2), "same_word": (0.0, 0.6)}
-"""features that are neither rare nor common, and of more than one word"""
+FEATURED = 6
 router = APIRouter()
 
 
@@ -36,28 +34,26 @@ def get_start(served: ServedIndex) -> wire.StartView:
 
 
 def index_info(index: Index) -> wire.IndexInfo:
-    facts = index.manifest.facts
-    _, dictionary = find_parent(index.manifest, "dictionary", index.folder, "dictionary")
-    why_no_chat = facts.get("why_no_chat")  # absent from the earliest indexes, whose models can chat
-    model = Path(facts["model"]["name"])
+    facts, dictionary = index.facts, DictionaryInfo.of(index.find_dictionary())
+    model = Path(facts.model.name)
     return wire.IndexInfo(
         model=model.name if model.is_absolute() else str(model),
-        site=facts["site"],
-        kind=dictionary.facts["kind"],
+        site=facts.site,
+        kind=dictionary.kind,
         n_features=index.n_features,
-        tokens=facts["tokens"],
-        documents=facts["documents"],
-        l0=facts["l0"],
-        dead=facts["dead"],
-        fvu=dictionary.facts["training_rows"]["fvu"],
+        tokens=facts.tokens,
+        documents=facts.documents,
+        l0=facts.l0,
+        dead=facts.dead,
+        fvu=dictionary.quality.fvu if dictionary.quality else None,
         text=Path(index.manifest.settings["text"]).name,
         folder=str(index.folder.resolve()),
         labelled=index.labels.n_labelled,
         has_map=index.map is not None,
         has_neurons=index.neurons is not None,
         sizes=size_views(index),
-        can_chat=why_no_chat is None,
-        why_no_chat=why_no_chat,
+        can_chat=facts.why_no_chat is None,
+        why_no_chat=facts.why_no_chat,
     )
 
 
@@ -69,30 +65,33 @@ def start_view(index: Index) -> wire.StartView:
 
 def _figures(index: Index) -> list[wire.Figure]:
     """Quality on held-out documents where `sonde measure` has run, on training rows where not."""
-    folder, dictionary = find_parent(index.manifest, "dictionary", index.folder, "dictionary")
-    facts = dictionary.facts["training_rows"]
-    where = f"on {facts['rows']:,} training rows"
+    dictionary = index.find_dictionary()
+    quality = DictionaryInfo.of(dictionary).quality
+    fvu, l0, where = (
+        (quality.fvu, quality.l0, f"on {quality.rows:,} training rows") if quality else (None, index.facts.l0, "")
+    )
     recovered: dict[str, float | None] = {}
     try:
-        measured = json.loads((Path(str(folder)) / MEASUREMENT).read_text(encoding="utf-8"))
-        facts, recovered = measured, measured["loss_recovered"]
+        measured = json.loads((Path(str(dictionary.folder)) / MEASUREMENT).read_text(encoding="utf-8"))
+        fvu, l0, recovered = measured["fvu"], measured["l0"], measured["loss_recovered"]
         where = f"on {measured['tokens']:,} tokens of documents that were not trained on"
     except (OSError, ValueError, KeyError):
         pass
     rows = [
-        ("Variance explained", 1 - facts["fvu"], True, f"of the activations at the site, {where}"),
-        ("Features on a token", facts["l0"], False, "fire at once, on average (L0)"),
-        ("Dead features", index.manifest.facts["dead"], True, "fire nowhere in the text of this index"),
+        ("Features on a token", l0, False, "fire at once, on average (L0)"),
+        ("Dead features", index.facts.dead, True, "fire nowhere in the text of this index"),
     ]
     if recovered.get("zero") is not None:
         says = "of the loss added by setting the site to zero, when reconstructions replace its activations"
-        rows.insert(1, ("Loss recovered", recovered["zero"], True, says))
+        rows.insert(0, ("Loss recovered", recovered["zero"], True, says))
+    if fvu is not None:
+        rows.insert(0, ("Variance explained", 1 - fvu, True, f"of the activations at the site, {where}"))
     return [wire.Figure(name=name, value=value, is_share=share, says=says) for name, value, share, says in rows]
 
 
 def _curve(index: Index) -> list[wire.CurvePoint]:
     """Training over time, as far as it was recorded."""
-    folder, _ = find_parent(index.manifest, "dictionary", index.folder, "dictionary")
+    folder, _ = index.find_dictionary()
     try:
         lines = (Path(str(folder)) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
@@ -119,21 +118,7 @@ def _densities(index: Index) -> list[wire.DensityBin]:
 
 
 def _featured(index: Index) -> list[wire.FeatureRow]:
-    """Features of presets, and those of several words that fire most strongly, no two alike."""
-    chosen = list(dict.fromkeys(edit.feature for edits in load_presets(index.folder).values() for edit in edits))
-    numbers = index.numbers_where(WORTH_SEEING)
-    if len(numbers) < FEATURED:
-        numbers = np.flatnonzero(index.statistics["count"] > 0)
-    strongest = numbers[np.argsort(-index.statistics["maximum"][numbers], kind="stable")]
-    for number in strongest[:CANDIDATES].tolist():
-        if len(chosen) >= FEATURED:
-            break
-        words = all(len(token) > 2 for token in index.feature(number).usual_tokens())
-        if words and number not in chosen and not any(_are_alike(index, number, other) for other in chosen):
-            chosen.append(number)
-    return feature_rows(index, chosen[:FEATURED])
-
-
-def _are_alike(index: Index, number: int, other: int) -> bool:
-    """Whether two features usually fire at some token in common."""
-    return not set(index.feature(number).usual_tokens()).isdisjoint(index.feature(other).usual_tokens())
+    """Features of presets, then others that are worth a first look."""
+    presets = load_presets(index.folder).values()
+    numbers = dict.fromkeys(number for edits in presets for edit in edits for number in edit.numbers)
+    return feature_rows(index, index.featured(FEATURED, numbers))

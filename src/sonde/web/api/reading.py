@@ -1,10 +1,8 @@
 """Texts that are read now: the features that fire on them, and where."""
 
-import numpy as np
 from fastapi import APIRouter
 
 from sonde.features.feature import Hit
-from sonde.features.index import Index
 from sonde.features.reader import Fired
 from sonde.web import wire
 from sonde.web.api.labels import label_names
@@ -21,7 +19,10 @@ def post_read(served: ServedIndex, asked: wire.AskReading) -> wire.ReadingView:
     index, reader = served.index, served.reader
     text = served.read(asked.text)
     other = served.read(asked.unlike) if asked.unlike.strip() else None
-    strongest = _strongest(index, text)
+    strongest = [
+        [wire.TokenHit(feature=feature, value=share) for feature, share in features]
+        for features in text.strongest(STRONGEST)
+    ]
     shown = {hit.feature for hits in strongest for hit in hits}
     hits = reader.search(text, unlike=other or (), on=asked.on, n=asked.n)
     other_hits = reader.search(other, unlike=text, on=asked.on, n=asked.n) if other else []
@@ -47,15 +48,3 @@ def _hit_view(hit: Hit, text: Fired, other: Fired | None, labels: dict[int, str]
         label=labels.get(number),
         usual=hit.feature.usual_tokens(),
     )
-
-
-def _strongest(index: Index, fired: Fired) -> list[list[wire.TokenHit]]:
-    """For each token, the features that fire most on it, in units of their maxima."""
-    maxima = index.statistics["maximum"][fired.feature]
-    relative = np.where(maxima > 0, fired.value / np.maximum(maxima, 1e-30), 0)
-    hits: list[list[wire.TokenHit]] = [[] for _ in fired.pieces]
-    for place in np.lexsort((-relative, fired.position)).tolist():
-        here = hits[int(fired.position[place])]
-        if len(here) < STRONGEST and relative[place] > 0:
-            here.append(wire.TokenHit(feature=int(fired.feature[place]), value=float(relative[place])))
-    return hits

@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
+from sonde.steering.apply import make_edits
 from sonde.steering.dose import dose_response
-from sonde.steering.edits import make_edits, parse_spec, spec_from_json
 from sonde.steering.presets import load_presets, save_preset
 from sonde.web import wire
 from sonde.web.served import PROBLEMS, ServedIndex
@@ -15,12 +15,16 @@ router = APIRouter()
 def post_dose(served: ServedIndex, asked: wire.AskDose) -> list[wire.DoseView]:
     """Answers to a question at each dose of the edits, and how fluent they are."""
     model = served.model
-    edits = [spec_from_json(edit.model_dump()) for edit in asked.edits]
-    make_edits(edits, served.index)
     model.require_head("answers")
     prompt = model.chat_tokens([{"role": "user", "content": asked.question}])
     responses = dose_response(
-        served.reader, served.batcher, edits, prompt, doses=asked.doses, max_tokens=asked.max_tokens
+        served.reader,
+        served.batcher,
+        asked.edits,
+        prompt,
+        doses=asked.doses,
+        max_tokens=asked.max_tokens,
+        confined=True,
     )
     return [
         wire.DoseView(dose=at.dose, answer=at.answer, concept=at.concept, perplexity=at.perplexity) for at in responses
@@ -37,7 +41,6 @@ def get_presets(served: ServedIndex) -> list[wire.Preset]:
 @router.post("/api/presets", responses=PROBLEMS)
 def post_preset(served: ServedIndex, preset: wire.Preset) -> list[wire.Preset]:
     """Keep edits under a name; returns all presets."""
-    edits = [parse_spec(edit) for edit in preset.edits]
-    make_edits(edits, served.index)
-    save_preset(served.index.folder, preset.name, edits)
+    make_edits(preset.edits, served.index, confined=True)
+    save_preset(served.index.folder, preset.name, preset.edits)
     return get_presets(served)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from sonde.models.model import Model
-from sonde.steering.batching import Piece
+from sonde.steering.request import Piece
 
 
 def error_body(

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sonde.errors import ModelLacksError, SondeError, UsageError
 from sonde.models.model import Model
-from sonde.steering.batching import Sampling
-from sonde.steering.edits import EditSpec, parse_spec, spec_from_json
-from sonde.web.wire import MAX_CHARACTERS, MAX_EDITS, MAX_MESSAGES, EditView
+from sonde.steering.edits import Edit
+from sonde.steering.request import Sampling
+from sonde.web.wire import MAX_CHARACTERS, MAX_EDITS, MAX_MESSAGES
 
 MAX_TOKENS, MAX_CHOICES = 4096, 8
 IGNORED = frozenset("user store metadata service_tier safety_identifier prompt_cache_key parallel_tool_calls".split())
@@ -77,8 +77,8 @@ class CompletionSettings(BaseModel):
 
     model: str = ""
     """the model's name, or name#preset; the model itself where it is left out"""
-    edits: Annotated[list[EditView | str], Field(max_length=MAX_EDITS)] = []
-    """ours: features to turn, as objects, or as written on the command line (feature:311=10max@answer)"""
+    edits: Annotated[list[Edit | str], Field(max_length=MAX_EDITS)] = []
+    """ours: what is edited, as objects, or as written on the command line (feature:311=10max@answer)"""
     temperature: Annotated[float | None, Field(ge=0, le=2)] = None
     top_p: Annotated[float | None, Field(gt=0, le=1)] = None
     seed: Annotated[int | None, Field(ge=-(2**63), lt=2**63)] = None
@@ -86,11 +86,6 @@ class CompletionSettings(BaseModel):
     n: Annotated[int | None, Field(ge=1, le=MAX_CHOICES)] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-
-    @property
-    def specs(self) -> list[EditSpec]:
-        """The edits that the request itself carries."""
-        return [parse_spec(edit) if isinstance(edit, str) else spec_from_json(edit.model_dump()) for edit in self.edits]
 
     @property
     def wants_usage(self) -> bool:

@@ -8,9 +8,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
-from sonde.steering.batching import Piece
-from sonde.steering.edits import EditSpec, FeatureEdit, make_edits
+from sonde.models.model import SiteEdit
+from sonde.steering.apply import make_edits
+from sonde.steering.edits import Edit
 from sonde.steering.presets import load_presets
+from sonde.steering.request import Piece
 from sonde.web.openai.answers import AnswerFormat, ChatFormat, TextFormat, error_body, usage
 from sonde.web.openai.requests import ChatRequest, CompletionRequest, CompletionSettings, ModelUnknown
 from sonde.web.openai.running import Running
@@ -47,17 +49,16 @@ async def complete(served: ServedIndex, asked: CompletionRequest, request: Reque
     return await _respond(answers, Running(served.batcher, tokens, edits, asked.sampling, asked.n or 1), asked, request)
 
 
-def _prepare(served: Served, asked: CompletionSettings, purpose: str) -> list[FeatureEdit]:
+def _prepare(served: Served, asked: CompletionSettings, purpose: str) -> list[SiteEdit]:
     """Load the model; returns the edits of the request and of its preset, or raises what is wrong with the request."""
     asked.refuse_unsupported()
     model = served.model
-    specs = asked.specs
-    edits = make_edits([*_preset(served, asked.model), *specs], served.index)
+    edits = make_edits([*_preset(served, asked.model), *asked.edits], served.index, confined=True)
     model.require_head(purpose)
     return edits
 
 
-def _preset(served: Served, asked: str) -> list[EditSpec]:
+def _preset(served: Served, asked: str) -> list[Edit]:
     """The edits that a model's name stands for; raises ModelUnknown."""
     base, _, preset = (asked or served.model_name).partition("#")
     presets = load_presets(served.index.folder)

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Self
 
 from sonde.errors import SondeError
-from sonde.models.model import Tokens
-from sonde.steering.batching import Batcher, Piece, Sampling
-from sonde.steering.batching import Request as BatchRequest
-from sonde.steering.edits import FeatureEdit
+from sonde.models.model import SiteEdit, Tokens
+from sonde.steering.batching import Batcher
+from sonde.steering.request import Piece, Sampling
+from sonde.steering.request import Request as BatchRequest
 
 DISCONNECT_EVERY_S = 0.5
 
@@ -22,9 +22,7 @@ class Running:
         n: choices; each has a seed of its own.
     """
 
-    def __init__(
-        self, batcher: Batcher, tokens: Tokens, edits: Sequence[FeatureEdit], sampling: Sampling, n: int
-    ) -> None:
+    def __init__(self, batcher: Batcher, tokens: Tokens, edits: Sequence[SiteEdit], sampling: Sampling, n: int) -> None:
         self.n = self.n_unfinished = n
         self.n_prompt, self.n_answer = tokens.ids.shape[1], 0
         self._loop, self._queue = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Piece]]()

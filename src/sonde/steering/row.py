@@ -1,0 +1,105 @@
+"""A running answer: its next token is chosen from logits, and its text is sent as far as it is certain."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from tokenizers.decoders import DecodeStream
+from torch import Tensor
+
+from sonde.errors import EditError
+from sonde.steering.request import Piece, Request
+
+
+class Row:
+    """A running answer.
+
+    Args:
+        ends: tokens that end it.
+    """
+
+    def __init__(self, request: Request, tokenizer: Any, ends: frozenset[int]) -> None:
+        self.request, self.ends = request, ends
+        self.n_prompt = self.length = request.tokens.ids.shape[1]
+        """length: of the prompt and of the tokens that the model has read since"""
+        self.n_answer = 0
+        self.token = -1
+        """chosen last"""
+        self.generator: torch.Generator | None = None
+        if request.sampling.temperature > 0:
+            self.generator = torch.Generator()
+            seed = request.sampling.seed
+            self.generator.manual_seed(seed) if seed is not None else self.generator.seed()
+        self._text = _Text(request, tokenizer)
+
+    def take(self, logits: Float[Tensor, " vocabulary"]) -> bool:
+        """Choose the next token and send it; returns whether the answer goes on.
+
+        Raises EditError where the logits are not finite.
+        """
+        sampling = self.request.sampling
+        logprobs = logits.float().log_softmax(dim=-1).cpu()
+        if logprobs.isnan().any():
+            raise EditError("the model's predictions are no longer finite numbers; turn features less far")
+        self.token = self._choose(logprobs)
+        self.n_answer += 1
+        if self.token in self.ends:
+            self.request.send(Piece(self._text.rest(), finish="stop"))
+            return False
+        text, stopped = self._text.add(self.token)
+        finish = "stop" if stopped else "length" if self.n_answer >= sampling.max_tokens else None
+        if finish == "length":
+            text += self._text.rest()
+        top = logprobs.topk(min(sampling.top_logprobs, len(logprobs)))
+        likeliest = tuple(zip(top.indices.tolist(), top.values.tolist(), strict=True))
+        self.request.send(Piece(text, self.token, float(logprobs[self.token]), likeliest, finish))
+        return finish is None
+
+    def _choose(self, logprobs: Tensor) -> int:
+        sampling = self.request.sampling
+        if self.generator is None:
+            return int(logprobs.argmax())
+        probabilities = (logprobs / sampling.temperature).softmax(dim=-1)
+        if sampling.top_p < 1:
+            ranked, order = probabilities.sort(descending=True, stable=True)
+            ranked[ranked.cumsum(dim=0) - ranked >= sampling.top_p] = 0
+            probabilities = torch.zeros_like(probabilities).scatter_(0, order, ranked)
+        return int(torch.multinomial(probabilities, 1, generator=self.generator))
+
+
+class _Text:
+    """The text of an answer, of which the end is held back where it may be the beginning of a stop, or white space to be left out."""
+
+    def __init__(self, request: Request, tokenizer: Any) -> None:
+        self.sampling, self.tokenizer = request.sampling, tokenizer.backend_tokenizer
+        self._stream, self._held, self._began = DecodeStream(skip_special_tokens=True), "", False
+
+    def add(self, token: int) -> tuple[str, bool]:
+        """The text that a token makes certain, and whether a stop ends the answer."""
+        text = self._held + (self._stream.step(self.tokenizer, token) or "")
+        ends = [place for stop in self.sampling.stop if (place := text.find(stop)) >= 0]
+        if ends:
+            self._held = ""
+            return self._stripped(text[: min(ends)], last=True), True
+        keep = len(text)
+        for stop in self.sampling.stop:
+            for n in range(min(len(stop) - 1, len(text)), 0, -1):
+                if text.endswith(stop[:n]):
+                    keep = min(keep, len(text) - n)
+                    break
+        if self.sampling.strip:
+            keep = min(keep, len(text[:keep].rstrip()))
+        self._held = text[keep:]
+        return self._stripped(text[:keep]), False
+
+    def rest(self) -> str:
+        """What was held back, at the end of the answer."""
+        text, self._held = self._held, ""
+        return self._stripped(text, last=True)
+
+    def _stripped(self, text: str, last: bool = False) -> str:
+        if self.sampling.strip:
+            text = text if self._began else text.lstrip()
+            text = text.rstrip() if last else text
+        self._began = self._began or bool(text)
+        return text
