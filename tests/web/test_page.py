@@ -233,8 +233,8 @@ def test_a_chat_with_and_without_a_feature(page, address, walk):
     dose = page.get_by_role("slider")
     dose.fill("4")
     page.get_by_role("button", name="Ask").click()
-    expect(page.locator(".answer.turned")).to_contain_text("turned to 4.0 × max")
-    page.get_by_role("link", name="Turn it in a chat").click()
+    expect(page.locator(".answer.edited")).to_contain_text("clamped to 4.0 × max")
+    page.get_by_role("link", name="Try it in a chat").click()
     slider = page.get_by_role("slider")
     expect(slider).to_have_value("4")
     slider.fill("5")
@@ -257,12 +257,12 @@ def test_edits_of_every_kind_and_place(page, address):
     for op, address_part in (("add", "3%2B%3D2max"), ("scale", "3*%3D2"), ("ablate", "3%3D0"), ("clamp", "3%3D1max")):
         what.select_option(op)
         expect(page).to_have_url(re.compile(re.escape(address_part) + "$"))
-    page.get_by_label("where feature 3 is turned").select_option("answer")
+    page.get_by_label("where feature 3 is edited").select_option("answer")
     expect(page).to_have_url(re.compile("1max%40answer"))
     page.get_by_placeholder("Ask something").fill("who?")
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()
-    expect(page.locator(".turned-answer")).to_contain_text("3 at 1 × max in the answer")
+    expect(page.locator(".answer.edited")).to_contain_text("3 at 1 × max in the answer")
 
 
 def test_dose_and_response(page, address, walk):
@@ -397,7 +397,7 @@ def test_a_preset_is_kept_and_turned(page, walk, tmp_path):
         page.get_by_role("button", name="my-preset").wait_for()
         page.goto(own + "#/chat")
         page.reload()
-        page.get_by_text("No feature is turned yet").wait_for()
+        page.get_by_text("No feature is edited yet").wait_for()
         page.get_by_role("button", name="my-preset").click()
         expect(page.get_by_role("slider")).to_have_count(2)
         page.goto("about:blank")
@@ -405,18 +405,18 @@ def test_a_preset_is_kept_and_turned(page, walk, tmp_path):
 
 def test_features_are_turned_by_number_and_back(page, address):
     page.goto(address + "#/chat")
-    page.get_by_text("No feature is turned yet").wait_for()
+    page.get_by_text("No feature is edited yet").wait_for()
     field = page.get_by_placeholder("feature number")
     for wrong in ("64", "x", "-1", ""):
         field.fill(wrong)
-        page.get_by_role("button", name="Turn a feature").click()
+        page.get_by_role("button", name="Edit a feature").click()
         page.get_by_role("alert").get_by_text("from 0 to 63").wait_for()
     field.fill("7")
-    page.get_by_role("button", name="Turn a feature").click()
+    page.get_by_role("button", name="Edit a feature").click()
     page.get_by_role("slider").wait_for()
     expect(page).to_have_url(re.compile("edit=feature%3A7%3D1max"))
-    page.get_by_role("button", name="turn feature 7 back").click()
-    page.get_by_text("No feature is turned yet").wait_for()
+    page.get_by_role("button", name="remove the edit of feature 7").click()
+    page.get_by_text("No feature is edited yet").wait_for()
 
 
 def test_the_page_works_from_the_keyboard(page, address):
