@@ -60,6 +60,19 @@ def test_its_repr_is_one_line_that_says_what_it_is(walk):
     )
 
 
+def test_a_notebook_draws_what_is_known(walk):
+    shown = TopK(16, 8, k=2)._repr_html_()
+    assert "x (8)" in shown and "in memory" in shown and "model" not in shown
+    dictionary = load_dictionary(walk.topk, "cpu")
+    shown = dictionary._repr_html_()
+    quality = dictionary.info.quality
+    for part in (f"{SITE} (32)", f"{1 - quality.fvu:.1%} of {quality.rows:,}", str(walk.model), str(walk.topk)):
+        assert part in shown
+    store = sonde.load_activations(walk.acts)
+    assert repr(store) == f"Activations({store.n_rows:,} rows at {SITE} of {walk.model})"
+    assert f"{store.facts.documents:,} documents" in store._repr_html_() and "width 32" in store._repr_html_()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_dictionary_made_in_memory_is_saved_and_loaded(tmp_path, kind):
     dictionary, x = random(kind).at(SITE), torch.randn(5, WIDTH)

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sonde.display import Block, Drawn, Grid, Line
 from sonde.errors import ModelNotFoundError
 from sonde.facts import ModelRef, TextFacts, read_facts
 from sonde.manifests import Artifact
@@ -39,7 +40,7 @@ class Provenance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DictionaryInfo:
+class DictionaryInfo(Drawn):
     """What a dictionary is, what it reads and writes, and where it is from, as far as that is known."""
 
     kind: str
@@ -76,6 +77,23 @@ class DictionaryInfo:
         if self.model is None:
             raise ModelNotFoundError("the dictionary does not say which model it reads; give the model")
         return self.model
+
+    def draw(self) -> list[Block]:
+        """What is known, in words."""
+        rows = [["features", f"{self.n_features:,}"]]
+        rows += [[name, str(value)] for name, value in self.kind_settings.items()]
+        for side, sites in (("reads", self.reads), ("writes", self.writes)):
+            rows.append([side, ", ".join(f"{site} ({width})" for site, width in sites.items())])
+        if quality := self.quality:
+            rows.append(["variance explained", f"{1 - quality.fvu:.1%} of {quality.rows:,} training rows"])
+            rows.append(["active on a row", f"{quality.l0:.1f} features; {quality.dead:.1%} are dead"])
+        if self.model:
+            rows.append(["model", ", ".join(model.name for model in (self.model, *self.other_models))])
+        if self.text and self.text.path:
+            rows.append(["text", f"{self.text.path}, {self.text.held_out:.0%} of its documents held out"])
+        if run := self.provenance:
+            rows.append(["trained", f"{run.steps:,} steps of {run.batch_size:,} rows, learning rate {run.lr:.2g}"])
+        return [Line(f"{self.kind} dictionary at {self.site}", strong=True), Grid(rows)]
 
     def to_facts(self) -> dict[str, Any]:
         """The facts of a dictionary's manifest, which keeps parents elsewhere."""
