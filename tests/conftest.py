@@ -76,3 +76,18 @@ def pictures(tmp_path_factory) -> SimpleNamespace:
     sonde.train(store, n_features=48, k=4, tokens=20_000, out=root / "dict", device="cpu")
     sonde.index(None, root / "dict", corpus, out=root / "index", device="cpu")
     return SimpleNamespace(root=root, model=model, corpus=corpus, dictionary=root / "dict", index=root / "index")
+
+
+@pytest.fixture
+def two_nodes(monkeypatch):
+    """A Ray cluster whose head has no CPU, and its two nodes of one CPU each: (cluster, nodes)."""
+    ray = pytest.importorskip("ray", reason="Ray (pip install 'sonde[ray]') is not installed")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    ray.init(address=cluster.address, log_to_driver=False)
+    yield cluster, nodes
+    ray.shutdown()
+    cluster.shutdown()
