@@ -18,7 +18,8 @@ class Answer(str, Drawn):
         return answer
 
     def draw(self) -> list[Block]:
-        return [Grid([[edit, "edit"] for edit in self.edits])] * bool(self.edits) + [Line(str(self))]
+        edits: list[Block] = [Grid([[edit, "edit"] for edit in self.edits])] if self.edits else []
+        return [*edits, Line(str(self))]
 
 
 @dataclass(frozen=True)
