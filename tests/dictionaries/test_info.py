@@ -13,7 +13,7 @@ from sonde.dictionaries.topk import TopK
 from sonde.errors import ArtifactDamagedError, ArtifactMismatchError, ModelNotFoundError, OutputOccupiedError
 from sonde.facts import ModelRef, TextFacts
 from sonde.manifests import Artifact, read_manifest
-from sonde.steering.edits import Clamp
+from sonde.steering.directions import Clamp
 from sonde.training.settings import WITH_K
 from tests.tiny import make_model, texts
 

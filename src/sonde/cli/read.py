@@ -34,7 +34,8 @@ def read(
     unlike: tuple[str, ...]
         A text on which the features should not fire; may be repeated.
     on: str
-        Which tokens count: max, the strongest; last; mean, all; or a stretch as 3..7, from token 3 up to and without 7, counted from 0.
+        Which tokens count: max, the strongest; last; mean, all; or a stretch as 3..7, from token 3 up to and without 7,
+        counted from 0.
     n: int
         Features to show.
     device: str
