@@ -63,7 +63,7 @@ if by_floor:
     make_sparse(run.dictionary.W_enc, run.dictionary.b_enc, run.dictionary.floor())
 def step(x):
     if aux:
-        run.quiet_rows[::10] = plan.dead_after
+        run.rows_since_fired[::10] = plan.dead_after
     return run.step(x)["fvu"]
 steps(step)
 """

@@ -76,3 +76,14 @@ def pictures(tmp_path_factory) -> SimpleNamespace:
     sonde.train(store, n_features=48, k=4, tokens=20_000, out=root / "dict", device="cpu")
     sonde.index(None, root / "dict", corpus, out=root / "index", device="cpu")
     return SimpleNamespace(root=root, model=model, corpus=corpus, dictionary=root / "dict", index=root / "index")
+
+
+@pytest.fixture
+def own_kinds():
+    """Forget the kinds of dictionary that a test registers."""
+    from sonde.dictionaries.load import KINDS
+    from sonde.training import recipes
+
+    yield
+    for kind in set(recipes.kinds()) - set(recipes.BUILT_IN):
+        del recipes._registered[kind], KINDS[kind]

@@ -26,6 +26,7 @@ _WHERE = {
     "sweep": "sonde.training.train",
     "Dictionary": "sonde.dictionaries.dictionary",
     "load_dictionary": "sonde.dictionaries.load",
+    "save_dictionary": "sonde.dictionaries.load",
     "measure": "sonde.analysis.measure",
     "index": "sonde.features.build",
     "Index": "sonde.features.index",
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from sonde.analysis.measure import measure as measure
     from sonde.dictionaries.dictionary import Dictionary as Dictionary
     from sonde.dictionaries.load import load_dictionary as load_dictionary
+    from sonde.dictionaries.load import save_dictionary as save_dictionary
     from sonde.features.build import index as index
     from sonde.features.index import Index as Index
     from sonde.features.index import load_index as load_index

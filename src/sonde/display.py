@@ -101,9 +101,11 @@ class Shaded:
     """whether the line breaks of the text are kept"""
 
     def around_peak(self, n: int) -> "Shaded":
-        """The peak, with n pieces before it and n after."""
+        """The peak, with n pieces before it and n after; without white space at the beginning."""
         peak = self.peak or 0
         first, last = max(0, peak - n), peak + n + 1
+        while first < peak and not self.pieces[first][0].strip():
+            first += 1
         pictures = {piece - first: picture for piece, picture in self.pictures.items() if first <= piece < last}
         shown = self.pieces[first:last]
         shown = [(shown[0][0].lstrip(), shown[0][1]), *shown[1:]]
@@ -190,7 +192,8 @@ class Bars:
         )
         size = f'viewBox="0 0 {10 * len(self.counts)} 40" width="{10 * len(self.counts)}" height="40"'
         bars = f'<svg {size} style="fill:rgb({_ORANGE});vertical-align:bottom;margin:0 6px">{bars}</svg>'
-        return f'<div style="margin:4px 0">{escape(self.low)}{bars}{escape(self.high)}</div>'
+        title = "how many activations are in each interval; heights are logarithms"
+        return f'<div title="{title}" style="margin:4px 0">{escape(self.low)}{bars}{escape(self.high)}</div>'
 
     def segments(self) -> Iterator[Segment]:
         bars = "".join(_BARS[math.ceil(height * (len(_BARS) - 1))] for height in self._heights())

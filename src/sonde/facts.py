@@ -1,12 +1,13 @@
 """Facts that several kinds of artifact state, as typed values.
 
 A manifest is plain JSON. Each kind of artifact has a frozen dataclass that is read from its facts and written to
-them: `ActivationsFacts` (activations/store.py), `DictionaryInfo` (dictionaries/info.py), `IndexFacts` (features/index.py).
+them: `ActivationsFacts` (activations/store.py), `DictionaryInfo` (dictionaries/info.py), `IndexFacts` (features/folder.py).
 """
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sonde.errors import ArtifactDamagedError
@@ -24,6 +25,12 @@ class ModelRef:
     """folder or hub name to load it from; empty where it is not known"""
     id: str
     """content id"""
+
+    @property
+    def short_name(self) -> str:
+        """The hub name, or the last part of a folder's path."""
+        path = Path(self.name or "an unknown model")
+        return path.name if path.is_absolute() else str(path)
 
     def to_json(self) -> dict[str, Any]:
         return {"name": self.name, "id": self.id}

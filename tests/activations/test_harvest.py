@@ -22,6 +22,7 @@ import sonde
 from sonde.activations import dealing, ready, shuffle
 from sonde.activations import harvest as harvest_module
 from sonde.activations.corpus import Document, is_held_out
+from sonde.activations.harvest import HarvestWorker
 from sonde.activations.store import load_activations
 from sonde.cli import run
 from sonde.errors import (
@@ -186,20 +187,20 @@ def test_a_stopped_harvest_goes_on_and_ends_bit_equal(tmp_path, monkeypatch, sto
     monkeypatch.setattr(harvest_module, "TASK_BYTES", 1 << 8)
     model, corpus = make_model(), write_corpus(tmp_path / "c.jsonl", 150)
     whole = sonde.harvest(model, corpus, site=SITE, out=tmp_path / "whole")
-    run, calls = harvest_module._run_task, []
+    compute, calls = HarvestWorker.compute, []
 
     def stop(*arguments):
         if len(calls) == stop_after:
             raise KeyboardInterrupt
         calls.append(1)
-        return run(*arguments)
+        return compute(*arguments)
 
-    monkeypatch.setattr(harvest_module, "_run_task", stop)
+    monkeypatch.setattr(HarvestWorker, "compute", stop)
     with pytest.raises(KeyboardInterrupt):
         sonde.harvest(model, corpus, site=SITE, out=tmp_path / "part")
     with pytest.raises(ArtifactDamagedError, match="unfinished"):
         load_activations(tmp_path / "part")
-    monkeypatch.setattr(harvest_module, "_run_task", run)
+    monkeypatch.setattr(HarvestWorker, "compute", compute)
     resumed = sonde.harvest(model, corpus, site=SITE, out=tmp_path / "part")
     assert len(whole.segments) > stop_after
     assert resumed.manifest.files == whole.manifest.files and resumed.manifest.id == whole.manifest.id

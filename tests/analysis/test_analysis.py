@@ -128,12 +128,12 @@ def test_indexes_of_different_texts_are_refused(walk, tmp_path):
 
 def test_completeness_finds_the_planted_concepts_and_no_others(planted):
     found = completeness(planted, [*WORDS, "elephant", "market"])
-    present = {presence.concept: presence.feature for presence in found.found}
+    present = {presence.concept: presence.feature for presence in found.presences}
     assert {concept: feature.number for concept, feature in present.items() if feature} == {
         w: n for n, w in enumerate(WORDS)
     }
     assert present["market"] is None and found.share == len(WORDS) / (len(WORDS) + 1)
-    frequency = {presence.concept: presence.frequency for presence in found.found}
+    frequency = {presence.concept: presence.frequency for presence in found.presences}
     assert frequency["elephant"] == 0 and frequency["market"] > frequency["river"] > 0
     assert frequency["river"] == pytest.approx(1e6 * 25 / (300 * 30), rel=0.01)
     assert found.slope < 0  # here the most frequent one has none

@@ -271,7 +271,7 @@ def test_version_and_bare_call(capsys):
         (["trian"], "no verb 'trian'; did you mean train?"),
         (["zzzzzz"], "there are demo, world, sites"),
         (["train", "--activation", "a", "--n-features", "3", "--out", "x"], "Did you mean --activations"),
-        (["train", "--activations", "a", "--n-features", "3", "--out", "x", "--kind", "topq"], "Did you mean \"topk\""),
+        (["train", "--activations", "a", "--n-features", "3", "--out", "x", "--kind", "topq"], "did you mean topk"),
         (["train", "--activations", "a", "--n-features", "3q", "--out", "x"], "'3q' is not a count"),
         (["train", "--activations", "a", "--n-features", "3", "--out", "x", "--lr", "fast"], "unable to convert \"fast\""),
         (["train", "--activations", "a", "--out", "x"], "--n-features requires an argument"),
@@ -297,7 +297,7 @@ def test_debug_alone_prints_a_traceback(capsys):
 
 
 def test_a_bug_of_ours_is_one_line_too(capsys, monkeypatch):
-    monkeypatch.setattr("sonde.manifests.read_manifest", lambda *_: 1 / 0)
+    monkeypatch.setattr("sonde.showing.read_manifest", lambda *_: 1 / 0)
     code, _, err = sonde(capsys, "show", "x")
     assert code == 1 and "a bug of ours: ZeroDivisionError" in err and "Traceback" not in err
 

@@ -17,9 +17,9 @@ from sonde.kernels.sparse import (
     encode_topk,
     encode_topk_dense,
 )
-from sonde.training.settings import WITH_K
 
 WIDTH, FEATURES, K = 12, 40, 5
+WITH_K = ("topk", "batchtopk", "matryoshka")
 
 
 def random_dictionary(kind: str, seed: int = 0, d_out: int | None = None, width: int = WIDTH) -> Dictionary:

@@ -13,7 +13,6 @@ from sonde.dictionaries.topk import TopK
 from sonde.errors import ArtifactDamagedError, ArtifactMismatchError, ModelNotFoundError, OutputOccupiedError
 from sonde.facts import ModelRef, TextFacts
 from sonde.manifests import Artifact, read_manifest
-from sonde.steering.directions import Clamp
 from sonde.training.settings import WITH_K
 from tests.tiny import make_model, texts
 
@@ -169,7 +168,7 @@ def test_edits_act_through_a_dictionary_in_memory():
     model, dictionary = make_model(), random("l1").at(SITE).requires_grad_(False)
     tokens = model.tokenize(["the red bridge"])
     before = model.read(tokens, SITE)
-    with model.edited(Clamp(dictionary, 3, 4.0)):
+    with model.edited(sonde.Clamp(dictionary, 3, 4.0)):
         after = model.read(tokens, SITE)
     moved = (4.0 - dictionary.encode(before)[..., 3, None]) * dictionary.W_dec[3]
     torch.testing.assert_close(after - before, moved, atol=1e-4, rtol=1e-4)

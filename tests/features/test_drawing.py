@@ -1,5 +1,7 @@
 """What an index, its features, hits and texts show of themselves: one line each, and HTML that stands alone."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 import sonde
+from sonde.dictionaries.topk import TopK
 from sonde.display import to_html, to_text
 from sonde.features.feature import Hits
 from sonde.features.index import WORTH_SEEING, load_index
@@ -32,7 +35,7 @@ def reader(index):
 
 
 @pytest.fixture(scope="module")
-def things(index, reader):
+def things(walk, index, reader):
     firing = [feature for feature in index.features if not feature.is_dead]
     fired = reader.read(f"the red bridge\n{NASTY}")
     return {
@@ -51,6 +54,9 @@ def things(index, reader):
         "hit": index.search("towns")[0],
         "fired": fired,
         "model": reader.model,
+        "activations": sonde.load_activations(walk.acts),
+        "dictionary": sonde.load_dictionary(walk.topk, "cpu"),
+        "new dictionary": TopK(16, 8, k=2),
     }
 
 
@@ -94,6 +100,10 @@ def test_a_repr_is_one_short_line(things):
     assert (
         repr(things["neighbours"]).startswith("Hits(5 by cosine: ") and repr(things["nothing"]) == "Hits(0 by words: )"
     )
+    store, rows = things["activations"], f"{things['activations'].n_rows:,}"
+    assert repr(store) == f"Activations({rows} rows of layers.1.residual of model, 32 wide, bfloat16)"
+    assert repr(store.at("layers.1.residual")) == repr(store)
+    assert repr(things["dictionary"]).startswith("TopK(n_features=64, d_in=32, k=4, site='layers.1.residual', fvu=0.")
     assert repr(things["model"]).endswith("model: llama, 3 layers, 32 wide, cpu float32)")
 
 
@@ -109,7 +119,8 @@ def test_html_stands_alone_and_escapes_what_it_shows(things):
 
 def test_the_text_form_says_the_same(things, capsys):
     for thing in things.values():
-        assert to_text(thing.draw()) or not len(thing)
+        assert to_text(thing.draw()) or thing is things["nothing"]
+    assert "of the variance explained" in to_text(things["dictionary"].draw())
     sonde.show(things["labelled"], n=2, by="interval")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"feature {things['labelled'].number}: <script>") and "activations lie below" in lines[2]
@@ -173,3 +184,14 @@ def test_what_is_worth_a_first_look(walk):
         if len(chosen) < 6 and number not in chosen and all(len(token) > 2 for token in tokens) and not alike:
             chosen.append(number)
     assert index.featured(6, [7]) == chosen
+
+
+def test_drawing_an_index_needs_no_torch(walk):
+    code = (
+        "import sys, sonde; from sonde.features.index import load_index; index = load_index(sys.argv[1]); "
+        "sonde.show(index); sonde.show(index.feature(3)); index.search('bridge')._repr_html_(); sonde.show(sys.argv[1]); "
+        "print('torch' in sys.modules, 'rich' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(walk.index)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "feature 3" in out and out.splitlines()[-1] == "False False"

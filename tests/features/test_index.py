@@ -10,7 +10,6 @@ import torch
 
 import sonde
 from sonde.dictionaries.load import load_dictionary
-from sonde.dictionaries.reading import read_each
 from sonde.errors import ArtifactDamagedError, ArtifactMismatchError, FeatureError, UsageError
 from sonde.features.index import load_index
 from sonde.features.postings import Fires, pack, tokens_of
@@ -240,16 +239,13 @@ def test_postings_hold_the_numbers_of_long_texts(n_tokens):
     assert (packed["value"] > 0).all()
 
 
-@pytest.mark.parametrize("step", ["write_task", "_merge", "write_search"])
+@pytest.mark.parametrize("step", ["build.write_task", "finish._merge", "finish.write_search"])
 def test_a_stopped_index_made_again_equals_one_that_was_not(walk, tmp_path, monkeypatch, step):
-
-    from sonde.features import build as module
-
     def stop(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, step, stop)
+        patch.setattr(f"sonde.features.{step}", stop)
         with pytest.raises(KeyboardInterrupt):
             sonde.index(None, walk.topk, walk.corpus, out=tmp_path / "i", device="cpu")
     with pytest.raises(ArtifactDamagedError, match="unfinished"):
@@ -262,25 +258,23 @@ def test_a_killed_index_goes_on_where_it_was(walk, tmp_path, small_tasks, monkey
     from sonde.features import build as module
 
     whole = sonde.index(None, walk.topk, walk.corpus, out=tmp_path / "whole", device="cpu")
-    run, count = module._Indexer.run, [0]
+    compute, count = module.IndexWorker.compute, [0]
 
-    def stops(self, *given):
+    def stop(*arguments):
         count[0] += 1
         if count[0] == 4:
             raise KeyboardInterrupt
-        return run(self, *given)
+        return compute(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module._Indexer, "run", stops)
+        patch.setattr(module.IndexWorker, "compute", stop)
         with pytest.raises(KeyboardInterrupt):
             sonde.index(None, walk.topk, walk.corpus, out=tmp_path / "i", device="cpu")
-    read = []
-    monkeypatch.setattr(module, "read_each", lambda *given: read.append(1) or read_each(*given))
+    computed = []
+    monkeypatch.setattr(module.IndexWorker, "compute", lambda *a: computed.append(a[1].number) or compute(*a))
     sonde.index(None, walk.topk, walk.corpus, out=tmp_path / "i", device="cpu")
-    n_left = len(read)
+    assert computed[0] > 1 and len(computed) > 1
     same(tmp_path / "i", whole.folder)
-    sonde.index(None, walk.topk, walk.corpus, out=tmp_path / "again", device="cpu")
-    assert 0 < n_left < len(read) - n_left
 
 
 def index_slowly(dictionary, corpus, out):

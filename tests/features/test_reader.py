@@ -114,12 +114,12 @@ def test_the_command_line_reads_texts(walk, capsys):
     assert found["pieces"] and len(found["features"]) == 3
     assert max(found["features"][0]["values"]) == pytest.approx(found["features"][0]["score"])
     assert run(["read", str(walk.index), text, "--unlike", text, "--device", "cpu"]) == 0
-    assert "more than on what it should be unlike" in capsys.readouterr().out
+    assert "more than on the texts of --unlike" in capsys.readouterr().out
     assert run(["read", str(walk.index), text, "--on", "last", "--device", "cpu"]) == 0
     assert "fires mostly at" in capsys.readouterr().out
     assert run(["read", str(walk.index), text, "--on", "first"]) == 2
-    assert "--on is 'first', but must be max, last, mean, or a stretch" in capsys.readouterr().err
+    assert "--on is 'first', but must be max, last, mean, or a range" in capsys.readouterr().err
     assert run(["read", str(walk.index), text, "--on", "3:7"]) == 2
-    assert "a stretch of tokens as 3..7" in capsys.readouterr().err
+    assert "a range of tokens such as 3..7" in capsys.readouterr().err
     assert run(["feature", str(walk.index), "1", "--by", "interval"]) == 0
     assert "activations lie below" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """The scripts in examples/ run, from beginning to end."""
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -37,6 +38,16 @@ def test_the_first_walk(run):
 def test_features_of_an_own_model(run, walk):
     out = run("own_model.py", walk.model, walk.corpus)
     assert "features explain" in out and "index of layers.1.residual of model" in out and "Feature(" in out
+
+
+def test_an_own_kind_of_dictionary(run, own_kinds):
+    l0, fvu, cosine = map(float, re.findall(r"[\d.]+\d", run("own_kind.py")))
+    assert l0 < 6 and fvu < 0.1 and cosine > 0.98
+
+
+def test_the_documentation_shows_the_own_kind():
+    code = (EXAMPLES / "own_kind.py").read_text(encoding="utf-8").partition('"""\n\n')[2]
+    assert f"```python\n{code}```" in (EXAMPLES.parent / "docs/training.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)

@@ -66,7 +66,7 @@ def python_blocks() -> list:
 
 
 @pytest.mark.parametrize(("path", "block"), python_blocks())
-def test_python_in_the_documentation_runs(path, block, tmp_path, monkeypatch):
+def test_python_in_the_documentation_runs(path, block, tmp_path, monkeypatch, own_kinds):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(families, "FAMILIES", dict(families.FAMILIES))  # a page adds one
     exec(compile(block, str(path), "exec"), {"__name__": "__docs__"})

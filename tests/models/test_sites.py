@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from sonde.errors import EditError, ModelLacksError, SiteError, TextError
+from sonde.models.attention import pattern_point
 from sonde.models.load import wrap_model
 from sonde.models.model import Model
-from tests.tiny import CAUSAL, FAMILIES, LAYERS, VOCABULARY, WIDTH, attentions, make_model, make_network, make_tokenizer
+from tests.tiny import CAUSAL, FAMILIES, LAYERS, VOCABULARY, WIDTH, make_model, make_network, make_tokenizer
 
 
 @dataclass(frozen=True)
@@ -35,23 +36,11 @@ class Shift:
         return x + self.by * pattern(x)
 
 
-MODELS = [(family, attention) for family in FAMILIES for attention in attentions(family)]
 NORM_OF_MLP = {
     "gpt2": "ln_2", "gpt_neo": "ln_2", "opt": "final_layer_norm", "gemma2": "pre_feedforward_layernorm",
     "gemma3_text": "pre_feedforward_layernorm", "gemma3": "pre_feedforward_layernorm", "olmo2": None, "opt 350m": None, "bert": None,
 }  # fmt: skip
 """the norm between the stream and the MLP; None where the MLP reads the stream itself"""
-
-
-@pytest.fixture(params=MODELS, ids=lambda pair: f"{pair[0]}-{pair[1]}".replace(" ", "_"))
-def family(request) -> str:
-    request.node.attention = request.param[1]
-    return request.param[0]
-
-
-@pytest.fixture
-def model(request, family) -> Model:
-    return make_model(family, attention=request.node.attention)
 
 
 def batch(model: Model):
@@ -183,11 +172,21 @@ def test_putting_back_what_was_read_changes_no_logit(model):
             assert torch.equal(model.logits(tokens), plain), site
 
 
+@dataclass(frozen=True)
+class Turn:
+    """Longer and elsewhere: one key added to all keys, or queries made longer before a norm, change nothing."""
+
+    site: str
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return 1.5 * x + 0.5 * pattern(x)
+
+
 def test_every_site_can_be_edited(model):
     tokens = batch(model)
     plain = model.logits(tokens)
     for site in model.sites():
-        with model.edited(Shift(site)):
+        with model.edited(Turn(site)):
             assert not torch.allclose(model.logits(tokens), plain, atol=1e-4), site
     assert torch.equal(model.logits(tokens), plain)
 
@@ -290,7 +289,8 @@ def test_edits_unwind_after_nesting_repeats_and_exceptions(model):
 
 
 def all_hooks(model: Model):
-    for module in model.network.modules():
+    points = [pattern_point(model.site(name).module) for name in model.sites() if name.endswith(".pattern")]
+    for module in [*model.network.modules(), *points]:
         yield from module._forward_hooks.values()
         yield from module._forward_pre_hooks.values()
 
@@ -387,6 +387,7 @@ def test_prompt_and_answer_edits_act_on_their_own_tokens(family):
 def test_padding_and_packing_do_not_change_what_is_read(model):
     texts = ["the red bridge", "x", "a longer text about the bay"]
     sites = [site for site in model.sites() if site.startswith(("embedding", "layers.1", "final", "logits"))]
+    sites.remove("layers.1.pattern")  # whose last axis is positions: tests/models/test_attention.py
     rows = model.tokenizer(texts)["input_ids"]
     packed = model.pack(rows, 48)
     assert packed.ids.shape[0] < len(rows)

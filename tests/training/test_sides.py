@@ -1,4 +1,4 @@
-"""Transcoders and crosscoders: every kind reads some sites and writes the same or others, of one model or of several."""
+"""Transcoders and crosscoders: every kind reads sites and writes the same or others, of one model or several."""
 
 import json
 
@@ -53,9 +53,17 @@ def test_a_transcoder_of_every_kind_finds_planted_pairs(tmp_path, name):
     if "sparsity" in options:
         options["sparsity"] /= 2  # y is half as wide as the vectors for which these weights are meant
     dictionary = sonde.train(
-        store.stores, site="1:in", writes="2:out", n_features=80, tokens=600_000, batch_size=512, lr=3e-3,
-        out=tmp_path / "d", device="cpu", **options,
-    )  # fmt: skip
+        store.stores,
+        site="1:in",
+        writes="2:out",
+        n_features=80,
+        tokens=600_000,
+        batch_size=512,
+        lr=3e-3,
+        out=tmp_path / "d",
+        device="cpu",
+        **options,
+    )
     assert dictionary.site == "1:in -> 2:out" and (dictionary.d_in, dictionary.d_out) == (24, 16)
     assert (outs @ dictionary.W_dec.T).max(dim=1).values.mean() > 0.9
     assert dictionary.info.quality.fvu < 0.35
@@ -112,12 +120,14 @@ def test_a_crosscoder_reads_and_writes_several_sites(stores, walk, tmp_path):
 
 
 def test_an_l1_crosscoder_pays_for_each_site_apart():
-    from sonde.training.losses import LossSettings, step_loss
+    from sonde.training.losses import LossSettings
+    from sonde.training.recipes.l1 import L1Recipe
     from tests.dictionaries.test_dictionaries import random_dictionary
 
     dictionary, x = random_dictionary("l1", d_out=7), torch.randn(64, 12)
     y = torch.randn(64, 7)
-    found = step_loss(dictionary, x, y, LossSettings(variance=7.0, widths=(4, 3), sparsity=0.7))
+    recipe = L1Recipe(n_features=dictionary.n_features)
+    found = recipe.loss(dictionary, x, y, LossSettings(variance=7.0, widths=(4, 3), sparsity=0.7))
     codes = dictionary.encode(x)
     norms = dictionary.W_dec[:, :4].norm(dim=1) + dictionary.W_dec[:, 4:].norm(dim=1)
     error = (y - dictionary.reconstruct(x)).square().sum(dim=1).mean()
@@ -126,9 +136,14 @@ def test_an_l1_crosscoder_pays_for_each_site_apart():
 
 def test_a_crosscoder_of_two_models_is_trained_measured_and_indexed(stores, walk, tmp_path):
     made = sonde.train(
-        stores, site=("1:layers.1.residual", "2:layers.1.residual"), n_features=64, k=6, tokens=60_000,
-        out=tmp_path / "d", device="cpu",
-    )  # fmt: skip
+        stores,
+        site=("1:layers.1.residual", "2:layers.1.residual"),
+        n_features=64,
+        k=6,
+        tokens=60_000,
+        out=tmp_path / "d",
+        device="cpu",
+    )
     first, second = (next(store.at("layers.1.residual").stream(256)) for store in stores)
     both = torch.cat([first, second], dim=1)
     fvu = (both - made.reconstruct(both)).square().sum() / (both - both.mean(dim=0)).square().sum()

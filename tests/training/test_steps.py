@@ -1,15 +1,14 @@
-"""The compiled step does what the reference does, on every variant of the kernels, bit for bit the same on all of them."""
+"""The compiled step does what the reference does, with the same bits on every variant of the kernels."""
 
 import shutil
 
 import pytest
 import torch
 
-from sonde.dictionaries.load import KINDS
 from sonde.kernels import compiled
 from sonde.training.losses import LossSettings
-from sonde.training.settings import WITH_K
-from sonde.training.steps import AutogradStep, FusedStep
+from sonde.training.recipes import recipe_class
+from sonde.training.steps import AutogradStep, FusedStep, make_fused_step
 
 WIDTH, FEATURES, K, ROWS = 48, 300, 6, 300
 
@@ -70,7 +69,10 @@ def train(
 ):
     """Weights, moments, losses and counts after a few steps on planted rows."""
     torch.manual_seed(0)
-    dictionary = KINDS[kind](FEATURES, WIDTH, d_out, skip=d_out is not None, **({"k": K} if kind in WITH_K else {}))
+    found, options = recipe_class(kind), {"k": K, "penalty": penalty}
+    options = {name: value for name, value in options.items() if name in found.takes()}
+    recipe = found(n_features=FEATURES, decoder_norms="unit" if unit_norm else "free", **options)
+    dictionary = recipe.dictionary_class(FEATURES, WIDTH, d_out, skip=d_out is not None, **recipe.kind_settings())
     for parameter in dictionary.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     with torch.no_grad():
@@ -83,18 +85,14 @@ def train(
     settings = LossSettings(
         variance=float(d_out or WIDTH),
         sparsity=3.0,
-        penalty=penalty,
         dead=torch.arange(FEATURES) % 9 == 0 if aux_k else None,
         aux_k=aux_k,
     )
-    how = {"unit_norm": unit_norm, "clip": clip}
-    if which is AutogradStep:
-        step = AutogradStep(dictionary, optimiser, **how)
-    else:
-        assert FusedStep.takes(dictionary, settings, torch.device("cpu"))
-        step = FusedStep(dictionary, optimiser, torch.cat(rows).square().mean(dim=0).sqrt(), **how)
-    seen = []
-    by_autograd, first = AutogradStep(dictionary, optimiser, **how), step
+    by_autograd = step = AutogradStep(recipe, dictionary, optimiser, clip=clip)
+    if which is FusedStep:
+        step = make_fused_step(recipe, dictionary, optimiser, lambda n: iter([torch.cat(rows)]), clip=clip, n_sites=1)
+        assert step is not None
+    seen, first = [], step
     for number, x in enumerate(rows):
         if alternate:
             step = by_autograd if number % 2 else first

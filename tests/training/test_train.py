@@ -10,12 +10,15 @@ import torch
 
 import sonde
 from sonde.activations.store import load_activations
+from sonde.cli import run
 from sonde.errors import ActivationError, ArtifactDamagedError, OutputOccupiedError, SettingsError, StorageError
 from sonde.kernels.sparse import encode_batch_topk_dense
 from sonde.tensor_files import read_header
 from sonde.training import run as run_module
-from sonde.training.losses import LossSettings, _jump, _step, step_loss
+from sonde.training.losses import LossSettings, StepLoss
 from sonde.training.plan import make_plan
+from sonde.training.recipes import recipe_class
+from sonde.training.recipes.jumprelu import jump, step
 from sonde.training.run import Run
 from sonde.training.settings import TrainSettings
 from tests import kill
@@ -50,9 +53,8 @@ def options_of(name: str) -> dict:
 @pytest.mark.parametrize("name", KINDS)
 def test_planted_features_are_found(tmp_path, name):
     store, directions = planted(tmp_path / "acts")
-    dictionary = sonde.train(
-        store, n_features=96, tokens=600_000, batch_size=512, lr=3e-3, out=tmp_path / "d", device="cpu", **options_of(name)
-    )  # fmt: skip
+    options = {"n_features": 96, "tokens": 600_000, "batch_size": 512, "lr": 3e-3, "device": "cpu"} | options_of(name)
+    dictionary = sonde.train(store, out=tmp_path / "d", **options)
     cosines = (directions @ dictionary.W_dec.T).max(dim=1).values
     assert cosines.mean() > 0.94
     quality = dictionary.info.quality
@@ -87,16 +89,18 @@ def test_matryoshka_prefixes_reconstruct_alone(tmp_path):
     assert nested.prefixes == [48, 96] and sonde.load_dictionary(tmp_path / "nested").prefixes == [48, 96]
 
 
-def settings_for(**given) -> LossSettings:
-    return LossSettings(variance=12.0, **given)
+def loss_of(dictionary, x, *, sparsity=0.0, dead=None, aux_k=0, **options) -> StepLoss:
+    """The loss of the dictionary's recipe with these options, of rows that it reads and writes."""
+    recipe = recipe_class(dictionary.kind)(n_features=dictionary.n_features, **options)
+    return recipe.loss(dictionary, x, x, LossSettings(variance=12.0, sparsity=sparsity, dead=dead, aux_k=aux_k))
 
 
 def test_the_loss_is_an_fvu_and_auxk_revives():
     dictionary, x = random_dictionary("topk"), torch.randn(64, 12)
-    plain = step_loss(dictionary, x, x, settings_for())
+    plain = loss_of(dictionary, x)
     error = (x - dictionary.reconstruct(x)).square().sum(dim=1).mean()
     torch.testing.assert_close(plain.loss, error / 12.0)
-    revived = step_loss(dictionary, x, x, settings_for(dead=torch.ones(40, dtype=torch.bool), aux_k=6))
+    revived = loss_of(dictionary, x, dead=torch.ones(40, dtype=torch.bool), aux_k=6)
     assert revived.loss > plain.loss
     touched = [
         (torch.autograd.grad(result.loss, [dictionary.W_enc])[0].norm(dim=1) > 0).sum() for result in (plain, revived)
@@ -108,7 +112,7 @@ def test_the_loss_is_an_fvu_and_auxk_revives():
 def test_a_penalty_does_not_change_when_activations_are_rescaled(kind):
     """f -> a f, W_dec -> W_dec / a leaves it as it is (Scaling Monosemanticity, methods)."""
     dictionary, x = random_dictionary(kind), torch.randn(64, 12)
-    before = step_loss(dictionary, x, x, settings_for(sparsity=5.0)).loss
+    before = loss_of(dictionary, x, sparsity=5.0).loss
     scale = torch.rand(40) + 0.5
     with torch.no_grad():
         dictionary.W_enc.mul_(scale[:, None])
@@ -116,7 +120,7 @@ def test_a_penalty_does_not_change_when_activations_are_rescaled(kind):
         dictionary.W_dec.div_(scale[:, None])
         if kind == "jumprelu":
             dictionary.log_threshold.add_(scale.log())
-    torch.testing.assert_close(step_loss(dictionary, x, x, settings_for(sparsity=5.0)).loss, before)
+    torch.testing.assert_close(loss_of(dictionary, x, sparsity=5.0).loss, before)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -124,9 +128,8 @@ def test_losses_are_those_of_the_papers_written_out(name):
     """Each loss and its gradients, where they are not straight-through, against a few dense lines."""
     options = options_of(name)
     dictionary, x = random_dictionary(options["kind"]).double(), torch.randn(64, 12, dtype=torch.float64)
-    settings = settings_for(
-        sparsity=0.7, penalty=options.get("penalty", "tanh"), bandwidth=0.5, multi_k="multi_k" in options
-    )
+    more = {name: options[name] for name in ("penalty", "multi_k") if name in options}
+    more |= {"bandwidth": 0.5} if options["kind"] == "jumprelu" else {}
     W_enc, W_dec, b_enc, b_dec = (dictionary.get_parameter(n) for n in ("W_enc", "W_dec", "b_enc", "b_dec"))
     pre = x @ W_enc.T + b_enc
 
@@ -158,7 +161,7 @@ def test_losses_are_those_of_the_papers_written_out(name):
         ),
         "jumprelu-l0": lambda: square(above) + 12 * 0.7 * (above > 0).sum(dim=1).double().mean(),
     }[name]()
-    result = step_loss(dictionary, x, x, settings)
+    result = loss_of(dictionary, x, sparsity=0.7, **more)
     torch.testing.assert_close(result.loss, expected / 12)
     for parameter in (W_enc, W_dec, b_dec):
         ours, theirs = (
@@ -172,9 +175,9 @@ def test_thresholds_learn_from_what_lies_near_them():
     pre = torch.tensor([[0.2], [0.9], [1.2], [3.0]], requires_grad=True)
     threshold = torch.tensor([1.0], requires_grad=True)
     arrives = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
-    to_pre, to_threshold = torch.autograd.grad((_jump(pre, threshold, 0.5) * arrives).sum(), [pre, threshold])
+    to_pre, to_threshold = torch.autograd.grad((jump(pre, threshold, 0.5) * arrives).sum(), [pre, threshold])
     assert to_pre.flatten().tolist() == [0.0, 0.0, 3.0, 4.0] and to_threshold.item() == pytest.approx(-(2 + 3) / 0.5)
-    (to_threshold,) = torch.autograd.grad((_step(pre, threshold, 0.5) * arrives).sum(), [threshold])
+    (to_threshold,) = torch.autograd.grad((step(pre, threshold, 0.5) * arrives).sum(), [threshold])
     assert to_threshold.item() == pytest.approx(-(2 + 3) / 0.5)
 
 
@@ -302,7 +305,7 @@ def test_data_point_start_and_resampling_leave_fewer_dead_features(walk, tmp_pat
     assert dead("data", k=2, tokens=20_000, init="data") < dead("random", k=2, tokens=20_000)
     l1 = {"kind": "l1", "tokens": 150_000}
     assert dead("again", resample_every=8, **l1) < dead("never", **l1)
-    with pytest.raises(SettingsError, match="resample_every is 8, but must be left out unless kind is l1 or gated"):
+    with pytest.raises(SettingsError, match="resample_every is 8, but must be left out unless kind is l1, gated"):
         dead("none", k=2, resample_every=8)
 
 
@@ -351,3 +354,10 @@ def test_a_rate_that_is_too_high_says_so(walk, tmp_path):
         ActivationError, match=r"loss is (nan|inf) at step \d+, on rows of documents \d+, .* more; .* --lr"
     ):
         sonde.train(walk.acts, kind="l1", n_features=16, lr=1e30, tokens=40_000, out=tmp_path / "d", device="cpu")
+
+
+def test_measuring_on_held_out_text_may_be_left_out(walk, tmp_path, capsys):
+    flags = ["--activations", walk.acts, "--n-features", 8, "--k", 2, "--tokens", 2000, "--json", "--device", "cpu"]
+    for name, flag in (("measured", "--measure"), ("not", "--no-measure")):
+        assert run(["train", *map(str, flags), flag, "--out", str(tmp_path / name)]) == 0
+        assert ("held_out" in json.loads(capsys.readouterr().out)) == (name == "measured")

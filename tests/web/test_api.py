@@ -5,15 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from safetensors.numpy import save_file
 
 import sonde
+from sonde.dictionaries.l1 import L1
 from sonde.features.index import load_index
 from sonde.features.labels import Score
 from sonde.web.app import make_app
 from sonde.web.guard import SECURITY_POLICY
 from sonde.web.schema import openapi
+from tests.tiny import texts
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,6 +74,21 @@ def test_the_start_tells_how_good_the_dictionary_is(client, walk):
         assert bin["count"] == ((density >= bin["low"] * (1 - 1e-9)) & (density < bin["high"] * (1 - 1e-9))).sum()
     assert [point["step"] for point in start["curve"]] == sorted({point["step"] for point in start["curve"]})
     assert 1 <= len(start["featured"]) <= 6
+
+
+def test_an_index_of_a_dictionary_in_memory_is_shown_without_a_quality(walk, tmp_path):
+    dictionary = L1(8, 32).at("layers.1.residual")
+    torch.nn.init.normal_(dictionary.W_enc)
+    index = sonde.index(walk.model, dictionary, texts(20), out=tmp_path / "index", device="cpu")
+    client = TestClient(make_app(index, "cpu"))
+    info = client.get("/api/index").json()
+    assert (info["kind"], info["fvu"], info["n_features"]) == ("l1", None, 8)
+    start = client.get("/api/start").json()
+    assert {figure["name"]: figure["value"] for figure in start["figures"]} == {
+        "Features on a token": index.facts.l0,
+        "Dead features": index.facts.dead,
+    }
+    assert start["curve"] == []
 
 
 def test_a_measurement_is_shown_where_there_is_one(walk, tmp_path):

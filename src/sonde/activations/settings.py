@@ -6,7 +6,6 @@ from typing import Literal
 from sonde.remote import Place
 from sonde.settings import Bytes, Count, check
 
-Executor = Literal["local", "processes", "ray"]
 StoreFormat = Literal["bfloat16", "float32", "float16", "int8"]
 
 

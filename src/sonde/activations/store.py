@@ -18,9 +18,11 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
+from sonde import display
 from sonde.activations import dealing, shuffle
 from sonde.activations.dealing import Segment
 from sonde.activations.rows import Field, Layout
+from sonde.display import Drawn, shorten
 from sonde.errors import ActivationError, ArtifactDamagedError, CapacityError, nearest
 from sonde.facts import ModelRef, TextFacts, read_facts
 from sonde.manifests import Manifest, read_manifest, verify
@@ -160,7 +162,7 @@ class SideBySide(ABC):
 
 
 @dataclass(frozen=True)
-class Activations(SideBySide):
+class Activations(SideBySide, Drawn):
     """A finished store, made by `harvest` or `load_activations`. Of several sites, `at` chooses some."""
 
     folder: Place
@@ -173,6 +175,28 @@ class Activations(SideBySide):
     def facts(self) -> ActivationsFacts:
         """What the manifest says."""
         return ActivationsFacts.from_json(self.manifest.facts, self.folder)
+
+    def __repr__(self) -> str:
+        sites = shorten(", ".join(self.chosen or self.sites), 80)
+        width = " + ".join(str(self.facts.sites[site].width) for site in (self.chosen or self.sites)[:8])
+        return f"Activations({self.n_rows:,} rows of {sites} of {self.facts.model.short_name}, {width} wide, {self.facts.dtype})"
+
+    def draw(self) -> list[display.Block]:
+        """What it was made from, and its sites with their widths and norms."""
+        facts, size = self.facts, sum(file["bytes"] for file in self.manifest.files.values())
+        rows = [
+            ["rows", f"{facts.rows:,} from {facts.documents:,} documents; {facts.held_out_documents:,} are held out"],
+            ["stored as", f"{facts.dtype}, {format_bytes(size)}"],
+            ["folder", str(self.folder)],
+        ]
+        sites = [
+            [site, f"{values.width:,}", f"{values.mean_squared_norm**0.5:.4g}"] for site, values in facts.sites.items()
+        ]
+        return [
+            display.Line(f"activations of {facts.model.short_name}", strong=True),
+            display.Grid(rows),
+            display.Grid(sites, ("site", "width", "norm (root mean square)"), right=(1, 2)),
+        ]
 
     @property
     def sites(self) -> list[str]:

@@ -1,10 +1,10 @@
-"""The area under the ROC curve: the chance that a score is higher where something is present than where it is not, ties counting half.
+"""The area under the ROC curve: the chance that a score is higher where something is present than where it is not.
 
-From ranks: where P rows of N + P have it, and their ranks from the lowest score (tied rows share the mean of their ranks) add
-up to R, the area is (R - P (P + 1) / 2) / (P N).
+Ties count half. From ranks: if P rows of P + N have it, and their ranks from the lowest score (tied rows share the mean
+of their ranks) add up to R, the area is (R - P (P + 1) / 2) / (P N).
 
-Of features that are silent on most rows, the areas follow from their activations alone. With m activations, p of them on the P
-rows and these at ranks r from the strongest, counted from zero, the pairs that are ordered rightly are
+For features that are silent on most rows, the areas follow from their activations alone. With m activations, p of them
+on the P rows and these at ranks r from the strongest, counted from zero, the number of pairs in the right order is
 
     p N - sum(r) + p (p - 1) / 2 + (P - p) (N - (m - p)) / 2
 """
@@ -22,7 +22,7 @@ PAIRS_AT_ONCE = 1 << 23
 
 
 def auc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """The area under the ROC curve of scores where something is present against scores where it is not; nan if either is empty."""
+    """The area for scores where something is present and scores where it is not; nan if either is empty."""
     n_pairs = len(positive) * len(negative)
     if not n_pairs:
         return float("nan")
@@ -48,7 +48,7 @@ def auc_of_columns(scores: np.ndarray, present: Presences) -> np.ndarray:
 
 
 def auc_of_features(fires: SparseActivations, present: Presences) -> np.ndarray:
-    """The areas [feature, concept] of all features, which are zero where they do not fire; nan for a concept that is on no row, or on all."""
+    """The areas [feature, concept] of activations; nan for a concept that is on no row, or on all."""
     order = np.lexsort((-fires.value, fires.feature))
     feature, token = fires.feature[order], fires.token[order]
     starts = np.searchsorted(feature, np.arange(fires.n_features + 1))
@@ -82,7 +82,7 @@ def _middle_ranks(*ordered: np.ndarray) -> np.ndarray:
 
 
 def _chunks(starts: np.ndarray, n_held: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Ranges of features whose activations fall on at most `PAIRS_AT_ONCE` concepts together, or of one feature alone."""
+    """Ranges of features with at most `PAIRS_AT_ONCE` pairs of an activation and a concept, or of one feature alone."""
     first, n_features = 0, len(starts) - 1
     while first < n_features:
         last = min(first + FEATURES_AT_ONCE, n_features)

@@ -1,8 +1,9 @@
-"""Completeness: which of some concepts have a feature, and how often a text must hold a concept before it gets one.
+"""Completeness: which of some concepts have a feature, and how frequent a concept must be in a text to get one.
 
-The paper's protocol (Templeton et al. 2024, "Scaling Monosemanticity", feature completeness): a prompt that ends with the concept, the five
-features that fire most on its last token, and somebody who says whether one of them stands for it: here its label, or else the
-tokens of its strongest examples, or whoever is asked. Presence against the logarithm of frequency is a sigmoid.
+The protocol of Templeton et al. 2024, "Scaling Monosemanticity", feature completeness: a prompt that ends with the
+concept, the five features that fire most on its last token, and a judgement whether one of them stands for it: here by
+its label and the tokens of its strongest examples, or by any other function. Presence is fitted against the logarithm
+of frequency by a sigmoid.
 """
 
 import re
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sonde.features.examples import Example
 from sonde.features.feature import Feature
 from sonde.features.reader import Reader
 
@@ -25,14 +27,14 @@ Decide = Callable[[Feature, str], bool]
 class Presence:
     concept: str
     frequency: float
-    """of a million words of the text, how many are the concept's"""
+    """occurrences of the concept in a million words of the text"""
     feature: Feature | None
     """the strongest that stands for it"""
 
 
 @dataclass(frozen=True)
 class Completeness:
-    found: list[Presence]
+    presences: list[Presence]
     slope: float
     """of the sigmoid in log10 of frequency"""
     threshold: float
@@ -40,8 +42,8 @@ class Completeness:
 
     @property
     def share(self) -> float:
-        """Of the concepts that the text holds, those that have a feature."""
-        known = [presence.feature is not None for presence in self.found if presence.frequency > 0]
+        """Of the concepts that are in the text, the share that has a feature."""
+        known = [presence.feature is not None for presence in self.presences if presence.frequency > 0]
         return float(np.mean(known)) if known else 0.0
 
 
@@ -52,30 +54,29 @@ def completeness(
 
     Args:
         prompt: with {concept} at its end.
-        decide: whether a feature stands for a concept; by default where its label, or a token at which it fires most, has
-            every word of it.
+        decide: whether a feature stands for a concept; by default whether its label and the tokens on which it fires
+            most have every word of it.
     """
     decide = decide or stands_for
     frequency = _frequencies(reader, concepts)
-    found = []
+    presences = []
     for concept in concepts:
-        fired = reader.read(prompt.format(concept=concept))
-        hits = reader.search([fired], on="last", n=TOP)
+        hits = reader.search(prompt.format(concept=concept), on="last", n=TOP)
         feature = next((hit.feature for hit in hits if decide(hit.feature, concept)), None)
-        found.append(Presence(concept, frequency[concept], feature))
-    slope, threshold = _sigmoid([p for p in found if p.frequency > 0])
-    return Completeness(found, slope, threshold)
+        presences.append(Presence(concept, frequency[concept], feature))
+    slope, threshold = _sigmoid([presence for presence in presences if presence.frequency > 0])
+    return Completeness(presences, slope, threshold)
 
 
 def stands_for(feature: Feature, concept: str) -> bool:
-    """Whether a feature's label, or the words of its strongest examples, name a concept."""
-    said = feature.label.label if feature.label is not None else ""
-    words = set(_words(said)) | {word for example in feature.examples(5) for word in _words(_at(example))}
+    """Whether a feature's label and the words at its strongest examples together have every word of a concept."""
+    label = feature.label.label if feature.label is not None else ""
+    words = set(_words(label)) | {word for example in feature.examples(5) for word in _words(_at_peak(example))}
     return set(_words(concept)) <= words
 
 
-def _at(example) -> str:
-    """What stands from a little before the strongest token to its end, as one text."""
+def _at_peak(example: Example) -> str:
+    """The text from a little before the strongest token to the end of its word."""
     before = "".join(text for text, _ in example.pieces[max(0, example.peak - 6) : example.peak + 1])
     after = "".join(text for text, _ in example.pieces[example.peak + 1 : example.peak + 3])
     return before + re.split(r"\W", after, maxsplit=1)[0]
@@ -86,25 +87,25 @@ def _words(text: str) -> list[str]:
 
 
 def _frequencies(reader: Reader, concepts: Sequence[str]) -> dict[str, float]:
-    """Occurrences of each concept, of a million words of the index's text."""
+    """Occurrences of each concept in a million words of the index's text."""
     counts, total = dict.fromkeys(concepts, 0), 0
-    wanted = {concept: " " + " ".join(_words(concept)) + " " for concept in concepts}
+    phrases = {concept: " " + " ".join(_words(concept)) + " " for concept in concepts}
     for number in range(reader.index.facts.documents):
         words = _words(reader.index.document(number)[0])
         total += len(words)
-        text = " " + "  ".join(words) + " "  # a space of its own on each side of each word
+        apart = " " + "  ".join(words) + " "  # a space of its own on each side of each word
         joined = " " + " ".join(words) + " "
-        for concept, phrase in wanted.items():
-            counts[concept] += text.count(phrase) if phrase.count(" ") == 2 else joined.count(phrase)
+        for concept, phrase in phrases.items():
+            counts[concept] += apart.count(phrase) if phrase.count(" ") == 2 else joined.count(phrase)
     return {concept: 1e6 * n / max(1, total) for concept, n in counts.items()}
 
 
-def _sigmoid(found: list[Presence]) -> tuple[float, float]:
+def _sigmoid(presences: list[Presence]) -> tuple[float, float]:
     """Slope and threshold of presence against log10 of frequency, by ridge logistic regression."""
-    has = np.array([presence.feature is not None for presence in found], dtype=float)
-    if len(found) < 3 or has.all() or not has.any():
+    has = np.array([presence.feature is not None for presence in presences], dtype=float)
+    if len(presences) < 3 or has.all() or not has.any():
         return 0.0, float("nan")
-    x = np.log10([presence.frequency for presence in found])
+    x = np.log10([presence.frequency for presence in presences])
     design, weights = np.stack([x, np.ones_like(x)], axis=1), np.zeros(2)
     ridge = np.diag([1e-2, 0.0])
     for _ in range(50):  # Newton's method

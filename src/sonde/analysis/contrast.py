@@ -53,7 +53,7 @@ def separation(with_it: Firing, without: Firing) -> np.ndarray:
 
 
 def separating(reader: Reader, with_it: Sequence[str], without: Sequence[str], n: int = 20) -> Hits:
-    """The features whose mean activation tells some texts from others best, by the area under the ROC curve of each alone."""
+    """The features whose mean activation tells some texts from others best, by the area under the ROC curve."""
     features, _ = means(reader, [*with_it, *without])
     has = np.arange(len(features)) < len(with_it)
     area = auc_of_columns(features, Presences.of(has[:, None]))[:, 0]
@@ -67,7 +67,7 @@ def means(
     """Mean activation of each feature [text, feature], and mean vector [text, d_in]; zeros for an empty text.
 
     Args:
-        ends: of each text, where its words end, in characters; then there is a row for each word in the place of each text.
+        ends: of each text, where its words end, in characters; then there is a row for each word, not for each text.
     """
     cutter = Cutter(reader.model)
     documents = list(cutter.tokenize(texts))
@@ -88,7 +88,7 @@ def means(
 
 
 def _words(documents: Sequence[Tokenized], ends: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """For each document, the number of the word in which each token ends [token]; words are numbered through all documents."""
+    """For each document, the number of the word in which each token ends [token], counted through all documents."""
     first = np.cumsum([0, *map(len, ends)])
     words = []
     for document, start, ends_here in zip(documents, first[:-1], ends, strict=True):

@@ -6,8 +6,8 @@
    the site, with zero there, and with the training mean there.
 
 FVU = sum |x - x_hat|^2 / sum |x - mean|^2 over the whole set, the mean being that of the same set; uncentred, the mean
-is zero. Gamma = sum |x_hat|^2 / sum x . x_hat is 1 where nothing shrinks (Rajamanoharan et al. 2024, arXiv 2404.16014, equation 10).
-Loss recovered by zero (mean) ablation = (L_ablated - L_reconstructed) / (L_ablated - L_plain). All three
+is zero. Gamma = sum |x_hat|^2 / sum x . x_hat is 1 where nothing shrinks (Rajamanoharan et al. 2024, arXiv 2404.16014,
+equation 10). Loss recovered by zero (mean) ablation = (L_ablated - L_reconstructed) / (L_ablated - L_plain). All three
 replacements act on the same tokens: those of the text, not special ones.
 """
 
@@ -59,7 +59,7 @@ class Measurement:
     dead: float
     """share of features that fire on none of these tokens"""
     densities: dict[str, int]
-    """bound -> features whose share of tokens is at most the bound and above the one before; "0": those that never fire"""
+    """bound -> features that fire on a share of tokens up to it and above the bound before; "0": that never fire"""
     tokens: int
     documents: int
     loss: float | None

@@ -1,4 +1,4 @@
-"""Are features neurons? The correlation of each with every neuron of the model's MLPs up to its site, and with every dimension there.
+"""Are features neurons? Their correlations with every neuron of the MLPs up to their site, and every dimension there.
 
 Source: Templeton et al. 2024, "Scaling Monosemanticity", features vs. neurons: 82 % of features had none above 0.3.
 """
@@ -28,7 +28,9 @@ FEATURES_AT_ONCE = 1 << 11
 
 @torch.no_grad()
 def neurons(reader: Reader, *, tokens: int = TOKENS, seed: int = 0, reporter: Reporter | None = None) -> Neurons:
-    """Correlate each feature of an index with every neuron up to its site, and every dimension there; the result is kept beside the index.
+    """Correlate each feature of an index with every neuron up to its site, and every dimension there.
+
+    The result is kept beside the index.
 
     Args:
         tokens: about how many of the index's own text to read, from documents chosen at random.
@@ -50,7 +52,7 @@ def neurons(reader: Reader, *, tokens: int = TOKENS, seed: int = 0, reporter: Re
 
 
 def _sites(reader: Reader) -> list[str]:
-    """The sites of neurons up to the last that the dictionary reads in its first model, and those that it reads there."""
+    """The sites of neurons up to the last site that the dictionary reads in its first model, and the sites it reads."""
     read = [name for number, name in map(split_site, reader.dictionary.reads) if number == 1]
     names = reader.model.sites()
     last = max(map(names.index, read))
@@ -87,7 +89,10 @@ class _Sample:
         return tuple(torch.cat(column) for column in zip(*self._active, strict=True))
 
     def correlations(self, site: str, n_features: int) -> Iterator[tuple[int, Float[Tensor, "feature neuron"]]]:
-        """Pearson's correlations with a site's neurons, some features at a time, with the number of the first of them; once."""
+        """Pearson's correlations with a site's neurons, some features at a time, each with the number of the first.
+
+        A site's vectors are dropped afterwards.
+        """
         neurons = _standardized(torch.cat(self._values.pop(site)))
         row, feature, value = self.active
         for first in range(0, n_features, FEATURES_AT_ONCE):

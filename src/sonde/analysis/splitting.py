@@ -1,7 +1,8 @@
-"""Splitting: which features of a larger dictionary divide one of a smaller, as a tree.
+"""Feature splitting: which features of a larger dictionary divide one of a smaller, as a tree.
 
-A feature of the larger is a child of the feature of the smaller whose decoder row points the same way most, where the cosine is large
-enough, and where it fires, mostly the other does too (Bricken et al. 2023, "Towards Monosemanticity", feature splitting).
+A feature of the larger dictionary is a child of the feature of the smaller whose decoder row has the largest cosine
+with its own, if that cosine is large enough and the parent mostly fires where the child does (Bricken et al. 2023,
+"Towards Monosemanticity", feature splitting).
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from sonde.features.index import Index, load_index
 COSINE, CONTAINED = 0.4, 0.5
 ROWS_AT_ONCE = 1 << 11
 SAME = ("site", "tokens", "documents")
-"""what indexes must have in common for their features to be compared"""
+"""facts that indexes must share for their features to be compared"""
 
 
 @dataclass(frozen=True)
@@ -26,22 +27,22 @@ class Child:
     feature: Feature
     cosine: float
     contained: float
-    """share of the tokens on which it fires on which its parent fires too"""
+    """of the tokens on which it fires, the share on which its parent fires too"""
 
 
 @dataclass(frozen=True)
 class Splitting:
-    """The features of a smaller dictionary, each with those of a larger that divide it."""
+    """The features of a smaller dictionary, each with those of a larger one that divide it."""
 
     small: Index
     large: Index
     children: dict[int, list[Child]]
-    """feature of the smaller -> children, those that fire most first; only where there are any"""
+    """feature of the smaller dictionary -> its children, those that fire most first; without those that have none"""
     n_orphans: int
-    """features of the larger that fire and divide none: new ones"""
+    """features of the larger dictionary that fire and divide none"""
 
     def parent(self, number: int) -> Child | None:
-        """The feature of the smaller dictionary that one of the larger divides, as a child seen from below."""
+        """The feature of the smaller dictionary that one of the larger divides, with their cosine and share."""
         return self._parents.get(number)
 
     @cached_property
@@ -55,34 +56,41 @@ class Splitting:
     @property
     def n_split(self) -> int:
         """Features with two children or more."""
-        return sum(len(found) > 1 for found in self.children.values())
+        return sum(len(children) > 1 for children in self.children.values())
 
 
 def splitting(small: Index, large: Index, *, cosine: float = COSINE, contained: float = CONTAINED) -> Splitting:
-    """Find the children of each feature. Both indexes must be of one site and one text: `sonde index --dictionary SMALL --dictionary LARGE`.
+    """Find the children of each feature of a smaller dictionary.
 
-    Raises ArtifactMismatchError where they are not.
+    Args:
+        small, large: indexes of one site and one text, from `sonde index --dictionary SMALL --dictionary LARGE`.
+        cosine: the smallest between the decoder rows of child and parent.
+        contained: the smallest share of a child's tokens on which its parent fires too.
+
+    Raises:
+        ArtifactMismatchError: the indexes are not of one site and one text.
     """
     for name in SAME:
         one, other = getattr(small.facts, name), getattr(large.facts, name)
         if one != other:
             raise ArtifactMismatchError(
-                f"{small.folder} and {large.folder} differ in {name} ({one} and {other}); index both dictionaries on one text at once"
+                f"{small.folder} and {large.folder} differ in {name} ({one} and {other}); index both dictionaries on "
+                "one text at once"
             )
-    alike, parent = _nearest(small.directions, large.directions)
+    similarity, parent = _nearest(small.directions, large.directions)
     share = _contained(small.coactive, large.coactive, parent)
     fires = large.statistics["count"] > 0
-    kept = (alike >= cosine) & (share >= contained) & fires
+    kept = (similarity >= cosine) & (share >= contained) & fires
     children: dict[int, list[Child]] = {}
     for number in np.flatnonzero(kept)[np.argsort(-large.statistics["count"][kept], kind="stable")].tolist():
-        child = Child(large.feature(number), float(alike[number]), float(share[number]))
+        child = Child(large.feature(number), float(similarity[number]), float(share[number]))
         children.setdefault(int(parent[number]), []).append(child)
     return Splitting(small, large, dict(sorted(children.items())), int((fires & ~kept).sum()))
 
 
 def siblings(index: Index) -> list[Index]:
-    """Indexes of other dictionaries that were made with this one, in the folder around it; the smallest first."""
-    found = []
+    """Indexes of other dictionaries that were made together with this one, in the same folder; the smallest first."""
+    indexes = []
     for folder in sorted(index.folder.resolve().parent.iterdir()):
         if folder != index.folder.resolve() and (folder / "manifest.json").exists():
             try:
@@ -91,24 +99,24 @@ def siblings(index: Index) -> list[Index]:
             except ArtifactError:  # something else, or unfinished
                 continue
             if same:
-                found.append(other)
-    return sorted(found, key=lambda other: other.n_features)
+                indexes.append(other)
+    return sorted(indexes, key=lambda other: other.n_features)
 
 
 def _nearest(small: np.ndarray, large: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine with, and number of, the row of `small` that is most like each row of `large`."""
+    """For each row of `large`, the largest cosine with a row of `small`, and the number of that row."""
     unit = small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-30)
     parts = []
     for first in range(0, len(large), ROWS_AT_ONCE):
         rows = large[first : first + ROWS_AT_ONCE]
-        found = (rows @ unit.T) / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
-        parts.append((found.max(axis=1), found.argmax(axis=1)))
+        cosines = (rows @ unit.T) / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
+        parts.append((cosines.max(axis=1), cosines.argmax(axis=1)))
     cosine, parent = (np.concatenate(part) for part in zip(*parts, strict=True))
     return cosine, parent
 
 
 def _contained(small: dict[str, np.ndarray], large: dict[str, np.ndarray], parent: np.ndarray) -> np.ndarray:
-    """For each feature of the larger, the share of its sampled tokens on which its parent fires."""
+    """For each feature of the larger dictionary, the share of its sampled tokens on which its parent fires."""
     n_small = len(small["count"])
     token = np.repeat(small["tokens"], np.diff(small["offsets"]))
     fires = np.sort(token * n_small + small["features"])

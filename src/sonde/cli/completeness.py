@@ -46,20 +46,21 @@ def completeness(
     from sonde.analysis.completeness import completeness
     from sonde.features.reader import Reader
 
-    found = completeness(Reader(index, device=device), names, prompt=prompt)
+    result = completeness(Reader(index, device=device), names, prompt=prompt)
     if json:
         rows = [
             {"concept": p.concept, "per_million_words": p.frequency, "feature": p.feature.number if p.feature else None}
-            for p in found.found
+            for p in result.presences
         ]
-        print_json({"share": found.share, "threshold": found.threshold, "slope": found.slope, "concepts": rows})
+        print_json({"share": result.share, "threshold": result.threshold, "slope": result.slope, "concepts": rows})
         return
     rows = [["concept", "of a million words", "feature"]]
     rows += [
         [p.concept, f"{p.frequency:,.1f}", str(p.feature.number) if p.feature else "-"]
-        for p in sorted(found.found, key=lambda p: -p.frequency)
+        for p in sorted(result.presences, key=lambda p: -p.frequency)
     ]
     print(table(rows, right=(1, 2)))
     print(
-        f"{found.share:.0%} of the concepts that the text holds have a feature; half of them do from {found.threshold:,.1f} in a million words on"
+        f"{result.share:.0%} of the concepts that the text holds have a feature; half of them do from "
+        f"{result.threshold:,.1f} in a million words on"
     )

@@ -1,6 +1,5 @@
 """sonde concepts"""
 
-import dataclasses
 import itertools
 from pathlib import Path
 from typing import Annotated
@@ -53,7 +52,7 @@ def concepts(
 
     scores = concepts(Reader(index, device=device), texts, labels)
     if json:
-        print_json([dataclasses.asdict(dataclasses.replace(each, feature=each.feature.number)) for each in scores])  # type: ignore[arg-type]
+        print_json([vars(each) | {"feature": each.feature.number} for each in scores])
         return
     rows = [["label", "texts", "feature", "AUC", "neuron", "AUC", "probe", "all features", "fires mostly at"]]
     for each in scores:

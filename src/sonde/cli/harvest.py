@@ -5,9 +5,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sonde.activations.settings import Executor, HarvestSettings
+from sonde.activations.settings import HarvestSettings
 from sonde.cli.common import ModelOptions, load_model, print_json, reporter
 from sonde.settings import to_mapping
+from sonde.tasks.settings import TaskOptions
 
 
 def harvest(
@@ -15,12 +16,11 @@ def harvest(
     *,
     model: str,
     text: Path,
-    workers: int | None = None,
-    executor: Executor | None = None,
+    tasks: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),
     options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),
     json: bool = False,
 ) -> None:
-    """Run a model over text once and keep what passes a site, shuffled.
+    """Run a model over text once and keep the activations at a site, shuffled.
 
     Example: sonde harvest --model world --site layers.3.residual --text corpus.jsonl --out acts
 
@@ -30,23 +30,19 @@ def harvest(
         A model folder, a hub name, or world, the model in the package.
     text: Path
         A .txt or .jsonl file, its .gz, or a folder of them.
-    workers: int
-        How many share the work, each with the model in its memory; on a cluster one for each node by default.
-    executor: str
-        local (this process), processes (the default for several workers) or ray (the cluster that RAY_ADDRESS names).
     json: bool
         Print one JSON object.
     """
     loaded = load_model(model, options)
     from sonde.activations.harvest import harvest
 
-    store = harvest(loaded, text, workers=workers, executor=executor, reporter=reporter(), **to_mapping(settings))
+    store = harvest(loaded, text, reporter=reporter(), **to_mapping(tasks), **to_mapping(settings))
     if json:
         print_json({"folder": str(store.folder), "id": store.manifest.id} | store.manifest.facts)
-    else:
-        facts = store.facts
-        widths = ", ".join(f"{name} ({site.width})" for name, site in facts.sites.items())
-        print(
-            f"{store.folder}: {facts.rows:,} rows at {widths} "
-            f"from {facts.documents:,} documents ({facts.held_out_documents:,} held out)"
-        )
+        return
+    facts = store.facts
+    widths = ", ".join(f"{name} ({site.width})" for name, site in facts.sites.items())
+    print(
+        f"{store.folder}: {facts.rows:,} rows at {widths} "
+        f"from {facts.documents:,} documents ({facts.held_out_documents:,} held out)"
+    )

@@ -17,7 +17,7 @@ def import_vectors(
     seed: int = 0,
     json: bool = False,
 ) -> None:
-    """Make activations of vectors that somebody else harvested.
+    """Make activations of vectors that were harvested elsewhere.
 
     Example: sonde import vectors.npy --site layers.6.residual --model gpt2 --out acts
 
@@ -26,7 +26,7 @@ def import_vectors(
     vectors: Path
         A .npy matrix [row, width], a .safetensors file with one, or a folder of SAELens' cached activations.
     site: str
-        Where in the model they are from, as sonde sites has it.
+        The site of the model that they are from, as sonde sites lists it.
     out: Path
         Folder to write, or a URL on an object store (s3://, gs://, az://).
     model: str
@@ -40,8 +40,8 @@ def import_vectors(
     """
     from sonde.activations.ready import from_vectors
 
-    made = from_vectors(vectors, site=site, out=out, model=model, store=store, seed=seed, reporter=reporter())
+    imported = from_vectors(vectors, site=site, out=out, model=model, store=store, seed=seed, reporter=reporter())
     if json:
-        print_json({"folder": str(made.folder), "id": made.manifest.id} | made.manifest.facts)
+        print_json({"folder": str(imported.folder), "id": imported.manifest.id} | imported.manifest.facts)
     else:
-        print(f"{made.folder}: {made.n_rows:,} rows at {made.site} ({made.width})")
+        print(f"{imported.folder}: {imported.n_rows:,} rows at {imported.site} ({imported.width})")

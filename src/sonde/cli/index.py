@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from sonde.cli.common import ModelOptions, load_model, print_json, reporter
 from sonde.features.settings import IndexSettings
 from sonde.settings import Bytes, to_mapping
+from sonde.tasks.settings import TaskOptions
 
 
 def index(
@@ -16,7 +17,7 @@ def index(
     dictionary: list[Path],
     text: Path,
     model: str | None = None,
-    workers: int | None = None,
+    tasks: Annotated[TaskOptions, Parameter(name="*")] = TaskOptions(),
     memory: Bytes = Bytes("512MB"),
     options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),
     json: bool = False,
@@ -34,8 +35,6 @@ def index(
         A .txt or .jsonl file, its .gz, or a folder of them.
     model: str
         The model to read with; by default the one that the dictionary was trained on.
-    workers: int
-        How many processes share the work, each with the model in its memory.
     memory: int
         Bytes for what is merged at once, such as 200MB.
     json: bool
@@ -46,14 +45,17 @@ def index(
 
     loaded = [load_dictionary(folder, options.device) for folder in dictionary]
     reader = load_model(model or loaded[0].info.require_model().name, options)
-    given: dict[str, Any] = {"workers": workers, "memory": memory, "reporter": reporter()} | to_mapping(settings)
-    made = index(reader, loaded, text, **given) if len(loaded) > 1 else [index(reader, loaded[0], text, **given)]
+    keywords: dict[str, Any] = {"memory": memory, "reporter": reporter()} | to_mapping(tasks) | to_mapping(settings)
+    if len(loaded) > 1:
+        indexes = index(reader, loaded, text, **keywords)
+    else:
+        indexes = [index(reader, loaded[0], text, **keywords)]
     if json:
-        told = [{"folder": str(one.folder), "id": one.manifest.id} | one.manifest.facts for one in made]
-        print_json(told if len(told) > 1 else told[0])
+        shown = [{"folder": str(each.folder), "id": each.manifest.id} | each.manifest.facts for each in indexes]
+        print_json(shown if len(shown) > 1 else shown[0])
         return
-    for one in made:
+    for each in indexes:
         print(
-            f"{one.folder}: {one.facts.activations:,} activations of {one.n_features:,} features "
-            f"on {one.n_tokens:,} tokens; sonde open {one.folder} shows them"
+            f"{each.folder}: {each.facts.activations:,} activations of {each.n_features:,} features "
+            f"on {each.n_tokens:,} tokens; sonde open {each.folder} shows them"
         )

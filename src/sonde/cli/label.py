@@ -22,7 +22,7 @@ def label(
     import_: Annotated[Path | None, Parameter(name="--import")] = None,
     json: bool = False,
 ) -> None:
-    """Say of each feature what it is, and test what was said.
+    """Describe each feature in words, and test the descriptions.
 
     Example: sonde label index --judge openai:gpt-5-mini --n 100 --budget-tokens 1M
 
@@ -41,16 +41,16 @@ def label(
     """
     from sonde.features.index import load_index
 
-    found = load_index(index)
+    loaded = load_index(index)
     if export is not None:
-        print(f"{export}: {found.labels.export(export):,} labels, scores and notes")
+        print(f"{export}: {loaded.labels.export(export):,} labels, scores and notes")
         return
     if import_ is not None:
-        print(f"{index}: {found.labels.import_(import_):,} new labels, scores and notes")
+        print(f"{index}: {loaded.labels.import_(import_):,} new labels, scores and notes")
         return
     from sonde.labels.label import label
 
-    report = label(found, dry_run=dry_run, reporter=reporter(), **to_mapping(settings))
+    report = label(loaded, dry_run=dry_run, reporter=reporter(), **to_mapping(settings))
     if json:
         print_json(dataclasses.asdict(report))
         return
@@ -61,7 +61,8 @@ def label(
     print(f"{report.labelled:,} of {report.n_features:,} features got a label; sonde search {index} WORDS finds them")
     if report.asked:
         print(
-            f"{report.asked:,} questions, {report.answered_before:,} of them answered before, {report.failed:,} failed; {cost}"
+            f"{report.asked:,} questions, {report.answered_before:,} of them answered before, "
+            f"{report.failed:,} failed; {cost}"
         )
     if report.scores:
         rows = [["score", "mean", "chance", "another's label", "random directions", "features", "failed"]]

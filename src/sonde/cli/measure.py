@@ -18,7 +18,7 @@ def measure(
     options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),
     json: bool = False,
 ) -> None:
-    """Measure a dictionary on documents that it never saw.
+    """Measure a dictionary on documents that it was not trained on.
 
     Example: sonde measure --dictionary dict
 
@@ -40,8 +40,8 @@ def measure(
 
     loaded = load_dictionary(dictionary, options.device)
     reader = load_model(model or loaded.info.require_model().name, options)
-    found = measure(loaded, model=reader, text=text, tokens=tokens, reporter=reporter())
+    measurement = measure(loaded, model=reader, text=text, tokens=tokens, reporter=reporter())
     if json:
-        print_json(found.to_json())
+        print_json(measurement.to_json())
         return
-    print(quality_table(found))
+    print(quality_table(measurement))

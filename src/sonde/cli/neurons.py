@@ -20,7 +20,7 @@ def neurons(
     device: str = "auto",
     json: bool = False,
 ) -> None:
-    """Show how like single neurons features are: the correlation with every neuron up to their site.
+    """Correlate features with neurons: each with every neuron up to its site.
 
     Example: sonde neurons index
 
@@ -31,7 +31,7 @@ def neurons(
     tokens: int
         About how many tokens of the index's own text to look at.
     n: int
-        Features to show, those that are most like a neuron.
+        Features to show, those with the largest correlation.
     device: str
         auto, cpu, cuda, cuda:N or mps.
     json: bool
@@ -62,5 +62,6 @@ def neurons(
     ]
     print(table(rows, right=(0, 1, 3)))
     print(
-        f"{report.share_unlike:.0%} of the features that fire on {report.tokens:,} tokens have no neuron with a correlation above {LIKE_A_NEURON}"
+        f"{report.share_unlike:.0%} of the features that fire on {report.tokens:,} tokens have no neuron with a "
+        f"correlation above {LIKE_A_NEURON}"
     )

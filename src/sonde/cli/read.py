@@ -34,8 +34,8 @@ def read(
     unlike: tuple[str, ...]
         A text on which the features should not fire; may be repeated.
     on: str
-        Which tokens count: max, the strongest; last; mean, all; or a stretch as 3..7, from token 3 up to and without 7,
-        counted from 0.
+        Which tokens count: max, the strongest; last; mean, all; or a range such as
+        3..7, from token 3 up to and without 7, counted from 0.
     n: int
         Features to show.
     device: str
@@ -45,28 +45,28 @@ def read(
     """
     from sonde.features.index import load_index
 
-    chosen, tokens = load_index(index), _tokens(on)
+    loaded, tokens = load_index(index), _tokens(on)
     quiet_libraries()
     from sonde.features.reader import Reader
 
-    reader = Reader(chosen, device=device)
-    every = [reader.read(text) for text in texts]
-    hits, fired = reader.search(every, unlike=unlike, on=tokens, n=n), every[0]
+    reader = Reader(loaded, device=device)
+    activations = [reader.read(text) for text in texts]
+    hits, first = reader.search(activations, unlike=unlike, on=tokens, n=n), activations[0]
     if json:
-        found = [
+        features = [
             {"feature": hit.feature.number, "score": hit.score, "maximum": hit.feature.maximum}
-            | {"values": fired.of(hit.feature.number).tolist()}
+            | {"values": first.of(hit.feature.number).tolist()}
             for hit in hits
         ]
-        print_json({"texts": list(texts), "unlike": list(unlike), "pieces": list(fired.pieces), "features": found})
+        print_json({"texts": list(texts), "unlike": list(unlike), "pieces": list(first.pieces), "features": features})
         return
     if not hits:
-        print("no feature fires there" + (" more than on what it should be unlike" if unlike else ""))
+        print("no feature fires there" + (" more than on the texts of --unlike" if unlike else ""))
         return
     rows = [["feature", "activation", "of its maximum", "strongest at", "fires mostly at"]]
     for hit in hits:
-        values, feature = fired.of(hit.feature.number), hit.feature
-        at = fired.pieces[int(values.argmax())].strip() if values.any() else "-"
+        values, feature = first.of(hit.feature.number), hit.feature
+        at = first.pieces[int(values.argmax())].strip() if values.any() else "-"
         share = f"{hit.score / feature.maximum:.0%}" if feature.maximum else "-"
         rows.append(
             [str(feature.number), f"{hit.score:.2f}", share, at, ", ".join(feature.usual_tokens(3)) or "nothing"]
@@ -81,5 +81,5 @@ def _tokens(on: str):
     first, dots, last = on.partition("..")
     if not dots or not all(part.lstrip("-").isdigit() or not part for part in (first, last)):
         form = on.replace(":", "..") if ":" in on else "3..7"
-        raise UsageError(f"--on is {on!r}, but must be max, last, mean, or a stretch of tokens as {form}")
+        raise UsageError(f"--on is {on!r}, but must be max, last, mean, or a range of tokens such as {form}")
     return slice(int(first) if first else None, int(last) if last else None)

@@ -47,7 +47,7 @@ def sites(
     cells = [
         [
             row["site"],
-            " x ".join(map(str, row["shape"])),
+            " x ".join("position" if n is None else str(n) for n in row["shape"]),
             row["dtype"],
             "yes" if row["editable"] else "no",
             row["place"],

@@ -38,32 +38,33 @@ def splitting(
     from sonde.features.index import load_index
 
     parents = load_index(small)
-    found = splitting(parents, load_index(large))
+    result = splitting(parents, load_index(large))
     if feature is not None:
         parents.feature(feature)  # raises FeatureError where there is none
     chosen = (
         [feature]
         if feature is not None
-        else sorted(found.children, key=lambda number: -len(found.children[number]))[:n]
+        else sorted(result.children, key=lambda number: -len(result.children[number]))[:n]
     )
     if json:
         tree = {
             number: [{"feature": c.feature.number, "cosine": c.cosine, "contained": c.contained} for c in children]
-            for number, children in found.children.items()
+            for number, children in result.children.items()
         }
-        print_json({"split": found.n_split, "orphans": found.n_orphans, "children": tree})
+        print_json({"split": result.n_split, "orphans": result.n_orphans, "children": tree})
         return
     for number in chosen:
         print(_line(parents.feature(number)))
-        for child in found.children.get(number, []):
+        for child in result.children.get(number, []):
             print(f"  cosine {child.cosine:.2f}, inside {child.contained:4.0%}  {_line(child.feature)}")
     print(
-        f"{found.n_split:,} of {parents.n_features:,} features are divided into two or more; {found.n_orphans:,} features of {large} divide none"
+        f"{result.n_split:,} of {parents.n_features:,} features are divided into two or more; "
+        f"{result.n_orphans:,} features of {large} divide none"
     )
 
 
 def _line(feature) -> str:
-    said = (
+    name = (
         feature.label.label if feature.label is not None else "at " + (", ".join(feature.usual_tokens()) or "nothing")
     )
-    return f"feature {feature.number}, {feature.density:.3%} of tokens: {said}"
+    return f"feature {feature.number}, {feature.density:.3%} of tokens: {name}"

@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sonde.dictionaries.info import DictionaryInfo
+from sonde.display import Block, Drawn, Grid, Line
 from sonde.errors import ArtifactMismatchError, FeatureError
 from sonde.kernels import compiled
 from sonde.kernels.choose import has_kernels
@@ -38,7 +39,7 @@ DENSITY_EDGES = [10.0**power for power in range(-6, 1)]
 """bounds of a histogram of how often features fire"""
 
 
-class Dictionary(nn.Module, ABC):
+class Dictionary(nn.Module, Drawn, ABC):
     """A sparse dictionary of `n_features` features. Subclasses say which features are active.
 
     Args:
@@ -62,10 +63,6 @@ class Dictionary(nn.Module, ABC):
     """
 
     kind: ClassVar[str]
-    centred: ClassVar[bool] = True
-    """whether the mean is taken from inputs in training"""
-    unit_norm: ClassVar[bool] = True
-    """whether decoder rows are kept at length one in training"""
 
     mean_activation: Tensor
     max_activation: Tensor
@@ -150,6 +147,22 @@ class Dictionary(nn.Module, ABC):
         if info.quality is not None:
             parts += [f"{name}={getattr(info.quality, name):.4g}" for name in ("fvu", "l0", "dead")]
         return ", ".join(parts)
+
+    def draw(self) -> list[Block]:
+        """What it is, what it was trained on, and how well it reconstructs."""
+        info, quality, text = self.info, self.info.quality, self.info.text
+        settings = ", ".join(f"{name} {value}" for name, value in info.kind_settings.items())
+        rows = [
+            ["kind", f"{info.kind}, {settings}" if settings else info.kind],
+            ["features", f"{info.n_features:,}, on vectors of width {info.d_in:,}"],
+            ["trained on", f"{info.site} of {info.model.short_name}" if info.model else info.site],
+        ]
+        if text is not None and text.path is not None:
+            rows.append(["text", f"{Path(text.path).name}, of which {text.held_out:.0%} of the documents are held out"])
+        if quality is not None:
+            explained = f"{1 - quality.fvu:.1%} of the variance explained, {quality.l0:.1f} features on a token"
+            rows.append(["on training rows", f"{explained}, {quality.dead:.1%} dead"])
+        return [Line(f"dictionary of {info.n_features:,} features", strong=True), Grid(rows)]
 
     @abstractmethod
     def encode(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... n_features"]:

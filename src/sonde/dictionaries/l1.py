@@ -12,8 +12,6 @@ class L1(Elementwise):
     """A ReLU encoder without pre-encoder bias (Templeton et al. 2024, "Scaling Monosemanticity", methods)."""
 
     kind: ClassVar[str] = "l1"
-    centred: ClassVar[bool] = False
-    unit_norm: ClassVar[bool] = False
 
     def act(self, pre: Float[Tensor, "..."], features: Features = ALL) -> Float[Tensor, "..."]:
         return pre.relu()

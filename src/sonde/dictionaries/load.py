@@ -15,11 +15,12 @@ from sonde.dictionaries.info import DictionaryInfo
 from sonde.dictionaries.jumprelu import JumpReLU
 from sonde.dictionaries.l1 import L1
 from sonde.dictionaries.topk import TopK
-from sonde.errors import ArtifactDamagedError, ArtifactForeignError, OutputOccupiedError
+from sonde.errors import ArtifactDamagedError, ArtifactForeignError, OutputOccupiedError, nearest
 from sonde.manifests import VERSIONS, Artifact, Manifest, library_versions, read_manifest, write_bytes
 
 FORMAT = "dictionary"
 KINDS: dict[str, type[Dictionary]] = {kind.kind: kind for kind in (TopK, BatchTopK, Matryoshka, L1, JumpReLU, Gated)}
+"""all kinds that can be loaded; registering a recipe adds one"""
 WEIGHTS = "dictionary.safetensors"
 
 
@@ -33,7 +34,8 @@ def load_dictionary(folder: str | Path, device: str = "auto") -> Dictionary:
     info = DictionaryInfo.of(artifact)
     if info.kind not in KINDS:
         raise ArtifactForeignError(
-            f"{path} holds a dictionary of kind {info.kind!r}, which this sonde does not know; update sonde"
+            f"{path} holds a dictionary of kind {info.kind!r}, but known are {', '.join(KINDS)}; import the module "
+            f"that registers its recipe first (sonde.training.recipes.register){nearest(info.kind, KINDS)}"
         )
     dictionary = KINDS[info.kind](info.n_features, info.d_in, info.d_out, **info.kind_settings)
     try:
@@ -46,18 +48,19 @@ def load_dictionary(folder: str | Path, device: str = "auto") -> Dictionary:
     return dictionary.to(choose_device(device)).eval()
 
 
-def save_dictionary(dictionary: Dictionary, folder: Path) -> Artifact[Path]:
+def save_dictionary(dictionary: Dictionary, folder: str | Path) -> Artifact[Path]:
     """Write a dictionary that was made in memory as an artifact, which `load_dictionary` loads.
 
     Raises OutputOccupiedError where the folder holds something else.
     """
-    with new_artifact(folder, format=FORMAT, settings={}, parents={}) as draft:
+    path = Path(folder)
+    with new_artifact(path, format=FORMAT, settings={}, parents={}) as draft:
         if not draft.finished:
             draft.finish([save_weights(dictionary, draft.folder)], dictionary.info.to_facts())
     assert draft.finished is not None
     if draft.finished.id != content_id(dictionary):
-        raise OutputOccupiedError(f"{folder} already holds another dictionary; give a new folder")
-    return Artifact(folder, draft.finished)
+        raise OutputOccupiedError(f"{path} already holds another dictionary; give a new folder")
+    return Artifact(path, draft.finished)
 
 
 def content_id(dictionary: Dictionary) -> str:

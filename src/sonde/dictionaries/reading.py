@@ -62,7 +62,7 @@ class Reading:
 
 
 def read_each(readings: Sequence[Reading], tokens: Tokens, mask: Tensor) -> list[Vectors]:
-    """The vectors that each reads, of those tokens for which `mask` [batch, position] is true, in one pass of their models.
+    """The vectors that each reads of the tokens for which `mask` [batch, position] is true, in one pass of the models.
 
     They must have been given the same models. Raises ActivationError where vectors are not finite.
     """

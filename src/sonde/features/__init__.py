@@ -1,1 +1,1 @@
-"""The index: what every feature does. `index` writes it (torch), `store` reads it (no torch)."""
+"""The index: what every feature does. `build` writes it (torch), `index` reads it (no torch)."""

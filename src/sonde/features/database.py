@@ -1,4 +1,4 @@
-"""The database of an index, as it is written: documents, vocabulary, and what search by words looks in."""
+"""Writing an index's database: documents, vocabulary, and the words in which search looks."""
 
 import os
 import shutil
@@ -35,7 +35,10 @@ CREATE VIRTUAL TABLE examples USING fts5 (fires, contexts, tokenize = "unicode61
 
 
 class Documents:
-    """The documents of a text, kept as they pass; `starts` has the number of the first token of each, and their number at the end."""
+    """The documents of a text, written to the database as they pass.
+
+    `starts` has the number of each document's first token, and at its end the number of all tokens.
+    """
 
     def __init__(self, folder: Path, model: Model) -> None:
         self.path, self.model = folder / DATABASE, model
@@ -47,8 +50,11 @@ class Documents:
         self._database.executemany("INSERT INTO vocabulary VALUES (?, ?)", rows)
         self.starts = [0]
 
-    def kept(self, documents: Iterable[Tokenized], limit: int | None) -> Iterator[Tokenized]:
-        """Pass documents on, until `limit` tokens are reached; keep where their tokens stand, and pictures as the model sees them."""
+    def write_each(self, documents: Iterable[Tokenized], limit: int | None) -> Iterator[Tokenized]:
+        """Yield each document once it is written, until `limit` tokens are reached.
+
+        Written are its text, where its tokens stand in it, and its pictures as the model sees them.
+        """
         for document in documents:
             packed = zlib.compress(np.asarray(document.spans, dtype="<i4").tobytes(), 1)
             self._database.execute(
@@ -62,62 +68,62 @@ class Documents:
             if limit and self.starts[-1] >= limit:
                 return
 
-    def close(self, *others: Path) -> None:
-        """Commit, and give the folders of other indexes of the same text a copy."""
+    def close(self, copies: Iterable[Path]) -> None:
+        """Commit, and copy the database into the folders of other indexes of the same text."""
         with storage_errors(self.path):
             self._database.commit()
             self._database.close()
-            for folder in others:
+            for folder in copies:
                 shutil.copyfile(self.path, folder / DATABASE)
 
 
 def write_search(index: Index) -> np.ndarray:
-    """For each feature: the words at which its strongest examples fire, and the text around them.
+    """Write for each feature the words at which its strongest examples fire, and the text around them.
 
-    Returns the share of those examples that fire at the most common word [feature]: 1 of a feature of one word, 0 of a dead one.
+    Returns the share of those examples that fire at their most common word [feature]; 0 for a dead feature.
     """
     path, same_word = index.folder / DATABASE, np.zeros(index.n_features, dtype=np.float32)
     with storage_errors(path):
         database = sqlite3.connect(path)
         database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
         for first in range(0, index.n_features, FEATURES_AT_ONCE):
-            found = _examples(database, index, range(first, min(first + FEATURES_AT_ONCE, index.n_features)))
+            examples = _examples(database, index, range(first, min(first + FEATURES_AT_ONCE, index.n_features)))
             rows = [
-                (feature, " ".join(words), "\n".join(sorted(contexts))) for feature, (words, contexts) in found.items()
+                (feature, " ".join(words), "\n".join(sorted(contexts)))
+                for feature, (words, contexts) in examples.items()
             ]
             database.executemany("INSERT INTO examples (rowid, fires, contexts) VALUES (?, ?, ?)", rows)
-            for feature, (words, _) in found.items():
+            for feature, (words, _) in examples.items():
                 [(_, n)] = Counter(word.lower() for word in words).most_common(1)
                 same_word[feature] = n / len(words)
         database.commit()
         database.close()
-        with path.open(
-            "rb+"
-        ) as file:  # the index is made again from nothing if this never happens, so no journal is needed
+        # Without a journal: where a crash comes before this, the whole database is made again.
+        with path.open("rb+") as file:
             os.fsync(file.fileno())
     return same_word
 
 
 def _examples(database: sqlite3.Connection, index: Index, features: range) -> dict[int, tuple[list[str], set[str]]]:
-    """feature -> (the words at which its strongest examples fire, the texts around them), of those that fire."""
-    wanted: list[tuple[int, int, int]] = []
+    """feature -> (the words at which its strongest examples fire, the texts around them), of features that fire."""
+    places: list[tuple[int, int, int]] = []
     for feature in features:
         fires = index.fires(feature, SEARCHED_EXAMPLES)
-        wanted += zip(fires.document.tolist(), fires.position.tolist(), [feature] * len(fires.value), strict=True)
-    found: dict[int, tuple[list[str], set[str]]] = {}
-    before, text, spans = -1, "", np.empty((0, 2), dtype=np.int32)
-    for document, position, feature in sorted(wanted):
-        if document != before:
-            (text, spans), before = read_document(database, document), document
+        places += zip(fires.document.tolist(), fires.position.tolist(), [feature] * len(fires.value), strict=True)
+    examples: dict[int, tuple[list[str], set[str]]] = {}
+    current, text, spans = -1, "", np.empty((0, 2), dtype=np.int32)
+    for document, position, feature in sorted(places):
+        if document != current:
+            (text, spans), current = read_document(database, document), document
         around = spans[max(0, position - CONTEXT_TOKENS) : position + CONTEXT_TOKENS + 1]
-        words, contexts = found.setdefault(feature, ([], set()))
+        words, contexts = examples.setdefault(feature, ([], set()))
         words.append(_whole_word(text, *spans[position]))
         contexts.add(text[around[0][0] : around[-1][1]])
-    return dict(sorted(found.items()))
+    return dict(sorted(examples.items()))
 
 
 def _whole_word(text: str, start: int, end: int) -> str:
-    """The word that holds a span: tokens are often parts of words, and people search for words."""
+    """The word around a span: tokens are often parts of words, and people search for words."""
     while start > 0 and text[start - 1].isalnum() and text[start : start + 1].isalnum():
         start -= 1
     while end < len(text) and text[end].isalnum() and text[end - 1].isalnum():

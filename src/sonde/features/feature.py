@@ -8,10 +8,10 @@ import numpy as np
 
 from sonde.display import Bars, Block, Drawn, Grid, Line, shorten
 from sonde.errors import ArtifactMissingError, FeatureError
+from sonde.features.coactivation import fires_with
 from sonde.features.examples import By, Examples
 from sonde.features.folder import IndexFolder
 from sonde.features.labels import Label
-from sonde.features.together import fires_with
 
 QUANTILES = (0.25, 0.5, 0.75, 0.9, 0.99)
 

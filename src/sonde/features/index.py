@@ -21,33 +21,24 @@ class Index(IndexFolder, Drawn):
     """A finished index; made by `sonde.index` or `load_index`."""
 
     def __repr__(self) -> str:
-        facts = self.manifest.facts
-        return (
-            f"Index({self.n_features:,} features at {facts['site']} of {Path(facts['model']['name']).name}, "
-            f"{amount(self.n_tokens)} tokens)"
-        )
+        return f"Index({self.n_features:,} features at {self._read_at}, {amount(self.n_tokens)} tokens)"
 
     def draw(self, n: int = 6) -> list[Block]:
         """What it was made from, and n features worth a first look."""
-        facts = self.manifest.facts
+        facts, text = self.facts, Path(self.manifest.settings["text"]).name
+        labelled = f"{self.labels.n_labelled:,} have a label"
         rows = [
-            [
-                "features",
-                f"{self.n_features:,}, of which {facts['dead']:.1%} fire nowhere; {self.labels.n_labelled:,} have a label",
-            ],
-            ["on a token", f"{facts['l0']:.1f} fire"],
-            [
-                "text",
-                f"{Path(self.manifest.settings['text']).name}: {facts['documents']:,} documents, {self.n_tokens:,} tokens",
-            ],
+            ["features", f"{self.n_features:,}, of which {facts.dead:.1%} fire nowhere; {labelled}"],
+            ["on a token", f"{facts.l0:.1f} fire"],
+            ["text", f"{text}: {facts.documents:,} documents, {self.n_tokens:,} tokens"],
             ["folder", str(self.folder)],
         ]
-        title = f"index of {facts['site']} of {Path(facts['model']['name']).name}"
-        return [
-            Line(title, strong=True),
-            Grid(rows),
-            features_grid([self.feature(number) for number in self.featured(n)]),
-        ]
+        featured = [self.feature(number) for number in self.featured(n)]
+        return [Line(f"index at {self._read_at}", strong=True), Grid(rows), features_grid(featured)]
+
+    @property
+    def _read_at(self) -> str:
+        return f"{self.facts.site} of {self.facts.model.short_name}"
 
     def featured(self, n: int, first: Iterable[int] = ()) -> list[int]:
         """Features worth a first look: those that fire most strongly, of several words, no two at the same token.

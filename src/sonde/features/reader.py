@@ -68,7 +68,7 @@ class Fired(Drawn):
         return values
 
     def pooled(self, on: On, n_features: int) -> np.ndarray:
-        """One activation for each feature [n_features], pooled over tokens; raises TextError if `on` selects no token."""
+        """Each feature's activation pooled over tokens [n_features]; raises TextError if `on` selects no token."""
         n = len(self.pieces)
         if on == "max":
             maximum = np.zeros(n_features, dtype=np.float64)
@@ -76,7 +76,8 @@ class Fired(Drawn):
             return maximum
         tokens = range(n) if on == "mean" else range(n - 1, n) if on == "last" else range(n)[on]
         if not len(tokens):
-            raise TextError(f"tokens {on.start}..{on.stop} are none of the {n} that the text has")  # type: ignore[union-attr]
+            assert isinstance(on, slice)
+            raise TextError(f"tokens {on.start}..{on.stop} are none of the {n} that the text has")
         kept = np.isin(self.position, list(tokens))
         return np.bincount(self.feature[kept], self.value[kept], minlength=n_features) / len(tokens)
 
@@ -100,7 +101,8 @@ class Fired(Drawn):
         """The text, shaded by one feature; without one, by what fires most on each token, and the n strongest features."""
         if feature is not None:
             values, chosen = self.of(feature).tolist(), Feature.of(self.index, feature)
-            title = f"{chosen.title}, at most {max(values):.2f} here; its maximum in the index is {chosen.maximum:.2f}"
+            here = f"at most {max(values):.2f} here" if max(values) > 0 else "does not fire here"
+            title = f"{chosen.title}, {here}; its maximum in the index is {chosen.maximum:.2f}"
             pieces = list(zip(self.pieces, values, strict=True))
             return [
                 Line(title),

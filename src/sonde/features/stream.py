@@ -1,4 +1,4 @@
-"""The reading loop: text goes through the model batch by batch, and each batch comes back with what dictionaries read and which features fire.
+"""The reading loop: batches of text run through the model, and come back with what dictionaries read and what fires.
 
 for read in stream(reading, groups(cutter.tokenize(texts), cutter)):
     row, feature, value = read.fires
@@ -67,7 +67,7 @@ def stream(reading: Reading, batches: Iterable[list[Context]], sites: Sequence[s
 def stream_each(
     readings: Sequence[Reading], batches: Iterable[list[Context]], sites: Sequence[str] = ()
 ) -> Iterator[list[Read]]:
-    """The same for several dictionaries of the same models, which run once for all: of each batch, one `Read` a dictionary."""
+    """The same for several dictionaries of the same models, which run once: of each batch, one `Read` a dictionary."""
     models = readings[0].models
     wanted = list(dict.fromkeys([*(site for reading in readings for site in reading.widths), *sites]))
     for contexts in batches:

@@ -1,7 +1,7 @@
 """The explainer that needs no model: it describes what a feature's examples have in common and other texts do not.
 
-Four kinds of evidence, each with how much of the feature's activation it accounts for: the words on which it fires, the words
-near them, their place in the text, and the tokens that it makes more likely.
+Four kinds of evidence, each with how much of the feature's activation it accounts for: the words on which it fires, the
+words near them, their place in the text, and the tokens that it makes more likely.
 """
 
 import math
@@ -47,7 +47,7 @@ def explain(evidence: Evidence) -> tuple[str, dict[str, Any]]:
 
 
 def _label(words: list[tuple[str, float]], near: list[str], first: float, following: list[str]) -> str:
-    """A label from the words with their shares, the words near them, the share at the start of a text, and the likely tokens."""
+    """A label from words with their shares, words near them, the share at the start of a text, and likely tokens."""
     named: list[tuple[str, float]] = []
     for word, share in words:
         if sum(share for _, share in named) < ENOUGH:
@@ -71,7 +71,7 @@ def _quoted(words: Iterable[str]) -> str:
 
 
 def _near(evidence: Evidence, words: set[str]) -> list[tuple[str, float, float]]:
-    """(word, share of examples, share of other texts) of words that are far more frequent near a feature than elsewhere, most telling first."""
+    """(word, share of examples, share of other texts) of words that are far more frequent in examples, best first."""
     counts = Counter(word for example in evidence.explained for word in words_in(example) - words)
     telling = []
     for word, count in counts.items():

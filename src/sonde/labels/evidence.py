@@ -15,7 +15,7 @@ from sonde.features.index import Index
 
 N_EXPLAINED, N_TESTED = 10, 10
 POOL = 400
-"""contexts drawn from all of the text, the same for all features; those in which a feature is silent are taken from them"""
+"""contexts drawn from all of the text for all features, among which are those where a feature is silent"""
 MARK = "<<", ">>"
 _WORD = re.compile(r"[^\W\d_]{2,}|\d+", re.UNICODE)
 MARKED_ABOVE = 0.3
@@ -24,7 +24,7 @@ MARKED_ABOVE = 0.3
 
 @dataclass(frozen=True)
 class Evidence:
-    """Contexts of one feature. No document is both among those it is explained by and those explanations are tested on."""
+    """Contexts of one feature. No document is used both to explain it and to test explanations."""
 
     feature: Feature
     explained: tuple[Example, ...]

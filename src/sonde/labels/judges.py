@@ -80,7 +80,7 @@ class Budget:
 
 
 def read_prices(path: Path, model: str) -> tuple[float, float]:
-    """US dollars for a million tokens of questions and of answers, from a JSON file {model: {"input": 2.5, "output": 10}}.
+    """US dollars a million tokens of questions and of answers, from a JSON file {model: {"input": 2.5, "output": 10}}.
 
     Raises SettingsError if the file has no price for the model.
     """
@@ -91,7 +91,8 @@ def read_prices(path: Path, model: str) -> tuple[float, float]:
         raise SettingsError(f"--prices {path} cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError) as error:
         raise SettingsError(
-            f'{path} has no price for {model}; write {{"{model}": {{"input": USD a million tokens, "output": USD a million tokens}}}}'
+            f'{path} has no price for {model}; write {{"{model}": {{"input": USD a million tokens, '
+            '"output": USD a million tokens}}'
         ) from error
 
 
@@ -100,7 +101,7 @@ class Judge:
 
     Args:
         name: provider:model; the provider is openai (any server that speaks its protocol: see `base_url`) or anthropic.
-        base_url: where the endpoint is; by default what OPENAI_BASE_URL or ANTHROPIC_BASE_URL say, or the provider's own.
+        base_url: of the endpoint; by default OPENAI_BASE_URL or ANTHROPIC_BASE_URL, or the provider's own.
         cache: a SQLite file of answers.
         budget: what may be spent.
 
@@ -117,7 +118,8 @@ class Judge:
         key = os.environ.get(key_name, "")
         if not key and self.url == default_url:
             raise JudgeError(
-                f"{key_name} is not set, and {self.url} needs a key; set it, or name a server of your own with --base-url"
+                f"{key_name} is not set, and {self.url} needs a key; set it, or name a server of your own with "
+                "--base-url"
             )
         headers = {"authorization": f"Bearer {key}"} if self.provider == "openai" and key else {}
         if self.provider == "anthropic":

@@ -45,7 +45,7 @@ class LabelReport:
     labelled: int = 0
     """features that got a label in this run"""
     scores: dict[str, dict[str, float | int | None]] = field(default_factory=dict)
-    """score -> mean, chance, mean with another feature's label, mean of random directions, features, failed questions"""
+    """score -> its mean, chance, means with another feature's label and of random directions, features, failures"""
     asked: int = 0
     """questions, including repeated ones and those answered before"""
     answered_before: int = 0
@@ -212,8 +212,8 @@ class _Run:
     def _raise_if_most_fail(self, judge: Judge) -> None:
         if judge.n_failed >= REFUSED_AFTER and 2 * judge.n_failed >= judge.n_asked:
             raise JudgeError(
-                f"{judge.name} answered none of {judge.n_failed} questions in the requested form; try another model, or "
-                f"look at its answers in {self.index.folder / CACHE}"
+                f"{judge.name} answered none of {judge.n_failed} questions in the requested form; try another model, "
+                f"or look at its answers in {self.index.folder / CACHE}"
             )
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """A control: random directions in the place of features, explained and tested as features are.
 
-Each fires as often as the index's median feature, on some of its own texts. A test that they pass says nothing about features.
+Each fires as often as the index's median feature, on some of its own texts. A test that they pass says nothing about
+features.
 """
 
 from dataclasses import replace

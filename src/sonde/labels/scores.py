@@ -1,6 +1,6 @@
-"""Scores of labels: what a judge who is told only the label can say about contexts that the label was not made from.
+"""Scores of labels: what a judge who is told only the label can say about contexts that it was not made from.
 
-A question that the judge does not answer in the requested form counts as answered wrongly, and is counted as failed too.
+A question that the judge does not answer in the requested form counts as answered wrongly, and as failed.
 
 Sources: detection, fuzzing, intruder, embedding: Paulo et al. 2024 (arXiv 2410.13928). Simulation: Bills et al. 2023,
 "Language models can explain neurons in language models". Rubric: Templeton et al. 2024, "Scaling Monosemanticity",
@@ -80,7 +80,7 @@ NOTHING = Result(None, {"questions": 0, "failed": 0})
 
 
 def detection(trial: Trial) -> Result:
-    """Which contexts hold the feature? Balanced accuracy; half of those that do not are near misses, if there are enough."""
+    """Which contexts hold the feature? Balanced accuracy; of those that do not, up to half are near misses."""
     near = trial.evidence.near[: len(trial.tested) // 2]
     without = [*near, *trial.silent][: len(trial.tested)]
     return _balanced_accuracy(
@@ -92,7 +92,7 @@ def detection(trial: Trial) -> Result:
 
 
 def fuzzing(trial: Trial) -> Result:
-    """Are the marked tokens those on which the feature fires? Balanced accuracy; in half of the contexts others are marked."""
+    """Are the marked tokens those on which it fires? Balanced accuracy; in half of the contexts others are marked."""
     items = []
     for number, example in enumerate(trial.tested):
         places = strong_places(example)
@@ -105,14 +105,14 @@ def fuzzing(trial: Trial) -> Result:
     return _balanced_accuracy(
         trial,
         items,
-        "In each of these contexts some tokens are marked << >>. In some they are those on which the feature is active, "
-        "in the others they were chosen at random.",
+        "In each of these contexts some tokens are marked << >>. In some they are those on which the feature is "
+        "active, in the others they were chosen at random.",
         "In which are the right ones marked?",
     )
 
 
 def _balanced_accuracy(trial: Trial, items: list[tuple[str, bool]], task: str, question: str) -> Result:
-    """Ask which of some (context, truth) are true, a few at a time; the mean of the shares of both kinds that were recognised."""
+    """Ask which of some (context, truth) are true, a few at a time; the mean share of right answers over both kinds."""
     if not {True, False} <= {truth for _, truth in items}:
         return NOTHING
     items = [items[place] for place in trial.rng.permutation(len(items))]
@@ -141,7 +141,7 @@ def _balanced_accuracy(trial: Trial, items: list[tuple[str, bool]], task: str, q
 
 
 def simulation(trial: Trial) -> Result:
-    """How strongly does it fire on each token? Pearson's correlation over the tokens of all contexts; 0 if either is constant."""
+    """How strongly does it fire on each token? Pearson's r over the tokens of all contexts; 0 if either is constant."""
     actual, simulated, failed = [], [], 0
     examples = [*trial.tested[:SIMULATED], *trial.silent[:SIMULATED]]
     for example in examples:
@@ -177,7 +177,7 @@ def _simulate(trial: Trial, tokens: list[str]) -> list[float] | None:
 
 
 def intruder(trial: Trial) -> Result:
-    """Which of four contexts does not belong? The label is not told, so this tests the feature itself. Share of right answers."""
+    """Which of four contexts does not belong? Without the label, so it tests the feature. Share of right answers."""
     if len(trial.tested) < 3 or not trial.silent:
         return NOTHING
     right = failed = 0
@@ -197,7 +197,7 @@ def intruder(trial: Trial) -> Result:
 
 
 def embedding(trial: Trial) -> Result:
-    """How well the cosine of label and context tells contexts with the feature from others: area under the ROC curve."""
+    """How well the cosine of label and context detects contexts with the feature: area under the ROC curve."""
     if not trial.tested or not trial.silent or trial.embed is None:
         return Result(None, {"contexts": 0})
     contexts = [shown(example) for example in [*trial.tested, *trial.silent]]
@@ -251,7 +251,7 @@ def _grades(trial: Trial, items: list[str]) -> tuple[list[int], int]:
 
 
 def sort(trial: Trial) -> Result:
-    """Of two features with contexts of each shown, to which does another context belong? The label is not told. Share of right answers."""
+    """Shown contexts of two features, to which does another belong? Without labels. Share of right answers."""
     if trial.other is None or min(len(trial.tested), len(trial.other.tested)) < 4:
         return NOTHING
     right = failed = 0
@@ -266,7 +266,8 @@ def sort(trial: Trial) -> Result:
             for tested, order in zip(features, orders, strict=True)
         ]
         question = (
-            f"Contexts of feature 1:\n{_numbered(marked[0][:3])}\n\nContexts of feature 2:\n{_numbered(marked[1][:3])}\n\n"
+            f"Contexts of feature 1:\n{_numbered(marked[0][:3])}\n\n"
+            f"Contexts of feature 2:\n{_numbered(marked[1][:3])}\n\n"
             f"Another context, of one of the two:\n{marked[answer][3]}\n\n"
             'Answer with a JSON object: {"feature": 1 or 2}'
         )

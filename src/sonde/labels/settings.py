@@ -21,12 +21,13 @@ class LabelSettings:
     n: Count | None = None
     """label so many features"""
     score: tuple[str, ...] = ()
-    """how labels are tested: detection, fuzzing, simulation, rubric, embedding, intruder or sort; may be repeated. With a judge
-    detection and fuzzing by default"""
+    """how labels are tested: detection, fuzzing, simulation, rubric, embedding, intruder or sort; may be repeated; with
+    a judge detection and fuzzing by default"""
     keep: bool = False
-    """keep labels that there are, whoever gave them, and test those"""
+    """keep existing labels, whoever gave them, and test those"""
     no_controls: bool = False
-    """leave out the test of another feature's label on the same contexts, which should score as chance does; halves what tests cost"""
+    """leave out the test of another feature's label on the same contexts, which should score as chance does; halves the
+    cost of tests"""
     random_directions: int = 0
     """also explain and test so many random directions, which stand for nothing; loads the model"""
     embedder: str | None = None

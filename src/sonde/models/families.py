@@ -3,6 +3,8 @@
 Paths of a layer's sites start at the layer, those of the trunk at the trunk: the language model without its
 head. A site is placed where the block itself has the value, so that reading computes nothing:
 
+- `query`, `key` and `value` are what the projections give: with their biases, before any norm of queries and
+  keys, any scaling, and any rotary embedding. Where one projection gives all three, each is a slice of it.
 - `attention` and `mlp` are what is *added* to the stream, after the norms that gemma and olmo2 put there.
 - `residual_mid` is a norm's input in most families. The block keeps that very tensor for its skip connection,
   so an edit writes into it (`in_place`), and what is put back unchanged is bit-exact.
@@ -15,7 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-Side = Literal["input", "output"]
+Side = Literal["input", "output", "pattern"]
+"""pattern: of an attention module, its pattern, which is computed by a function and not by a module"""
+Projection = Literal["query", "key", "value"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,10 @@ class Place:
     path: str
     """dotted path; "" is the module that the path starts from"""
     side: Side
-    split_heads: bool = False
-    """the last axis is (heads, width of a head)"""
+    heads: Projection | None = None
+    """the last axis is (heads, width of a head), for as many heads as there are queries, keys or values"""
+    fused: Literal["blocks", "by head"] | None = None
+    """the module gives queries, keys and values in one: all heads of each in turn, or the three of each head"""
     in_place: bool = False
     """what passes is the stream itself, kept for the skip connection, so an edit writes into it"""
     rows: bool = False
@@ -49,19 +55,44 @@ class Family:
     """path, from the trunk, of a projection between the last norm and the head"""
 
 
-LAYER_SITES = ("heads", "attention", "residual_mid", "mlp_in", "neurons", "mlp", "residual")
+LAYER_SITES = (
+    *("query", "key", "value", "pattern", "heads", "attention"),
+    *("residual_mid", "mlp_in", "neurons", "mlp", "residual"),
+)
 """in the order of the forward pass"""
 
 _NO_FINAL = "{} normalises inside every layer and has no last norm; the last layers.N.residual is what its head reads"
 
 
-def _pre_norm(layers: str, final: str, *, attention: str, heads: str, mlp_norm: str, neurons: str) -> Family:
+def _attention(path: str, query: str, key: str, value: str, output: str) -> dict[str, Place]:
+    """Sites inside an attention module that has a projection for each of queries, keys and values."""
+    return {
+        "query": Place(f"{path}.{query}", "output", heads="query"),
+        "key": Place(f"{path}.{key}", "output", heads="key"),
+        "value": Place(f"{path}.{value}", "output", heads="value"),
+        "pattern": Place(path, "pattern"),
+        "heads": Place(f"{path}.{output}", "input", heads="query"),
+    }
+
+
+def _fused_attention(path: str, projection: str, order: Literal["blocks", "by head"], output: str) -> dict[str, Place]:
+    """Sites inside an attention module that has one projection for queries, keys and values."""
+    sites = _attention(path, projection, projection, projection, output)
+    return {
+        name: replace(place, fused=order) if name in ("query", "key", "value") else place
+        for name, place in sites.items()
+    }
+
+
+def _pre_norm(
+    layers: str, final: str, inside: dict[str, Place], *, attention: str, mlp_norm: str, neurons: str
+) -> Family:
     """Blocks with a norm before attention and one before the MLP, whose outputs are added as they are."""
     return Family(
         layers=layers,
         final=final,
-        layer={
-            "heads": Place(heads, "input", split_heads=True),
+        layer=inside
+        | {
             "attention": Place(attention, "output"),
             "residual_mid": Place(mlp_norm, "input", in_place=True),
             "mlp_in": Place("mlp", "input"),
@@ -72,18 +103,34 @@ def _pre_norm(layers: str, final: str, *, attention: str, heads: str, mlp_norm: 
     )
 
 
-_GPT2 = _pre_norm("h", "ln_f", attention="attn", heads="attn.c_proj", mlp_norm="ln_2", neurons="mlp.c_proj")
+_PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+_GPT2 = _pre_norm(
+    "h",
+    "ln_f",
+    _fused_attention("attn", "c_attn", "blocks", "c_proj"),
+    attention="attn",
+    mlp_norm="ln_2",
+    neurons="mlp.c_proj",
+)
 _GPT_NEO = _pre_norm(
-    "h", "ln_f", attention="attn", heads="attn.attention.out_proj", mlp_norm="ln_2", neurons="mlp.c_proj"
+    "h",
+    "ln_f",
+    # Its pattern passes a module: the dropout, which does nothing.
+    _attention("attn.attention", *_PROJECTIONS, "out_proj")
+    | {"pattern": Place("attn.attention.attn_dropout", "output")},
+    attention="attn",
+    mlp_norm="ln_2",
+    neurons="mlp.c_proj",
 )
 _LLAMA = _pre_norm(
     "layers",
     "norm",
+    _attention("self_attn", *_PROJECTIONS, "o_proj"),
     attention="self_attn",
-    heads="self_attn.o_proj",
     mlp_norm="post_attention_layernorm",
     neurons="mlp.down_proj",
 )
+_PHI3 = replace(_LLAMA, layer=_LLAMA.layer | _fused_attention("self_attn", "qkv_proj", "blocks", "o_proj"))
 _MIXTRAL = replace(
     _LLAMA,
     layer={name: place for name, place in _LLAMA.layer.items() if name != "neurons"},
@@ -114,7 +161,8 @@ _BERT = Family(
     layers="encoder.layer",
     final=None,
     layer={
-        "heads": Place("attention.output.dense", "input", split_heads=True),
+        **_attention("attention.self", "query", "key", "value", "output"),
+        "heads": Place("attention.output.dense", "input", heads="query"),
         "attention": Place("attention.output.dense", "output"),
         "residual_mid": Place("attention.output", "output"),
         "mlp_in": Place("intermediate", "input"),
@@ -131,8 +179,8 @@ def _gpt_neox(config: Any) -> Family:
     family = _pre_norm(
         "layers",
         "final_layer_norm",
+        _fused_attention("attention", "query_key_value", "by head", "dense"),
         attention="attention",
-        heads="attention.dense",
         mlp_norm="post_attention_layernorm",
         neurons="mlp.dense_4h_to_h",
     )
@@ -154,7 +202,7 @@ def _opt(config: Any) -> Family:
         layers="decoder.layers",
         final="decoder.final_layer_norm",
         layer={
-            "heads": Place("self_attn.out_proj", "input", split_heads=True),
+            **_attention("self_attn", *_PROJECTIONS, "out_proj"),
             "attention": Place("self_attn", "output"),
             "residual_mid": Place("final_layer_norm", "input", in_place=True, rows=True),
             "mlp_in": Place("fc1", "input", rows=True),
@@ -187,7 +235,7 @@ FAMILIES: dict[str, Family | Callable[[Any], Family]] = {
     "mixtral": _MIXTRAL,
     "olmo2": _OLMO2,
     "opt": _opt,
-    "phi3": _LLAMA,
+    "phi3": _PHI3,
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
 }

@@ -14,7 +14,7 @@ import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from sonde.devices import choose_device, choose_dtype
-from sonde.errors import ModelError, ModelNotFoundError
+from sonde.errors import ModelError, ModelNotFoundError, UsageError
 from sonde.manifests import describe_file
 from sonde.models.model import Model
 from sonde.models.pictures import PictureReader
@@ -98,6 +98,18 @@ def wrap_model(
     network.eval()
     network.requires_grad_(False)
     return Model(network, tokenizer, name, identity, pictures)
+
+
+def load_arguments(model: Model) -> dict[str, str]:
+    """Keywords with which `load_model` loads the same model in another process and folder.
+
+    Raises UsageError where the model is in memory only.
+    """
+    if model.name == IN_MEMORY_MODEL:
+        raise UsageError("a model in memory cannot be sent to workers; give the folder or the name that they can load")
+    folder = Path(model.name).expanduser()
+    name = str(folder.resolve()) if folder.exists() else model.name
+    return {"name": name, "device": str(model.device), "dtype": str(model.dtype).removeprefix("torch.")}
 
 
 def _loader(config: Any) -> Any:

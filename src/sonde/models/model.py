@@ -9,17 +9,17 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, Literal, Protocol, overload
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from sonde.display import Block, Drawn, Grid, Line, shorten
 from sonde.errors import EditError, ModelLacksError, SiteError, TextError
+from sonde.facts import ModelRef
 from sonde.models.families import family_of
-from sonde.models.hooks import attach, attached
+from sonde.models.gradients import freeze, freeze_scale, norms_of, track
+from sonde.models.hooks import attached
 from sonde.models.pictures import Picture, PictureReader, stack
 from sonde.models.sites import Site, find_site, has_head, site_names, trunk_of
 from sonde.models.where import acts_on, where_of
@@ -91,11 +91,12 @@ class Model(Drawn):
     pictures: PictureReader | None = None
     """how it reads pictures; None where it reads text alone"""
     _edits: dict[str, list[SiteEdit]] = field(default_factory=dict, repr=False)
-    _edit_hooks: dict[str, list[RemovableHandle]] = field(default_factory=dict, repr=False)
+    _edit_hooks: dict[str, contextlib.ExitStack] = field(default_factory=dict, repr=False)
+    _with_gradients: bool = field(default=False, repr=False)
     _generation: _Generation | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
-        return f"Model({shorten(Path(self.name).name, 60)}: {self._architecture}, {self._runs_on})"
+        return f"Model({shorten(ModelRef(self.name, self.identity).short_name, 60)}: {self._architecture}, {self._runs_on})"
 
     def draw(self) -> list[Block]:
         """What it is, and the sites before, in and after its first layer."""
@@ -170,6 +171,8 @@ class Model(Drawn):
     def describe_sites(self) -> list[dict[str, Any]]:
         """Each named site: `site`, `shape` of a token's value, `dtype`, `editable`, and `place`, the module it is at.
 
+        A pattern's shape is (heads, None, None), for query and key positions.
+
         Found out by one forward pass of two tokens, in which an edit that changes nothing acts at each site.
 
         Raises SiteError where the model's family is not known.
@@ -184,10 +187,11 @@ class Model(Drawn):
         rows = []
         for name in names:
             site = self.site(name)
+            shape = tuple(values[name].shape[2:]) if site.position_axis == 1 else (values[name].shape[1], None, None)
             rows.append(
                 {
                     "site": name,
-                    "shape": tuple(values[name].shape[2:]),
+                    "shape": shape,
                     "dtype": str(values[name].dtype).removeprefix("torch."),
                     "editable": name in reached,
                     "place": f"{site.place.side} of {paths[site.module] or 'the model'}",
@@ -331,7 +335,6 @@ class Model(Drawn):
     @overload
     def read(self, tokens: str | Sequence[str] | Tokens, sites: Iterable[str]) -> dict[str, Tensor]: ...
 
-    @torch.no_grad()
     def read(self, tokens: str | Sequence[str] | Tokens, sites: str | Iterable[str]) -> Tensor | dict[str, Tensor]:
         """The values at one site, or at several, from one forward pass that stops after the last one needed.
 
@@ -357,7 +360,7 @@ class Model(Drawn):
             if len(values) == len(found):
                 raise _Stop
 
-        with contextlib.ExitStack() as hooks:
+        with torch.set_grad_enabled(self._with_gradients), contextlib.ExitStack() as hooks:
             for site in found:
                 hooks.enter_context(attached(site, partial(keep, site.name)))
             with contextlib.suppress(_Stop):
@@ -368,12 +371,13 @@ class Model(Drawn):
             raise SiteError(f"site {missing[0]!r} was not reached in the forward pass of this model")
         return values[sites] if isinstance(sites, str) else {site.name: values[site.name] for site in found}
 
-    @torch.no_grad()
     def logits(self, tokens: str | Sequence[str] | Tokens) -> Tensor:
         """The head's logits [batch, position, vocabulary] of a whole forward pass."""
         if not self.has_head:
             raise ModelLacksError(f"{self.name} has no language-model head, so it has no logits")
-        return self.forward(tokens if isinstance(tokens, Tokens) else self.tokenize(tokens)).logits
+        batch = tokens if isinstance(tokens, Tokens) else self.tokenize(tokens)
+        with torch.set_grad_enabled(self._with_gradients):
+            return self.forward(batch).logits
 
     def forward(self, batch: Tokens, head: bool = True) -> Any:
         """Run the network, or with `head=False` the trunk alone, over a batch."""
@@ -426,6 +430,54 @@ class Model(Drawn):
             direction = module(direction) - module(direction.new_zeros(direction.shape[-1]))
         return direction
 
+    # ---------------------------------------------------------------- gradients
+
+    @contextlib.contextmanager
+    def gradients(self, sites: str | Iterable[str] = ()) -> Iterator[dict[str, Tensor]]:
+        """Build the graph of what is read inside the block; yields the values at some sites, which get gradients.
+
+        The values are those of the last forward pass inside the block. The graph begins at the first of the sites
+        that a pass reaches (or at an edit that brings a tensor with gradients of its own), and a backward pass from
+        any of what `read` or `logits` gives fills `.grad` of each. Weights get no gradients.
+
+        Example:
+            with model.gradients(["layers.2.residual", "layers.3.heads"]) as values:
+                model.logits(text)[0, -1, token].backward()
+            attribution = (values["layers.3.heads"] * values["layers.3.heads"].grad).sum(dim=-1)
+        """
+        values: dict[str, Tensor] = {}
+        before = self._with_gradients
+        with contextlib.ExitStack() as hooks:
+            for name in [sites] if isinstance(sites, str) else dict.fromkeys(sites):
+                hooks.enter_context(attached(self.site(name), partial(track, values, name)))
+            self._with_gradients = True
+            try:
+                yield values
+            finally:
+                self._with_gradients = before
+
+    @contextlib.contextmanager
+    def frozen(self, *, norms: bool = True, attention: bool = True) -> Iterator["Model"]:
+        """Have gradients inside the block take norms' denominators and attention patterns for constants.
+
+        No value of a forward pass changes, bit for bit. What is left to a backward pass is linear but for the MLPs'
+        nonlinearities and capped logits: values and their projections, and norms as fixed scales.
+
+        Args:
+            norms: hold each norm's scale 1 / sqrt(mean(x^2) + eps); a LayerNorm's centring is linear, and stays.
+            attention: hold each layer's pattern, the softmax of its scores, so that nothing reaches queries and keys.
+        """
+        with contextlib.ExitStack() as hooks:
+            if norms:
+                for norm in norms_of(self.network):
+                    hooks.callback(norm.register_forward_hook(freeze_scale, prepend=True).remove)
+            if attention:
+                self.site("layers.0.pattern")  # says what to do where the family is not known
+                for name in self.sites():
+                    if name.endswith(".pattern"):
+                        hooks.enter_context(attached(self.site(name), freeze, first=True))
+            yield self
+
     # ---------------------------------------------------------------- editing
 
     @contextlib.contextmanager
@@ -441,8 +493,11 @@ class Model(Drawn):
                 where_of(edit)  # raises where it is none
                 site = self.site(edit.site)
                 if site.name not in self._edit_hooks:
-                    self._edits[site.name] = []
-                    self._edit_hooks[site.name] = attach(site, partial(self._apply, self._edits[site.name]))
+                    hooks = contextlib.ExitStack()
+                    hooks.enter_context(
+                        attached(site, partial(self._apply, self._edits.setdefault(site.name, []), site))
+                    )
+                    self._edit_hooks[site.name] = hooks
                 self._edits[site.name].append(edit)
                 placed.append((site.name, edit))
             yield self
@@ -451,14 +506,13 @@ class Model(Drawn):
                 remaining = self._edits[name]
                 remaining.pop(max(i for i, other in enumerate(remaining) if other is edit))
                 if not remaining:
-                    for handle in self._edit_hooks.pop(name):
-                        handle.remove()
+                    self._edit_hooks.pop(name).close()
                     del self._edits[name]
 
-    def _apply(self, edits: list[SiteEdit], x: Tensor) -> Tensor:
+    def _apply(self, edits: list[SiteEdit], site: Site, x: Tensor) -> Tensor:
         """Sum of the changes that each edit makes to the same x, each on its own tokens."""
         result, state = x, self._generation
-        n = x.shape[1] if x.ndim > 1 else 1
+        n = x.shape[site.position_axis] if x.ndim > 1 else 1
         end = state.end if state else n  # counted from the end, as logits are made for the last tokens alone
         positions = range(end - n, end)
         for edit in edits:
@@ -470,9 +524,9 @@ class Model(Drawn):
                 raise EditError(
                     f"an edit of {edit.site} gave back {list(changed.shape)} for {list(x.shape)}; an edit keeps the shape"
                 )
-            mask = self._mask(edit, x, positions, tokens)
+            mask = self._mask(edit, x.transpose(1, site.position_axis), positions, tokens)
             if mask is not None:
-                changed = torch.where(mask, changed, x)
+                changed = torch.where(mask.transpose(1, site.position_axis), changed, x)
             # The first edit's result is taken as it is, so that putting back what was read is bit-exact.
             result = changed if result is x else result + (changed - x)
         return result

@@ -6,18 +6,21 @@ layers.N.residual_mid  the stream after layer N's attention
 layers.N.attention     what layer N's attention adds to the stream
 layers.N.mlp           what layer N's MLP adds to the stream
 layers.N.mlp_in        what layer N's MLP reads, after its norm
+layers.N.query         each head's queries, as projected (layers.N.key and layers.N.value: its keys and values)
+layers.N.pattern       layer N's attention pattern: how much each position takes from each, after the softmax
 layers.N.heads         each head's output before the output projection
 layers.N.neurons       layer N's MLP hidden activations
 final                  the stream after the last norm
-logits                 what the model says of the next token
+logits                 the head's scores of the next token
 module:dotted.path     the output of any module, in a model of any family
 """
 
 import re
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from sonde.errors import SiteError, nearest
 from sonde.models.families import LANGUAGE_MODELS, LAYER_SITES, Family, Place, family_of
@@ -30,15 +33,31 @@ _TREE_LINES = 40
 
 @dataclass(frozen=True)
 class Site:
-    """A place that has been found in a model."""
+    """A place in a model that can be read and edited."""
 
     name: str
     module: nn.Module
     place: Place
+    model: nn.Module
+    """the transformers model that it is a place of"""
     n_heads: int | None = None
     """for sites that are split by head: the last axis becomes (n_heads, width of a head)"""
+    own_heads: slice | None = None
+    """of those heads, the ones that are this site's, where the module gives queries, keys and values in one"""
     frame: nn.Module | None = None
     """for sites where batch and position are one axis: the module around it, at whose input they are two"""
+
+    @property
+    def position_axis(self) -> int:
+        """The axis of positions; a pattern, [batch, head, query position, key position], has two."""
+        return 2 if self.name.endswith(".pattern") else 1
+
+    def view(self, x: Tensor) -> Tensor:
+        """The site's value [batch, position, head, width of a head], as a view of what its module takes or gives."""
+        if self.n_heads is None:
+            return x
+        heads = x.unflatten(-1, (self.n_heads, -1))
+        return heads if self.own_heads is None else heads[..., self.own_heads, :]
 
 
 def find_site(model: nn.Module, name: str) -> Site:
@@ -47,11 +66,11 @@ def find_site(model: nn.Module, name: str) -> Site:
     Raises SiteError, with the nearest name or the reason, where the model has no such site.
     """
     if name.startswith("module:"):
-        return Site(name, _find_module(model, name.removeprefix("module:")), Place("", "output"))
+        return Site(name, _find_module(model, name.removeprefix("module:")), Place("", "output"), model)
     if name == "logits":
         if not has_head(model):
             raise SiteError("site 'logits': the model was published without a language-model head")
-        return Site(name, model, Place("", "output"))
+        return Site(name, model, Place("", "output"), model)
     family = _known_family(model, name)
     layers = _layers(model, family)
     match = _LAYER_SITE.fullmatch(name)
@@ -59,9 +78,9 @@ def find_site(model: nn.Module, name: str) -> Site:
     if wanted in family.absent:
         raise SiteError(f"site {name!r}: {family.absent[wanted]}")
     if name == "embedding":
-        return Site(name, layers[0], Place("", "input"))
+        return Site(name, layers[0], Place("", "input"), model)
     if name == "final" and family.final:
-        return Site(name, trunk_of(model).get_submodule(family.final), Place("", "output"))
+        return Site(name, trunk_of(model).get_submodule(family.final), Place("", "output"), model)
     if match and wanted in family.layer:
         number = int(match[1])
         if number >= len(layers):
@@ -118,8 +137,24 @@ def _layers(model: nn.Module, family: Family) -> nn.ModuleList:
 
 
 def _site_of_layer(model: nn.Module, name: str, layer: nn.Module, place: Place) -> Site:
-    n_heads = model.config.get_text_config().num_attention_heads if place.split_heads else None  # type: ignore[union-attr, operator]
-    return Site(name, layer.get_submodule(place.path), place, n_heads, layer if place.rows else None)
+    n_heads, own = _split_heads(model.config.get_text_config(), place)  # type: ignore[union-attr, operator]
+    return Site(name, layer.get_submodule(place.path), place, model, n_heads, own, layer if place.rows else None)
+
+
+def _split_heads(config: Any, place: Place) -> tuple[int | None, slice | None]:
+    """Into how many heads the last axis is split, and which of them are this place's; None for all."""
+    if place.heads is None:
+        return None, None
+    n_queries = config.num_attention_heads
+    n_keys = getattr(config, "num_key_value_heads", None) or n_queries
+    counts = {"query": n_queries, "key": n_keys, "value": n_keys}
+    if place.fused is None:
+        return counts[place.heads], None
+    number = list(counts).index(place.heads)
+    if place.fused == "by head":
+        return 3 * n_queries, slice(number, None, 3)
+    start = sum(list(counts.values())[:number])
+    return n_queries + 2 * n_keys, slice(start, start + counts[place.heads])
 
 
 def _find_module(model: nn.Module, path: str) -> nn.Module:

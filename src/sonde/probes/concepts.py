@@ -1,8 +1,8 @@
 """Labelled texts: how well a single feature detects each label, beside a single neuron and a linear probe.
 
-A text is its mean over tokens: of each feature's activation, and of the vector that the dictionary reads, whose dimensions are
-the neurons of its site. Features and neurons are chosen, and the probes are fitted, on half of the texts, and all
-are judged by the area under the ROC curve on the other half.
+A text is its mean over tokens: of each feature's activation, and of the vector that the dictionary reads, whose
+dimensions are the neurons of its site. Features and neurons are chosen, and the probes are fitted, on half of the
+texts, and all are judged by the area under the ROC curve on the other half.
 """
 
 from collections.abc import Sequence

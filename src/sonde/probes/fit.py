@@ -1,4 +1,4 @@
-"""Linear probes: a direction along which a target shows in a model's vectors, fitted by ridge or by logistic regression."""
+"""Linear probes: the direction in a model's vectors that predicts a target, by ridge or by logistic regression."""
 
 from dataclasses import dataclass
 

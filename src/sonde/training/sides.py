@@ -1,9 +1,10 @@
 """What a dictionary in training reads and what it writes, cut from the rows of a store and scaled."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sonde.dictionaries.dictionary import Scaling
@@ -66,6 +67,11 @@ class Sides:
         x, y = self.raw(rows)
         scaled = self.inputs(x)
         return scaled, scaled if self.alike else self.outputs(y)
+
+    def sample(self, store: Source, n_rows: int) -> Iterator[Float[Tensor, "row d_in"]]:
+        """Yield scaled inputs of about so many rows that stand for all of the store's, in batches."""
+        for rows in store.sample(n_rows):
+            yield self(rows.to(self.inputs.mean.device))[0]
 
     def _side(self, rows: Tensor, sites: Mapping[str, int]) -> Tensor:
         if list(sites) == list(self.columns):

@@ -1,9 +1,10 @@
 """Train dictionaries on harvested activations, or live on a model.
 
-1. Fix the plan: steps, batch size, learning rate and input scaling, all functions of the activations and the settings.
-2. Start the weights, or take up the last checkpoint.
-3. Step through the shuffled stream; a sweep trains all its dictionaries from one reading of it.
-4. Save weights, metrics and manifest.
+1. Open the rows: one store, several of the same text, or a model that reads.
+2. Make each dictionary's plan: steps, batch size, learning rate and input scaling, from the rows and the settings.
+3. Start the weights, or resume from the last checkpoint.
+4. Step through the shuffled rows; a sweep trains all its dictionaries on one reading of them.
+5. Save weights, metrics and manifest.
 """
 
 import contextlib
@@ -31,16 +32,17 @@ from sonde.progress import Reporter, Silent
 from sonde.remote import Place
 from sonde.settings import check, from_mapping, to_mapping
 from sonde.training.plan import Plan, Source, make_plan
+from sonde.training.recipes import recipe_class
 from sonde.training.run import Run
-from sonde.training.settings import RESAMPLED, WITH_K, WITH_PENALTY, TrainSettings
+from sonde.training.settings import OF_SOME_KINDS, TrainSettings
 
 Log = Callable[[dict[str, Any]], None]
-Given = Activations | Live | str | Place | Sequence[Activations | str | Place]
-"""what may be trained on"""
+Rows = Activations | Live | str | Place | Sequence[Activations | str | Place]
+"""what dictionaries are trained on"""
 
 
 def train(
-    activations: Given,
+    activations: Rows,
     *,
     device: str = "auto",
     memory: int | None = None,
@@ -56,23 +58,23 @@ def train(
         device: auto, cpu, cuda, cuda:N or mps.
         memory: bytes for the rows of a store that are read and read ahead; 1 GiB by default. It changes no result.
         log: called with each step's numbers, such as `wandb.log`.
-        reporter: told of progress.
+        reporter: shows progress.
         settings: the fields of `TrainSettings`; `n_features` and `out` are needed.
 
     Returns:
         The dictionary as it was saved, acting on raw activations.
 
     Raises:
-        ActivationError (the loss is not finite, or rows are all alike), CapacityError, SettingsError, ArtifactError,
+        ActivationError (the loss is not finite, or all rows are alike), CapacityError, SettingsError, ArtifactError,
         StorageError.
     """
-    chosen = from_mapping(TrainSettings, _as_lists(settings))
+    chosen = from_mapping(TrainSettings, _with_lists_of_sites(settings))
     _train_all(activations, [chosen], device, memory, log, reporter or Silent())
     return load_dictionary(chosen.out, device)
 
 
 def sweep(
-    activations: Given,
+    activations: Rows,
     *,
     out: str | Path,
     over: Mapping[str, Sequence[Any]],
@@ -82,21 +84,21 @@ def sweep(
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> list[Dictionary]:
-    """Train a dictionary for each combination of some settings, all from one reading of the activations.
+    """Train a dictionary for each combination of some settings, all on one reading of the activations.
 
     Args:
         out: folder of the dictionaries; each has a folder of its own in it, named by its settings.
         over: setting -> its values, such as {"n_features": [1024, 4096], "k": [16, 32]}. A setting that a kind does not
-            have is left out for it.
+            take is left out for it.
         activations, device, memory, log, reporter, settings: as for `train`; what decides the batches (tokens,
-            batch_size, site) is the same for all.
+            batch_size, site, writes) is the same for all. `log` gets numbers under the names of the dictionaries.
 
     Returns:
-        The dictionaries, as they were saved, in the order of the combinations.
+        The dictionaries, in the order of the combinations; each is bit-equal to what `train` makes alone.
     """
-    runs = sweep_settings(out, over, _as_lists(settings))
-    _train_all(activations, runs, device, memory, log, reporter or Silent())
-    return [load_dictionary(chosen.out, device) for chosen in runs]
+    combinations = sweep_settings(out, over, _with_lists_of_sites(settings))
+    _train_all(activations, combinations, device, memory, log, reporter or Silent())
+    return [load_dictionary(chosen.out, device) for chosen in combinations]
 
 
 def sweep_settings(out: str | Path, over: Mapping[str, Sequence[Any]], settings: dict[str, Any]) -> list[TrainSettings]:
@@ -104,67 +106,54 @@ def sweep_settings(out: str | Path, over: Mapping[str, Sequence[Any]], settings:
     for name in ("tokens", "batch_size", "site", "writes", "out", "checkpoint_every_s"):
         if name in over:
             raise SettingsError(f"a sweep cannot go over {name}: all its dictionaries are trained on the same batches")
-    runs: dict[str, TrainSettings] = {}
+    by_folder: dict[str, TrainSettings] = {}
     for values in itertools.product(*over.values()):
         varied = dict(zip(over, values, strict=True))
-        kind = varied.get("kind", settings.get("kind", "topk"))
-        given = _for_kind(kind, settings | varied)
-        name = "-".join(f"{key}={value}" for key, value in varied.items() if key in given)
-        runs[name] = from_mapping(TrainSettings, given | {"out": str(Path(out) / name)})
-    return list(runs.values())
+        combination = settings | varied
+        takes = recipe_class(combination.get("kind", "topk")).takes()
+        taken = {name: combination[name] for name in combination if name not in OF_SOME_KINDS or name in takes}
+        folder = "-".join(f"{name}={value}" for name, value in varied.items() if name in taken)
+        by_folder[folder] = from_mapping(TrainSettings, taken | {"out": str(Path(out) / folder)})
+    return list(by_folder.values())
 
 
-def _as_lists(settings: dict[str, Any]) -> dict[str, Any]:
-    """Sites may be given one alone."""
+def _with_lists_of_sites(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings, in which a site that stands alone has become a list of one."""
     return {
         name: (value,) if name in ("site", "writes") and isinstance(value, str) else value
         for name, value in settings.items()
     }
 
 
-def _for_kind(kind: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what a kind does not have, so that a sweep can go over kinds."""
-    wanted = {
-        "k": kind in WITH_K,
-        "sparsity": kind in WITH_PENALTY,
-        "penalty": kind == "jumprelu",
-        "bandwidth": kind == "jumprelu",
-        "multi_k": kind == "topk",
-        "prefixes": kind == "matryoshka",
-        "resample_every": kind in RESAMPLED,
-    }
-    return {name: value for name, value in values.items() if wanted.get(name, True)}
-
-
 def _train_all(
-    activations: Given,
-    chosen: list[TrainSettings],
+    activations: Rows,
+    combinations: list[TrainSettings],
     device: str,
     memory: int | None,
     log: Log | None,
     reporter: Reporter,
 ) -> None:
-    first, target = chosen[0], choose_device(device)
-    store, described, parents = _open(activations, first, memory)
+    target = choose_device(device)
+    store, described, parents = _open(activations, combinations[0], memory)
     with contextlib.ExitStack() as stack:
-        drafts = []
-        for settings in chosen:
-            recipe = to_mapping(settings) | described
-            draft = stack.enter_context(new_artifact(settings.out, format=FORMAT, settings=recipe, parents=parents))
+        unfinished = []
+        for settings in combinations:
+            recorded = to_mapping(settings) | described
+            draft = stack.enter_context(new_artifact(settings.out, format=FORMAT, settings=recorded, parents=parents))
             if draft.finished:
                 reporter.say(f"{settings.out} is finished: {settings.n_features:,} features")
             else:
-                drafts.append((settings, make_plan(store, settings), draft))
-        if not drafts:
+                unfinished.append((settings, make_plan(store, settings), draft))
+        if not unfinished:
             return
-        _ensure_memory([(settings, plan) for settings, plan, _ in drafts], store, target)
+        _ensure_memory([(settings, plan) for settings, plan, _ in unfinished], store, target)
         if target.type == "cpu" and compiled.kernels() is None:
             reporter.say(
                 f"training runs on torch's operators, about half as fast as compiled kernels: {compiled.why_none()}"
             )
         runs = [
             stack.enter_context(contextlib.closing(Run(store, settings, plan, draft, target)))
-            for settings, plan, draft in drafts
+            for settings, plan, draft in unfinished
         ]
         _step_through(store, runs, target, log, reporter)
         for run in runs:
@@ -172,29 +161,25 @@ def _train_all(
 
 
 def _open(
-    activations: Given,
-    settings: TrainSettings,
-    memory: int | None,
+    activations: Rows, settings: TrainSettings, memory: int | None
 ) -> tuple[Source, dict[str, Any], dict[str, Any]]:
-    """The rows to train on, with what is read and written side by side; what a manifest says of them, and parents."""
-    wanted = tuple(dict.fromkeys(settings.site + settings.writes))
+    """The rows of the sites that are read and written, the settings of a live source, and the manifest's parents."""
+    sites = tuple(dict.fromkeys(settings.site + settings.writes))
     if isinstance(activations, Live):
         check(settings.tokens is not None, "tokens", settings.tokens, "given where rows come live from a model")
-        check(
-            set(wanted) in (set(), set(activations.sites)),
-            "site",
-            ", ".join(wanted),
-            f"what is read ({', '.join(activations.sites)})",
-        )
+        bound = f"what is read ({', '.join(activations.sites)})"
+        check(set(sites) in (set(), set(activations.sites)), "site", ", ".join(sites), bound)
         return activations, activations.to_json(), {}
-    given = activations if isinstance(activations, Sequence) and not isinstance(activations, str) else [activations]
-    stores = [one if isinstance(one, Activations) else load_activations(one) for one in given]
+    several = isinstance(activations, Sequence) and not isinstance(activations, str)
+    stores = [
+        store if isinstance(store, Activations) else load_activations(store)
+        for store in (activations if several else [activations])
+    ]
     stores = [replace(store, memory=(memory or store.memory) // len(stores)) for store in stores]
     roles = ["activations", *(f"activations_{number}" for number in range(2, len(stores) + 1))]
     parents = {role: parent_entry(store.folder, store.manifest) for role, store in zip(roles, stores, strict=True)}
-    if len(stores) == 1:
-        return stores[0].at(*wanted), {}, parents
-    return Lockstep(tuple(stores)).at(*wanted), {}, parents
+    source = stores[0] if len(stores) == 1 else Lockstep(tuple(stores))
+    return source.at(*sites), {}, parents
 
 
 def _ensure_memory(planned: list[tuple[TrainSettings, Plan]], store: Source, device: torch.device) -> None:
@@ -208,6 +193,7 @@ def _ensure_memory(planned: list[tuple[TrainSettings, Plan]], store: Source, dev
 
 
 def _step_through(store: Source, runs: list[Run], device: torch.device, log: Log | None, reporter: Reporter) -> None:
+    """Give each batch to every run, from the step of the run that is furthest behind."""
     plan: Plan = runs[0].plan
     first = min(run.step_number for run in runs)
     batches: Iterator[Tensor] = store.stream(plan.batch_size, start=first * plan.batch_size)
@@ -216,7 +202,7 @@ def _step_through(store: Source, runs: list[Run], device: torch.device, log: Log
         for step in range(first, plan.steps):
             batch, numbers = to_device(next(batches), device), {}
             for run in runs:
-                if run.step_number > step:  # it had come further when the run before this one was stopped
+                if run.step_number > step:  # its last checkpoint is of a later step
                     continue
                 numbers = run.step(batch)
                 if log is not None:

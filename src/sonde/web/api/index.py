@@ -35,9 +35,8 @@ def get_start(served: ServedIndex) -> wire.StartView:
 
 def index_info(index: Index) -> wire.IndexInfo:
     facts, dictionary = index.facts, DictionaryInfo.of(index.find_dictionary())
-    model = Path(facts.model.name)
     return wire.IndexInfo(
-        model=model.name if model.is_absolute() else str(model),
+        model=facts.model.short_name,
         site=facts.site,
         kind=dictionary.kind,
         n_features=index.n_features,

@@ -1,4 +1,4 @@
-"""Which features fire on the same tokens, from some tokens of the text with all that fires on them."""
+"""Which features fire on the same tokens, counted on some tokens of the text with all features that fire on them."""
 
 import numpy as np
 from safetensors.numpy import save
@@ -19,20 +19,23 @@ def is_sampled(token: np.ndarray, n_tokens: int, seed: int) -> np.ndarray:
     return key < np.uint64(int(TOKENS / n_tokens * 2**64))
 
 
-class Together:
-    """Gathers the features of some tokens as activations pass, by feature."""
+class Coactivation:
+    """Gathers the features that fire on each sampled token, from activations that pass feature by feature."""
 
     def __init__(self, n_tokens: int, seed: int) -> None:
         self.n_tokens, self.seed = n_tokens, seed
         self._parts: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add(self, fires: Fires) -> None:
-        """Look at some activations; every activation must pass once."""
+        """Take in some activations; every activation must pass once."""
         kept = is_sampled(fires.token, self.n_tokens, self.seed)
         self._parts.append((fires.token[kept], fires.feature[kept]))
 
     def to_bytes(self, n_features: int) -> bytes:
-        """A safetensors file: tokens [token] on which something fires, offsets [token + 1] into features [activation], count [feature]."""
+        """A safetensors file.
+
+        tokens [token] on which something fires, offsets [token + 1] into features [activation], count [feature].
+        """
         token = np.concatenate([np.empty(0, dtype=np.uint64), *(token for token, _ in self._parts)]).astype(np.int64)
         feature = np.concatenate([np.empty(0, dtype=np.uint32), *(feature for _, feature in self._parts)])
         order = np.lexsort((feature, token))
@@ -43,7 +46,7 @@ class Together:
 
 
 def fires_with(coactive: dict[str, np.ndarray], number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which features fire where one does, and how alike where they fire is: the cosine of their indicators."""
+    """The features that fire on the same tokens as feature `number`, and the cosine of their indicators with its own."""
     offsets, features, count = coactive["offsets"], coactive["features"], coactive["count"]
     on = np.searchsorted(offsets, np.flatnonzero(features == number), side="right") - 1
     lengths = offsets[on + 1] - offsets[on]
