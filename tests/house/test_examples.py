@@ -31,13 +31,13 @@ def run(tmp_path, monkeypatch, capsys):
 
 def test_the_first_walk(run):
     out = run("first_walk.py", **{"DOCUMENTS, FEATURES": ("1000, 512", "200, 64"), "TOKENS": ("100_000", "10_000")})
-    assert "index of layers.3.residual of world" in out and "more likely" in out
+    assert "index at layers.3.residual of world" in out and "more likely" in out
     assert "as it is:" in out and "turned up:" in out
 
 
 def test_features_of_an_own_model(run, walk):
     out = run("own_model.py", walk.model, walk.corpus)
-    assert "features explain" in out and "index of layers.1.residual of model" in out and "Feature(" in out
+    assert "features explain" in out and "index at layers.1.residual of model" in out and "Feature(" in out
 
 
 def test_an_own_kind_of_dictionary(run, own_kinds):

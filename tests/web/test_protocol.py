@@ -1,4 +1,4 @@
-"""OpenAI's protocol: its own client works unchanged, edits and presets turn features, and what is wrong is said in its own shape."""
+"""OpenAI's protocol: its own client works unchanged, edits and presets apply, and errors have its shape."""
 
 import base64
 import json
