@@ -37,7 +37,8 @@ from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.models.where import Where
 from sonde.progress import Reporter, Silent
-from sonde.steering.apply import Clamp, make_edits
+from sonde.steering.apply import make_edits
+from sonde.steering.directions import Clamp
 from sonde.steering.edits import Edit
 from sonde.steering.presets import save_preset
 from sonde.training.train import train

@@ -32,7 +32,7 @@ from sonde.manifests import write_json
 from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.progress import Reporter, Silent
-from sonde.steering.apply import Replace
+from sonde.steering.replace import Replace
 
 MEASUREMENT = "measurement.json"
 """the last measurement on held-out documents, beside the dictionary"""
