@@ -116,7 +116,7 @@ def test_rows_are_edited_as_alone(walk, tmp_path):
         together = edits_of_rows(bound)
         assert len(together) == 4  # those of features are one
         model = make_model()
-        changed = model._apply(together, x)
+        changed = model._apply(together, model.site("layers.1.residual"), x)
         torch.testing.assert_close(changed, expected)
         assert torch.equal(changed[1], x[1])
 
