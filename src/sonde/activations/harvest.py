@@ -30,7 +30,7 @@ from sonde.facts import ModelRef
 from sonde.manifests import storage_errors
 from sonde.models.load import load_arguments, load_model
 from sonde.models.model import Model
-from sonde.progress import Reporter, Silent
+from sonde.progress import Reporter, default_reporter
 from sonde.settings import from_mapping, to_mapping
 from sonde.tasks.run import run_tasks
 from sonde.tasks.settings import Executor, TaskOptions
@@ -78,7 +78,7 @@ def harvest(
     sites = (site,) if isinstance(site, str) else tuple(site)
     chosen = from_mapping(HarvestSettings, settings | {"site": sites})
     options = TaskOptions(workers=workers, executor=executor)
-    reporter = reporter or Silent()
+    reporter = reporter or default_reporter()
     job = _open(model if isinstance(model, Model) else load_model(model), text, chosen, options)
     with new_artifact(chosen.out, format=FORMAT, settings=job.recorded_settings, parents={}) as draft:
         if draft.finished:

@@ -36,7 +36,7 @@ from sonde.features.stream import stream_each
 from sonde.manifests import parent_entry
 from sonde.models.load import load_arguments, load_model
 from sonde.models.model import Model
-from sonde.progress import Reporter, Silent
+from sonde.progress import Reporter, default_reporter
 from sonde.settings import check, from_mapping, to_mapping
 from sonde.tasks.run import run_tasks
 from sonde.tasks.settings import Executor, TaskOptions
@@ -113,7 +113,7 @@ def index(
     chosen = from_mapping(IndexSettings, settings)
     options = TaskOptions(workers=workers, executor=executor)
     check(memory >= 10**6, "memory", memory, "at least 1MB")
-    reporter = reporter or Silent()
+    reporter = reporter or default_reporter()
     is_one = isinstance(dictionary, Dictionary | str | Path)
     sources = [dictionary] if isinstance(dictionary, Dictionary | str | Path) else list(dictionary)
     check(len(sources) > 0, "dictionary", "none", "at least one")

@@ -26,7 +26,7 @@ from sonde.labels.judges import Budget, BudgetSpent, CountingJudge, Judge, read_
 from sonde.labels.random_directions import random_directions
 from sonde.labels.scores import METHODS, Embed, Result, Trial
 from sonde.labels.settings import LabelSettings
-from sonde.progress import Reporter, Silent
+from sonde.progress import Reporter, default_reporter
 from sonde.settings import from_mapping
 
 CACHE = "judge.sqlite"
@@ -74,7 +74,7 @@ def label(
     """
     chosen = from_mapping(LabelSettings, settings)
     loaded = index if isinstance(index, Index) else load_index(index)
-    run = _Run(loaded, chosen, dry_run, reporter or Silent())
+    run = _Run(loaded, chosen, dry_run, reporter or default_reporter())
     try:
         run.explain_features()
         if run.scores:

@@ -28,7 +28,7 @@ from sonde.dictionaries.load import FORMAT, load_dictionary
 from sonde.errors import SettingsError
 from sonde.kernels import compiled
 from sonde.manifests import parent_entry
-from sonde.progress import Reporter, Silent
+from sonde.progress import Reporter, default_reporter
 from sonde.remote import Place
 from sonde.settings import check, from_mapping, to_mapping
 from sonde.training.plan import Plan, Source, make_plan
@@ -69,7 +69,7 @@ def train(
         StorageError.
     """
     chosen = from_mapping(TrainSettings, _with_lists_of_sites(settings))
-    _train_all(activations, [chosen], device, memory, log, reporter or Silent())
+    _train_all(activations, [chosen], device, memory, log, reporter or default_reporter())
     return load_dictionary(chosen.out, device)
 
 
@@ -97,7 +97,7 @@ def sweep(
         The dictionaries, in the order of the combinations; each is bit-equal to what `train` makes alone.
     """
     combinations = sweep_settings(out, over, _with_lists_of_sites(settings))
-    _train_all(activations, combinations, device, memory, log, reporter or Silent())
+    _train_all(activations, combinations, device, memory, log, reporter or default_reporter())
     return [load_dictionary(chosen.out, device) for chosen in combinations]
 
 
