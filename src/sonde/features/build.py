@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
 import transformers
@@ -31,7 +31,7 @@ from sonde.features.folder import FORMAT
 from sonde.features.index import Index
 from sonde.features.postings import Fires
 from sonde.features.segments import SEGMENTS, Sampling, is_written, write_task
-from sonde.features.settings import IndexSettings
+from sonde.features.settings import IndexKeywords, IndexSettings
 from sonde.features.stream import stream_each
 from sonde.manifests import parent_entry
 from sonde.models.load import load_arguments, load_model
@@ -60,7 +60,7 @@ def index(
     memory: int = MEMORY,
     device: str = "auto",
     reporter: Reporter | None = None,
-    **settings: Any,
+    **settings: Unpack[IndexKeywords],
 ) -> Index: ...
 @overload
 def index(
@@ -73,7 +73,7 @@ def index(
     memory: int = MEMORY,
     device: str = "auto",
     reporter: Reporter | None = None,
-    **settings: Any,
+    **settings: Unpack[IndexKeywords],
 ) -> list[Index]: ...
 def index(
     model: Model | str | Path | None,
@@ -85,7 +85,7 @@ def index(
     memory: int = MEMORY,
     device: str = "auto",
     reporter: Reporter | None = None,
-    **settings: Any,
+    **settings: Unpack[IndexKeywords],
 ) -> Index | list[Index]:
     """Find where every feature of a dictionary, or of several, fires in a text.
 

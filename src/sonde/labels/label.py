@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from sonde.labels.evidence import Evidence, Gatherer, shown, strong_places
 from sonde.labels.judges import Budget, BudgetSpent, CountingJudge, Judge, read_prices
 from sonde.labels.random_directions import random_directions
 from sonde.labels.scores import METHODS, Embed, Result, Trial
-from sonde.labels.settings import LabelSettings
+from sonde.labels.settings import LabelKeywords, LabelSettings
 from sonde.progress import Reporter, default_reporter
 from sonde.settings import from_mapping
 
@@ -57,7 +57,11 @@ class LabelReport:
 
 
 def label(
-    index: Index | str | Path, *, dry_run: bool = False, reporter: Reporter | None = None, **settings: Any
+    index: Index | str | Path,
+    *,
+    dry_run: bool = False,
+    reporter: Reporter | None = None,
+    **settings: Unpack[LabelKeywords],
 ) -> LabelReport:
     """Label an index's features, and test the labels.
 
