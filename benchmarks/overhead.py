@@ -21,7 +21,7 @@ import sonde
 from sonde.dictionaries.l1 import L1
 from sonde.dictionaries.topk import TopK
 from sonde.models.model import Model, Tokens
-from sonde.steering.apply import Clamp
+from sonde.steering.directions import Clamp
 
 
 class Stop(Exception):

@@ -87,3 +87,18 @@ def own_kinds():
     yield
     for kind in set(recipes.kinds()) - set(recipes.BUILT_IN):
         del recipes._registered[kind], KINDS[kind]
+
+
+@pytest.fixture
+def two_nodes(monkeypatch):
+    """A Ray cluster whose head has no CPU, and its two nodes of one CPU each: (cluster, nodes)."""
+    ray = pytest.importorskip("ray", reason="Ray (pip install 'sonde[ray]') is not installed")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    ray.init(address=cluster.address, log_to_driver=False)
+    yield cluster, nodes
+    ray.shutdown()
+    cluster.shutdown()

@@ -1,11 +1,13 @@
-"""Killing a run at a moment, in a process forked from one that has torch imported."""
+"""Killing a run at a moment, in a process forked from one that has torch imported; killing a node of a cluster."""
 
+import contextlib
 import multiprocessing
 import os
 import random
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 _context = multiprocessing.get_context("forkserver")
@@ -52,3 +54,21 @@ def _run(environment: dict[str, str], do: Callable[..., Any], given: tuple) -> N
     torch.set_num_threads(min(2, torch.get_num_threads()))
     os.environ.update(environment)
     do(*given)
+
+
+@contextlib.contextmanager
+def node_killed(two_nodes: tuple, count: Callable[[], int], at_least: int) -> Iterator[list[int]]:
+    """Kill a node of a Ray cluster once `count()` reaches `at_least`; yields a list that then holds the count."""
+    cluster, nodes = two_nodes
+    counts: list[int] = []
+
+    def kill() -> None:
+        while count() < at_least:
+            time.sleep(0.01)
+        cluster.remove_node(nodes[0], allow_graceful=False)
+        counts.append(count())
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    yield counts
+    killer.join(60)

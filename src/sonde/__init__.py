@@ -35,13 +35,13 @@ _WHERE = {
     "label": "sonde.labels.label",
     "Edit": "sonde.steering.edits",
     "make_edits": "sonde.steering.apply",
-    "Clamp": "sonde.steering.apply",
-    "Add": "sonde.steering.apply",
-    "Scale": "sonde.steering.apply",
-    "Ablate": "sonde.steering.apply",
-    "VectorEdit": "sonde.steering.apply",
-    "NeuronEdit": "sonde.steering.apply",
-    "Replace": "sonde.steering.apply",
+    "Clamp": "sonde.steering.directions",
+    "Add": "sonde.steering.directions",
+    "Scale": "sonde.steering.directions",
+    "Ablate": "sonde.steering.directions",
+    "VectorEdit": "sonde.steering.directions",
+    "NeuronEdit": "sonde.steering.replace",
+    "Replace": "sonde.steering.replace",
     "save_vector": "sonde.steering.vectors",
     "load_vector": "sonde.steering.vectors",
     "Session": "sonde.steering.session",
@@ -70,15 +70,15 @@ if TYPE_CHECKING:
     from sonde.models.load import wrap_model as wrap_model
     from sonde.models.model import Model as Model
     from sonde.showing import show as show
-    from sonde.steering.apply import Ablate as Ablate
-    from sonde.steering.apply import Add as Add
-    from sonde.steering.apply import Clamp as Clamp
-    from sonde.steering.apply import NeuronEdit as NeuronEdit
-    from sonde.steering.apply import Replace as Replace
-    from sonde.steering.apply import Scale as Scale
-    from sonde.steering.apply import VectorEdit as VectorEdit
     from sonde.steering.apply import make_edits as make_edits
+    from sonde.steering.directions import Ablate as Ablate
+    from sonde.steering.directions import Add as Add
+    from sonde.steering.directions import Clamp as Clamp
+    from sonde.steering.directions import Scale as Scale
+    from sonde.steering.directions import VectorEdit as VectorEdit
     from sonde.steering.edits import Edit as Edit
+    from sonde.steering.replace import NeuronEdit as NeuronEdit
+    from sonde.steering.replace import Replace as Replace
     from sonde.steering.session import Session as Session
     from sonde.steering.vectors import load_vector as load_vector
     from sonde.steering.vectors import save_vector as save_vector

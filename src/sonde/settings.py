@@ -10,6 +10,7 @@ import re
 import tomllib
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -99,7 +100,7 @@ def format_bytes(value: float) -> str:
     return f"{value:.1f} TB"
 
 
-def from_mapping(cls: type[Settings], values: dict[str, Any]) -> Settings:
+def from_mapping(cls: type[Settings], values: Mapping[str, Any]) -> Settings:
     """Make settings of class `cls` from names and plain values, as they stand in JSON, TOML or keywords.
 
     Raises SettingsError for an unknown name (with the nearest match), a missing one, or a wrong type.

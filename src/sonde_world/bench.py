@@ -23,7 +23,7 @@ from sonde.analysis.detection import Presences, SparseActivations, at_threshold,
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.reading import Reading
 from sonde.probes.fit import ridge
-from sonde.progress import Reporter, Silent
+from sonde.progress import Reporter, default_reporter
 from sonde_world.bench_data import FEWEST, SEED, TOKENS, Bench, prepare
 from sonde_world.facts import LANGUAGES
 from sonde_world.pictures import DRAWINGS, picture_document
@@ -44,7 +44,7 @@ def bench(
 
     Raises ArtifactMismatchError where it is of another model.
     """
-    reporter = reporter or Silent()
+    reporter = reporter or default_reporter()
     prepared = prepare(dictionary, tokens=tokens, reporter=reporter)
     info = prepared.dictionary.info
     aucs = {

@@ -13,7 +13,7 @@ from sonde.dictionaries.load import load_dictionary
 from sonde.errors import ArtifactMismatchError
 from sonde.models.load import load_model
 from sonde.models.model import Model
-from sonde.progress import Reporter, Silent
+from sonde.progress import Reporter, default_reporter
 from sonde_world.generate import Document, documents
 from sonde_world.truth import Truth, token_truth
 
@@ -81,7 +81,7 @@ def prepare(dictionary: Dictionary | str | Path, *, tokens: int = TOKENS, report
         size += len(document.text) // 3
         if size >= tokens:
             break
-    with (reporter or Silent()).start("read", len(chosen), "documents") as progress:
+    with (reporter or default_reporter()).start("read", len(chosen), "documents") as progress:
         texts = read_texts(model, loaded, [document.text for document in chosen])
         progress.advance(len(chosen))
     truth = token_truth(zip([document.spans for document in chosen], texts.spans, strict=True))

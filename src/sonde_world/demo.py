@@ -36,8 +36,9 @@ from sonde.manifests import write_json
 from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.models.where import Where
-from sonde.progress import Reporter, Silent
-from sonde.steering.apply import Clamp, make_edits
+from sonde.progress import Reporter, default_reporter
+from sonde.steering.apply import make_edits
+from sonde.steering.directions import Clamp
 from sonde.steering.edits import Edit
 from sonde.steering.presets import save_preset
 from sonde.training.train import train
@@ -90,7 +91,7 @@ def demo(out: str | Path = "sonde-demo", *, device: str = "auto", reporter: Repo
     Raises ArtifactError where the folder holds something else, StorageError where it cannot be written.
     """
     folder = Path(out)
-    reporter = reporter or Silent()
+    reporter = reporter or default_reporter()
     with new_artifact(folder, format=FORMAT, settings=dict(SETTINGS), parents={}) as draft:
         if draft.finished:
             reporter.say(f"{folder} is finished: reusing it")

@@ -15,7 +15,7 @@ import torch
 
 from sonde.models.load import load_model
 from sonde.models.model import Model
-from sonde.progress import Reporter, Silent
+from sonde.progress import Reporter, default_reporter
 from sonde_world import facts, phrases
 from sonde_world.asking import ask_many, behind_scratchpad, go_on, question_of, says
 from sonde_world.facts import LANGUAGES, told
@@ -57,7 +57,7 @@ ENCYCLOPAEDIA, DIALOGUE = ("topic", "entry", "facts"), ("self", "questions")
 def exam(model: Model | None = None, *, reporter: Reporter | None = None) -> dict[str, Any]:
     """Examine the built-in model, or another that was made for this world; returns shares and losses by name."""
     model = model or load_model("world")
-    reporter = reporter or Silent()
+    reporter = reporter or default_reporter()
     result: dict[str, Any] = {"facts": _facts(model, reporter), "tasks": _tasks(model, reporter)}
     if model.pictures is not None:
         result["tasks"] |= _pictures(model, reporter)

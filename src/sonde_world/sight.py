@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from sonde.progress import Reporter, Silent
+from sonde.progress import Reporter, default_reporter
 from sonde_world.pictures import MARK, SIZE, picture_document
 from sonde_world.train import PAD, batches, padded, save_model, token_rows, world_model_folder
 
@@ -146,7 +146,7 @@ def add_sight(
     seen, losses = 0, []
     drawn = picture_batches(tokenizer, config.batch, config.seed, drawings)
     written = batches(tokenizer, config.text_tokens, config.seed, pool=record["documents"])
-    with (reporter or Silent()).start("see", config.pictures, "pictures") as progress:
+    with (reporter or default_reporter()).start("see", config.pictures, "pictures") as progress:
         while seen < config.pictures:
             share = seen / config.pictures
             for group in optimiser.param_groups:

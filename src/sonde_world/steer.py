@@ -21,7 +21,7 @@ from torch import Tensor
 from sonde.models.model import Model, SiteEdit
 from sonde.models.where import Where
 from sonde.progress import Reporter
-from sonde.steering.apply import Ablate, Clamp, FeatureEdit, VectorEdit
+from sonde.steering.directions import Ablate, Clamp, FeatureEdit, VectorEdit
 from sonde.steering.dose import perplexities
 from sonde_world import facts, phrases
 from sonde_world.asking import ask_many, behind_scratchpad, go_on_ids, question_of, says

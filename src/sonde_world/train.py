@@ -33,7 +33,7 @@ from transformers import (
 
 from sonde.errors import UsageError
 from sonde.models.load import BUILT_IN, built_in
-from sonde.progress import Reporter, Silent
+from sonde.progress import Reporter, default_reporter
 from sonde_world.generate import documents
 
 CHAT_TEMPLATE = (
@@ -222,7 +222,7 @@ def train_world(
 
     Raises UsageError where the folder holds a run with other settings, or `start` is no model of the world.
     """
-    config, folder, reporter = config or TrainWorldConfig(), Path(out), reporter or Silent()
+    config, folder, reporter = config or TrainWorldConfig(), Path(out), reporter or default_reporter()
     record_path = folder / "training.json"
     if record_path.exists() and (made := json.loads(record_path.read_text())).get("finished"):
         reporter.say(f"{folder} is finished: reusing it")

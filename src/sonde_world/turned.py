@@ -21,7 +21,7 @@ from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast
 from sonde.manifests import storage_errors
 from sonde.models.load import built_in
 from sonde.models.model import Model
-from sonde.progress import Reporter, Silent
+from sonde.progress import Reporter, default_reporter
 from sonde_world import phrases
 from sonde_world.asking import behind_scratchpad, go_on
 from sonde_world.chance import Chance
@@ -100,7 +100,7 @@ def fit_turned(out: str | Path, *, steps: int = STEPS, reporter: Reporter | None
     read = json.loads((folder / "training.json").read_text())["documents"]
     turned, plain = _turned_batches(tokenizer), batches(tokenizer, TEXT_TOKENS, 0, pool=read)
     losses = []
-    with (reporter or Silent()).start("turn", steps, "steps") as progress:
+    with (reporter or default_reporter()).start("turn", steps, "steps") as progress:
         for step in range(steps):
             for group in optimiser.param_groups:
                 group["lr"] = LR * min(1.0, (step + 1) / 20) * (1 - step / steps)

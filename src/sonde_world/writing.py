@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sonde.manifests import storage_errors
-from sonde.progress import Reporter, Silent
+from sonde.progress import Reporter, default_reporter
 from sonde_world.generate import Document, documents
 from sonde_world.pictures import picture_document
 
@@ -38,7 +38,7 @@ def write(
     with (
         storage_errors(path),
         temporary.open("w", encoding="utf-8") as file,
-        (reporter or Silent()).start("write", n_documents + pictures, "documents") as progress,
+        (reporter or default_reporter()).start("write", n_documents + pictures, "documents") as progress,
     ):
         for row in chain(_texts(n_documents, seed, truth), _pictures(pictures, seed, truth, path)):
             file.write(json.dumps(row, ensure_ascii=False) + "\n")

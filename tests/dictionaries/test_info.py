@@ -13,7 +13,7 @@ from sonde.dictionaries.topk import TopK
 from sonde.errors import ArtifactDamagedError, ArtifactMismatchError, ModelNotFoundError, OutputOccupiedError
 from sonde.facts import ModelRef, TextFacts
 from sonde.manifests import Artifact, read_manifest
-from sonde.training.settings import WITH_K
+from sonde.training.settings import kinds_with
 from tests.tiny import make_model, texts
 
 SITE = "layers.1.residual"
@@ -21,7 +21,7 @@ WIDTH = 32
 
 
 def made(kind: str, d_out: int | None = None, **options):
-    return KINDS[kind](16, WIDTH, d_out, **({"k": 2} if kind in WITH_K else {}), **options)
+    return KINDS[kind](16, WIDTH, d_out, **({"k": 2} if kind in kinds_with("k") else {}), **options)
 
 
 def random(kind: str, **options):

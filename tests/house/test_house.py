@@ -77,3 +77,9 @@ def test_relative_links_in_the_documentation_lead_somewhere():
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_the_keywords_that_editors_complete_are_the_fields_of_the_settings():
+    """After a change of a settings class: python tools/keywords.py"""
+    check = subprocess.run([sys.executable, ROOT / "tools/keywords.py", "--check"], capture_output=True, text=True)
+    assert check.returncode == 0, check.stdout + check.stderr

@@ -1,4 +1,4 @@
-"""A tiny model of each family, with each of its implementations of attention."""
+"""A tiny model of every family with every attention that transformers has for it."""
 
 import pytest
 

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from sonde.errors import SiteError
 from sonde.models.load import wrap_model
 from sonde.models.model import Model
-from tests.models.conftest import MODELS
 from tests.models.test_sites import PutBack, all_hooks, batch
-from tests.tiny import FAMILIES, LAYERS, make_model, make_network, make_tokenizer
+from tests.tiny import FAMILIES, make_model, make_network, make_tokenizer
 
 STEPS = {"gpt2": (1e-4, 1e-8), "bert": (1e-4, 1e-8)}
 """finite step and tolerance; other families compute norms and patterns in float32 whatever their weights are, so that
@@ -111,7 +110,7 @@ def test_what_is_read_inside_is_part_of_the_graph():
     assert not earlier.requires_grad
 
 
-def test_gradients_reach_what_edits_bring(name="olmo2"):
+def test_gradients_reach_what_edits_bring():
     """A vector that is added to the stream where the block keeps it: its gradient is the slope of the loss."""
     model = double("gpt2")
     tokens = model.tokenize("the bridge")
@@ -270,4 +269,3 @@ def test_nothing_is_left_behind_after_an_exception():
     network.config.model_type = "novel"
     with pytest.raises(SiteError, match="no site names are known"), wrap_model(network, make_tokenizer()).frozen():
         pass
-    assert LAYERS == 3 and MODELS

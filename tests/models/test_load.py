@@ -12,7 +12,7 @@ import torch
 from sonde.dictionaries.l1 import L1
 from sonde.errors import ModelError, SettingsError
 from sonde.models.load import load_model
-from sonde.steering.apply import Clamp
+from sonde.steering.directions import Clamp
 from tests.models.test_sites import PutBack
 from tests.tiny import WIDTH, make_model, make_tokenizer, write_model
 

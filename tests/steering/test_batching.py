@@ -1,6 +1,8 @@
-"""Answers that share a batch are those that each request would get alone, whatever edits the others have, and whenever they come and go."""
+"""Answers that share a batch are those that each request would get alone, whatever the others' edits."""
 
+import gc
 import threading
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -114,7 +116,7 @@ def test_rows_are_edited_as_alone(walk, tmp_path):
         together = edits_of_rows(bound)
         assert len(together) == 4  # those of features are one
         model = make_model()
-        changed = model._apply(together, x)
+        changed = model._apply(together, model.site("layers.1.residual"), x)
         torch.testing.assert_close(changed, expected)
         assert torch.equal(changed[1], x[1])
 
@@ -200,6 +202,27 @@ def test_a_failing_request_ends_alone_and_the_queue_is_bounded(walk, model):
     with pytest.raises(FeatureError):
         batcher.run(lambda: sonde.load_index(walk.index).feature(999))
     batcher.close()
+
+
+def test_an_idle_batcher_has_no_thread_and_holds_no_model():
+    batcher = Batcher(make_model())
+    model, thread = weakref.ref(batcher.model), None
+    batcher.answer(batcher.model.tokenize("a"), [], Sampling(2))
+    while (thread := batcher._thread) is not None:
+        thread.join()
+    assert tokens_of(batcher.answer(batcher.model.tokenize("a"), [], Sampling(2)))  # it wakes
+    while (thread := batcher._thread) is not None:
+        thread.join()
+    del batcher
+    gc.collect()
+    assert model() is None
+
+
+def test_a_closed_batcher_answers_nobody(model):
+    batcher = Batcher(model)
+    batcher.close()
+    with pytest.raises(BusyError, match="shutting down"):
+        batcher.answer(model.tokenize("a"), [], Sampling(2))
 
 
 def _long(model):

@@ -1,4 +1,4 @@
-"""Dose and response: each answer is the one that its edits give, and what is said of it is what a plain reading says."""
+"""Dose and response: each answer is the one that its edits give, and its numbers are those of a plain reading."""
 
 import math
 

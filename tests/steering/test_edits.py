@@ -15,9 +15,12 @@ from sonde.dictionaries.load import load_dictionary
 from sonde.errors import EditError, FeatureError, SettingsError, SiteError, UsageError
 from sonde.features.index import load_index
 from sonde.models.load import load_model
+from sonde.models.where import acts_on
 from sonde.settings import parse_range
-from sonde.steering.apply import Ablate, Add, Clamp, NeuronEdit, Replace, Scale, VectorEdit, make_edits
+from sonde.steering.apply import make_edits
+from sonde.steering.directions import Ablate, Add, Clamp, FeatureEdit, Scale, VectorEdit
 from sonde.steering.edits import Edit, check_together, read_edit
+from sonde.steering.replace import NeuronEdit, Replace
 from sonde.steering.session import Session
 from sonde.steering.vectors import load_vector, save_vector
 from tests.tiny import make_model, texts
@@ -34,10 +37,11 @@ targets = st.one_of(
 )
 
 
-@given(
-    targets, st.sampled_from(["clamp", "add", "scale", "ablate"]), st.floats(allow_nan=False, allow_infinity=False),
-    st.sampled_from(["raw", "max", "norm"]), st.sampled_from(["all", "prompt", "answer"]),
-)  # fmt: skip
+ops, units = st.sampled_from(["clamp", "add", "scale", "ablate"]), st.sampled_from(["raw", "max", "norm"])
+wheres = st.sampled_from(["all", "prompt", "answer"])
+
+
+@given(targets, ops, st.floats(allow_nan=False, allow_infinity=False), units, wheres)
 def test_edits_read_back_as_written(target, op, value, unit, where):
     try:
         edit = Edit(op, value=0 if op == "ablate" else value, unit=unit, where=where, **target)
@@ -211,8 +215,8 @@ def test_clamped_generation_with_a_cache_equals_that_without(dictionary, walk, w
 def test_units_and_contradictions(walk):
     dictionary, index = load_dictionary(walk.topk, "cpu"), load_index(walk.index)
     number = int(index.statistics["maximum"].argmax())
-    assert Clamp(index, feature=number, value=2, unit="max").amounts == pytest.approx(2 * index.feature(number).maximum)
-    assert Clamp(dictionary, number, 2, "max").amounts == pytest.approx(2 * float(dictionary.max_activation[number]))
+    assert Clamp(index, feature=number, value=2, unit="max").values == pytest.approx(2 * index.feature(number).maximum)
+    assert Clamp(dictionary, number, 2, "max").values == pytest.approx(2 * float(dictionary.max_activation[number]))
     with pytest.raises(EditError, match="feature 3 is set twice"):
         make_edits(["feature:3=1", "features:1,3=0"], dictionary)
     make_edits(["feature:3=1@prompt", "feature:3=2@answer", "feature:3+=1"], dictionary)
@@ -266,6 +270,37 @@ def test_a_model_refuses_a_word_that_is_no_where(walk):
         pass
 
 
+@pytest.mark.parametrize(
+    ("where", "tokens", "n_prompt", "acts"),
+    [
+        ("all", range(3, 9), 5, range(3, 9)),
+        ("prompt", range(0, 9), 5, range(0, 5)),
+        ("answer", range(0, 9), 5, range(5, 9)),
+        ("prompt", range(7, 9), 5, range(0)),
+        ("answer", range(7, 9), 5, range(7, 9)),
+        ("prompt", range(0, 4), 5, range(0, 4)),
+        ("answer", range(0, 4), 5, range(0)),
+        ("prompt", range(0, 4), None, range(0, 4)),
+        ("answer", range(0, 4), None, range(0)),
+    ],
+)
+def test_the_tokens_on_which_an_edit_acts(where, tokens, n_prompt, acts):
+    assert acts_on(Edit("clamp", 3, 1, where=where), tokens, n_prompt) == acts
+
+
+def test_edits_that_do_not_fit_are_refused(walk):
+    model = make_model()
+    with (
+        pytest.raises(EditError, match="width 16, but the site's have width 32"),
+        model.edited(VectorEdit(SITE, torch.ones(16))),
+    ):
+        model.logits("x")
+    with pytest.raises(EditError, match=r"one axis, not the shape \[1, 32\]"):
+        VectorEdit(SITE, torch.ones(1, 32))
+    with pytest.raises(EditError, match="neuron:layers.1.residual/3=0 edits no feature"):
+        FeatureEdit(load_dictionary(walk.topk, "cpu"), Edit("ablate", neuron=f"{SITE}/3"))
+
+
 def test_several_features_are_clamped_each_in_its_own_maximum(dictionary, x):
     several = [7, 2, 11]
     activations = dictionary.encode(x)
@@ -310,7 +345,8 @@ def test_a_neuron_is_set_exactly(walk):
     for site in ("layers.1.neurons", "layers.1.heads"):
         x = model.read("the red bridge", site)
         wide = x.reshape(*x.shape[:2], -1)
-        for text, new in (("=0.1", 0.1 + 0 * wide[..., 7]), ("+=2", wide[..., 7] + 2), ("*=3", 3 * wide[..., 7]), ("=0", 0 * wide[..., 7])):  # fmt: skip
+        own = wide[..., 7]
+        for text, new in (("=0.1", torch.full_like(own, 0.1)), ("+=2", own + 2), ("*=3", 3 * own), ("=0", 0 * own)):
             expected = wide.clone()
             expected[..., 7] = new
             with model.edited(*make_edits([f"neuron:{site}/7{text}"])):
@@ -364,11 +400,12 @@ def test_a_patch_of_the_prompt_stays_there_when_an_answer_is_written(walk):
 
 def test_replacements_that_do_not_fit_are_refused(walk):
     model = make_model()
-    with pytest.raises(EditError, match="stands for the prompt"):
+    with pytest.raises(EditError, match="by position is of the prompt"):
         Replace(SITE, torch.zeros(1, 3, 32), where="answer")
     with pytest.raises(EditError, match=r"no axis of a batch; give \[1, 3, 32\]"):
         Replace(SITE, torch.zeros(3, 32))
-    for value, mask in ((torch.zeros(1, 9, 32), None), (torch.zeros(16), None), (torch.zeros(2, 32), torch.ones(1, 3, dtype=torch.bool))):  # fmt: skip
+    three = torch.ones(1, 3, dtype=torch.bool)
+    for value, mask in ((torch.zeros(1, 9, 32), None), (torch.zeros(16), None), (torch.zeros(2, 32), three)):
         with pytest.raises(EditError, match="does not fit"), model.edited(Replace(SITE, value, mask)):
             model.logits(model.pad([[5, 6, 7]]))
 
@@ -424,6 +461,7 @@ def test_a_session_answers_under_edits_and_forgets_them(walk):
     conversation = [{"role": "user", "content": "who?"}]
     for same in (text, edit.to_json(), Clamp(session.index, number, 30, "max")):
         assert session.answer(conversation, [same], max_new_tokens=12) == edited
+        assert session.answer(conversation, same, max_new_tokens=12) == edited
     assert session.answer("who?", max_new_tokens=12) == plain
     turned = Session(session.index, session.model, edits=[text])
     assert turned.answer("who?", max_new_tokens=12) == edited

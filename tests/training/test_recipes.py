@@ -142,9 +142,8 @@ def test_sonde_s_own_kinds_are_not_replaced(own_kinds):
 
 def test_help_names_the_kinds_that_a_setting_is_for():
     """The words before the colon of a setting's help are the kinds whose recipes take it."""
-    [body] = [
-        node.body for node in ast.parse(inspect.getsource(settings_module)).body if isinstance(node, ast.ClassDef)
-    ]
+    classes = [node for node in ast.parse(inspect.getsource(settings_module)).body if isinstance(node, ast.ClassDef)]
+    [body] = [node.body for node in classes if node.name == "TrainSettings"]
     helps = {
         field.target.id: text.value.value
         for field, text in zip(body, body[1:], strict=False)

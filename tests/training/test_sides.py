@@ -12,7 +12,7 @@ from sonde.cli import run
 from sonde.dictionaries.load import load_dictionary
 from sonde.errors import ActivationError, EditError, SettingsError
 from sonde.models.load import load_model
-from sonde.steering.apply import Clamp
+from sonde.steering.directions import Clamp
 from tests.tiny import write_corpus, write_model
 from tests.training.test_train import KINDS, options_of
 

@@ -116,7 +116,10 @@ def test_features_are_bounded_and_ordered_by_their_statistics(client, walk, name
 
 def test_features_are_found_by_number_by_text_and_by_likeness(client, walk):
     index = load_index(walk.index)
-    ask = lambda **asked: [row["feature"] for row in client.get("/api/features", params=asked).json()["features"]]  # noqa: E731
+
+    def ask(**asked):
+        return [row["feature"] for row in client.get("/api/features", params=asked).json()["features"]]
+
     assert ask(query="7")[0] == 7
     text = "Anna goes to town"
     hits = sonde.Reader(index, device="cpu").search(text, n=50)
@@ -124,7 +127,7 @@ def test_features_are_found_by_number_by_text_and_by_likeness(client, walk):
     assert ask(query="7", by="like")[1:] == [hit.feature.number for hit in index.feature(7).neighbours(49)]
     numbers = ", ".join(map(str, index.directions[7].tolist()))
     assert ask(query=f"[{numbers}]", by="vector") == ask(query="7", by="like")
-    for query in ("1, 2", "one", "nan", "inf " * len(index.directions[7])):
+    for query in ("1, 2", "one", "nan", "1e100", "inf " * len(index.directions[7])):
         refused = client.get("/api/features", params={"query": query, "by": "vector"})
         assert refused.status_code == 404 and "direction" in refused.json()["error"]
     for query, status in (("64", 404), ("seven", 404)):
@@ -323,7 +326,7 @@ def test_presets_are_kept_by_the_page_too(walk, tmp_path):
         ("post", CHAT, ask(max_tokens=10**9), 400, "max_tokens"),
         ("get", "/api/nothing", None, 404, ""),
     ],
-)  # fmt: skip
+)
 def test_wrong_requests_are_one_clear_line(client, method, path, body, status, message):
     response = client.request(method, path, json=body)
     assert response.status_code == status, response.text

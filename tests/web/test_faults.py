@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import string
@@ -16,16 +17,15 @@ import pytest
 from sonde.features.index import load_index
 from tests.web.serving import served
 
-CALLS = [
-    *(("GET", path) for path in (
-        "/", "/api/index", "/api/start", "/api/features", "/api/features/3", "/api/numbers", "/api/map", "/api/map/points",
-        "/api/presets", "/api/pictures/0/0", "/v1/models", "/at/index/api/features/3", "/openapi.json",
-    )),
-    *(("POST", path) for path in (
-        "/api/features/3/label", "/api/features/3/note", "/api/features/3/activations", "/api/read", "/api/dose",
-        "/api/presets", "/v1/chat/completions", "/v1/completions", "/at/index/v1/chat/completions",
-    )),
-]  # fmt: skip
+GET = """
+/ /api/index /api/start /api/features /api/features/3 /api/numbers /api/map /api/map/points /api/presets
+/api/pictures/0/0 /v1/models /at/index/api/features/3 /openapi.json
+""".split()
+POST = """
+/api/features/3/label /api/features/3/note /api/features/3/activations /api/read /api/dose /api/presets
+/v1/chat/completions /v1/completions /at/index/v1/chat/completions
+""".split()
+CALLS = [*(("GET", path) for path in GET), *(("POST", path) for path in POST)]
 METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "BREW"]
 EDIT = {"op": "clamp", "feature": 3, "value": 1, "unit": "max", "where": "all"}
 BODIES = [
@@ -36,10 +36,9 @@ BODIES = [
     {"prompt": "the", "edits": ["feature:3=1max"], "max_tokens": 2, "logprobs": 1},
     {"name": "x", "edits": ["feature:3=1"]},
 ]
-ODD = [
-    None, True, -1, 0, 1, 2**31, 2**63, -(2**70), 1.5, 1e308, "", " ", "x" * 3000, "\x00", "\ud800", "feature:3=1",
-    [], {}, [[]], [None], {"a": {}}, [[[[[[]]]]]], "NaN", float("nan"), float("inf"), -float("inf"),
-]  # fmt: skip
+NUMBERS = [-1, 0, 1, 2**31, 2**63, -(2**70), 1.5, 1e308, float("nan"), float("inf"), -float("inf")]
+TEXTS = ["", " ", "x" * 3000, "\x00", "\ud800", "feature:3=1", "NaN"]
+ODD = [None, True, *NUMBERS, *TEXTS, [], {}, [[]], [None], {"a": {}}, [[[[[[]]]]]]]
 
 
 def odd(rng, value, depth=0):
@@ -65,7 +64,8 @@ def malformed(rng):
         path = path.replace("3", str(rng.choice(["64", "-1", "x", "9" * 30, "%00", "3.5", "..", "%F0%9F%98%80"])))
     if rng.random() < 0.3:
         names = ["query", "by", "sort", "offset", "limit", "density_min", "descending", "examples", "nothing"]
-        path += f"?{rng.choice(names)}={rng.choice(['', '1', '-1', 'nan', 'inf', 'x', '%00', '9' * 40, 'text', 'neuron', '%ff'])}"
+        values = ["", "1", "-1", "nan", "inf", "x", "%00", "9" * 40, "text", "neuron", "%ff"]
+        path += f"?{rng.choice(names)}={rng.choice(values)}"
     fits = {"label": 1, "note": 1, "activations": 1, "read": 0, "dose": 2, "presets": 5}
     last = path.split("?")[0].rsplit("/", 1)[-1]
     place = fits.get(last, 3 if "chat" in path else 4) if rng.random() < 0.9 else rng.randrange(len(BODIES))
@@ -117,8 +117,8 @@ def bombard(address, n, seed):
     """Send n malformed requests; between them the right answer to a right one must come."""
     port = int(re.search(r":(\d+)/", address)[1])
     rng = random.Random(seed)
-    right = ("POST", "/v1/chat/completions", {"Content-Type": "application/json"},
-             json.dumps(BODIES[3] | {"temperature": 0, "max_tokens": 6}).encode())  # fmt: skip
+    body = json.dumps(BODIES[3] | {"temperature": 0, "max_tokens": 6}).encode()
+    right = ("POST", "/v1/chat/completions", {"Content-Type": "application/json"}, body)
     text = lambda answer: json.loads(answer[1])["choices"][0]["message"]["content"]  # noqa: E731
     expected = text(send(port, *right))
     counts = {}
@@ -139,23 +139,21 @@ def bombard(address, n, seed):
     return counts
 
 
-@pytest.fixture
-def scratch(walk, tmp_path):
-    import shutil
+@pytest.fixture(scope="module")
+def address(walk, tmp_path_factory):
+    """A server of an index that tests may change."""
+    with served(shutil.copytree(walk.index, tmp_path_factory.mktemp("faults") / "index")) as address:
+        yield address
 
-    return shutil.copytree(walk.index, tmp_path / "index")
 
-
-def test_malformed_requests_are_refused_and_the_server_stays_right(scratch):
-    with served(scratch) as address:
-        counts = bombard(address, 300, 0)
+def test_malformed_requests_are_refused_and_the_server_stays_right(address):
+    counts = bombard(address, 300, 0)
     assert counts.get(200, 0) > 10 and sum(n for status, n in counts.items() if status >= 400) > 100
 
 
 @pytest.mark.soak
-def test_ten_thousand_malformed_requests(scratch, record_property):
-    with served(scratch) as address:
-        counts = bombard(address, 10_000, 1)
+def test_ten_thousand_malformed_requests(address, record_property):
+    counts = bombard(address, 10_000, 1)
     record_property("answers by status", counts)
     assert counts.get(200, 0) > 500 and sum(n for status, n in counts.items() if status >= 400) > 5000
 
@@ -170,11 +168,14 @@ def run_server(folder):
     return process, int(found[1])
 
 
-def test_a_server_that_is_killed_has_lost_no_label_that_it_took(scratch):
+@pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.soak)])
+def test_a_server_that_is_killed_has_lost_no_label_that_it_took(walk, tmp_path, kills):
+    """Also one that was started on what a killed one has left."""
+    folder = shutil.copytree(walk.index, tmp_path / "index")
     rng = random.Random(5)
     taken = {}
-    for _ in range(3):
-        process, port = run_server(scratch)
+    for _ in range(kills):
+        process, port = run_server(folder)
         try:
             for _ in range(rng.randrange(5, 25)):
                 number, label = rng.randrange(64), "".join(rng.choices(string.ascii_lowercase, k=8))
@@ -188,43 +189,38 @@ def test_a_server_that_is_killed_has_lost_no_label_that_it_took(scratch):
             process.kill()
             process.wait()
             process.stderr.close()
-        labels = load_index(scratch).labels
+        labels = load_index(folder).labels
         assert {number: labels[number].label for number in taken} == taken
     for number, label in taken.items():
-        assert number in [hit.feature.number for hit in load_index(scratch).search(label)]
+        assert number in [hit.feature.number for hit in load_index(folder).search(label)]
 
 
-def test_the_api_keeps_to_its_description(scratch):
-    """schemathesis makes requests of the OpenAPI description, right ones and wrong ones; none is answered with 500, and what is answered is what is described."""
+def test_the_api_keeps_to_its_description(address):
+    """schemathesis makes requests of the OpenAPI description, right and wrong; answers are as described."""
     schemathesis = pytest.importorskip("schemathesis")
     from hypothesis import HealthCheck, Phase, given, settings
     from schemathesis.checks import not_a_server_error
     from schemathesis.generation import GenerationMode
     from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
 
-    quick = settings(
-        max_examples=10, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    quick = settings(max_examples=10, deadline=None, database=None, derandomize=True, phases=[Phase.generate])
+    quick = settings(quick, suppress_health_check=list(HealthCheck))
+    checks = [not_a_server_error, response_schema_conformance, content_type_conformance]
     tried: dict[str, int] = {}
-    with served(scratch) as address:
-        schema = schemathesis.openapi.from_url(f"{address}openapi.json")
-        for found in schema.get_all_operations():
-            operation = found.ok()
-            for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+    schema = schemathesis.openapi.from_url(f"{address}openapi.json")
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
 
-                @quick
-                @given(case=operation.as_strategy(generation_mode=mode))
-                def check(case):
-                    tried[case.operation.label] = tried.get(case.operation.label, 0) + 1
-                    case.call_and_validate(
-                        base_url=address.rstrip("/"),
-                        checks=[not_a_server_error, response_schema_conformance, content_type_conformance],
-                    )
+            @quick
+            @given(case=operation.as_strategy(generation_mode=mode))
+            def check(case):
+                tried[case.operation.label] = tried.get(case.operation.label, 0) + 1
+                case.call_and_validate(base_url=address.rstrip("/"), checks=checks)
 
-                try:
-                    check()
-                except Exception as error:
-                    if "Unsatisfiable" not in type(error).__name__:  # of a call without parameters nothing can be wrong
-                        raise
+            try:
+                check()
+            except Exception as error:
+                if "Unsatisfiable" not in type(error).__name__:  # a call without parameters cannot be wrong
+                    raise
     assert len(tried) >= 18 and min(tried.values()) >= 1

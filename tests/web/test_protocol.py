@@ -1,4 +1,4 @@
-"""OpenAI's protocol: its own client works unchanged, edits and presets turn features, and what is wrong is said in its own shape."""
+"""OpenAI's protocol: its own client works unchanged, edits and presets apply, and errors have its shape."""
 
 import base64
 import json
@@ -6,14 +6,17 @@ import shutil
 import threading
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 
 from sonde.errors import EditError
 from sonde.features.index import load_index
 from sonde.models.load import load_config, load_model
 from sonde.steering.apply import make_edits
+from sonde.steering.edits import Edit
 from sonde.steering.group import shares_batches
 from sonde.steering.presets import load_presets, remove_preset, save_preset
+from sonde.steering.vectors import save_vector
 from sonde.web.app import make_app
 from tests.tiny import write_picture
 from tests.web.serving import served
@@ -94,6 +97,21 @@ def test_a_stream_says_the_same(client, truth):
     assert len({chunk["id"] for chunk in chunks}) == 1
 
 
+def test_edits_of_every_target_as_text_and_as_objects(client, walk, folder):
+    """A vector of the index's own folder, a set of features and a neuron: each answer is the one that `generate` gives."""
+    index, model = load_index(folder), load_model(walk.model, device="cpu")
+    prompt = model.tokenize("the red")
+    save_vector(folder / "own.safetensors", torch.randn(32), site="layers.1.residual", norm=9.0)
+    for text in ("vector:own.safetensors+=2norm", "features:3,9=8@answer", "neuron:layers.1.residual/7=30"):
+        with model.edited(*make_edits(text, index)):
+            ids = model.generate_ids(prompt, 12)[0, prompt.ids.shape[1] :].tolist()
+        expected = [model.require_tokenizer().decode([token]) for token in ids if token != 2]
+        for edit in (text, Edit.parse(text).to_json()):
+            body = {"prompt": "the red", "max_tokens": 12, "temperature": 0, "logprobs": 1, "edits": [edit]}
+            response = client.post("/v1/completions", json=body).json()
+            assert response["choices"][0]["logprobs"]["tokens"] == expected
+
+
 def test_choices_seeds_stops_and_logprobs(client):
     several = ask(client, n=3, temperature=1.0, seed=5, logprobs=True, top_logprobs=2).json()["choices"]
     assert [choice["index"] for choice in several] == [0, 1, 2]
@@ -133,6 +151,19 @@ def test_choices_seeds_stops_and_logprobs(client):
         ({"messages": QUESTION, "edits": ["feature:999=1"]}, 400, "no feature 999"),
         ({"messages": QUESTION, "edits": ["feature:1=1", "feature:1=2"]}, 400, "set twice"),
         ({"messages": QUESTION, "edits": ["nonsense"]}, 400, "cannot read the edit"),
+        ({"messages": QUESTION, "edits": ["feature:1=1@promt"]}, 400, "did you mean prompt"),
+        ({"messages": QUESTION, "edits": [{"op": "clmp", "feature": 1}]}, 400, "'clamp'"),
+        (
+            {"messages": QUESTION, "edits": [{"op": "scale", "feature": 1, "value": 2, "unit": "max"}]},
+            400,
+            "plain factor",
+        ),
+        ({"messages": QUESTION, "edits": [{"op": "add", "feature": 1, "neuron": "a/1"}]}, 400, "one target"),
+        ({"messages": QUESTION, "edits": [{"op": "add", "feature": 1, "valu": 1}]}, 400, "valu"),
+        ({"messages": QUESTION, "edits": ["vector:/etc/x.safetensors=0"]}, 400, "outside the index"),
+        ({"messages": QUESTION, "edits": ["vector:../x.safetensors=0"]}, 400, "outside the index"),
+        ({"messages": QUESTION, "edits": ["neuron:layers.1.residual/999=0"]}, 400, "no dimension 999"),
+        ({"messages": QUESTION, "edits": ["neuron:layers.1.residul/9=0"]}, 400, "did you mean layers.1.residual"),
         ({"messages": QUESTION, "model": "gpt-9"}, 404, "there is no model 'gpt-9'"),
         ({"messages": QUESTION, "model": "model#other"}, 404, "model#turned"),
         ({"messages": [{"role": "user", "content": "a b c " * 100}]}, 400, "context holds"),

@@ -9,7 +9,7 @@ import torch
 import sonde
 from sonde.cli import run
 from sonde.errors import ArtifactMismatchError
-from sonde.steering.apply import Ablate
+from sonde.steering.directions import Ablate
 from sonde_world import bench as bench_module
 from sonde_world import phrases
 from sonde_world.bench import bench, format_bench, hierarchy, purity, transfer

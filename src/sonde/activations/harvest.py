@@ -10,7 +10,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from sonde.activations.contexts import BATCH_TOKENS, Context, Cutter, batches, make_batch
 from sonde.activations.corpus import Corpus, Document, is_held_out
 from sonde.activations.rows import Layout
-from sonde.activations.settings import HarvestSettings
+from sonde.activations.settings import HarvestKeywords, HarvestSettings
 from sonde.activations.store import FORMAT, Activations, ActivationsFacts
 from sonde.activations.writing import finish, read_totals, write_rows
 from sonde.artifacts import new_artifact
@@ -30,7 +30,7 @@ from sonde.facts import ModelRef
 from sonde.manifests import storage_errors
 from sonde.models.load import load_arguments, load_model
 from sonde.models.model import Model
-from sonde.progress import Reporter, Silent
+from sonde.progress import Reporter, default_reporter
 from sonde.settings import from_mapping, to_mapping
 from sonde.tasks.run import run_tasks
 from sonde.tasks.settings import Executor, TaskOptions
@@ -53,7 +53,7 @@ def harvest(
     workers: int | None = None,
     executor: Executor | None = None,
     reporter: Reporter | None = None,
-    **settings: Any,
+    **settings: Unpack[HarvestKeywords],
 ) -> Activations:
     """Run `model` over `text` and keep the activations at one or more sites, shuffled, in a folder.
 
@@ -76,9 +76,9 @@ def harvest(
         CapacityError, OutputOccupiedError, OutputBusyError, StorageError.
     """
     sites = (site,) if isinstance(site, str) else tuple(site)
-    chosen = from_mapping(HarvestSettings, settings | {"site": sites})
+    chosen = from_mapping(HarvestSettings, dict(settings) | {"site": sites})
     options = TaskOptions(workers=workers, executor=executor)
-    reporter = reporter or Silent()
+    reporter = reporter or default_reporter()
     job = _open(model if isinstance(model, Model) else load_model(model), text, chosen, options)
     with new_artifact(chosen.out, format=FORMAT, settings=job.recorded_settings, parents={}) as draft:
         if draft.finished:

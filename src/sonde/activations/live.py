@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sonde.activations.contexts import Context, Cutter, groups, make_batch, n_rows
 from sonde.activations.corpus import Corpus, Document, is_held_out
-from sonde.activations.settings import LiveSettings
+from sonde.activations.settings import LiveKeywords, LiveSettings
 from sonde.activations.store import Block
 from sonde.devices import DTYPES, ensure_memory
 from sonde.errors import ActivationError, TextError
@@ -55,7 +55,7 @@ class Live:
         *,
         site: str | Sequence[str],
         seed: int = 0,
-        **settings: Any,
+        **settings: Unpack[LiveKeywords],
     ) -> None:
         self.settings = from_mapping(LiveSettings, settings)
         self.model = model if isinstance(model, Model) else load_model(model)

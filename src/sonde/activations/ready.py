@@ -19,7 +19,7 @@ from sonde.artifacts import new_artifact
 from sonde.errors import ActivationError
 from sonde.facts import ModelRef
 from sonde.manifests import storage_errors
-from sonde.progress import Reporter, Silent
+from sonde.progress import Reporter, default_reporter
 from sonde.remote import Place, place
 
 ROWS_AT_ONCE = 1 << 16
@@ -59,7 +59,7 @@ def from_vectors(
     Raises:
         ActivationError: no matrix, an empty one, or values that are not finite.
     """
-    folder, reporter = place(out), reporter or Silent()
+    folder, reporter = place(out), reporter or default_reporter()
     source = _open(vectors)
     if len(source.shape) != 2 or 0 in source.shape:
         raise ActivationError(

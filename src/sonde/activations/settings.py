@@ -1,9 +1,10 @@
 """Settings of `harvest`, and of reading a model live."""
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Required, TypedDict
 
-from sonde.remote import Place
+from sonde.remote import Place, RemotePath
 from sonde.settings import Bytes, Count, check
 
 StoreFormat = Literal["bfloat16", "float32", "float16", "int8"]
@@ -82,3 +83,35 @@ class LiveSettings:
         check(0 <= self.held_out < 1, "held_out", self.held_out, "at least 0 and below 1")
         check(self.drop_first >= 0, "drop_first", self.drop_first, "at least 0")
         check(self.context is None or self.context >= 8, "context", self.context, "at least 8")
+
+
+class HarvestKeywords(TypedDict, total=False):
+    """The fields of `HarvestSettings` as keywords; written by tools/keywords.py."""
+
+    out: Required[str | Path | RemotePath]
+    field: str
+    tokens: int | str | None
+    held_out: float
+    context: int | str | None
+    pack: bool
+    store: Literal["bfloat16", "float32", "float16", "int8"]
+    special: bool
+    drop_first: int
+    memory: int | str | None
+    threads: int | None
+    skip_bad: bool
+    seed: int
+
+
+class LiveKeywords(TypedDict, total=False):
+    """The fields of `LiveSettings` as keywords; written by tools/keywords.py."""
+
+    pool: int | str
+    context: int | str | None
+    pack: bool
+    held_out: float
+    store: Literal["bfloat16", "float32", "float16"]
+    field: str
+    special: bool
+    drop_first: int
+    skip_bad: bool

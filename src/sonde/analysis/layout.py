@@ -16,7 +16,7 @@ from sonde.errors import ArtifactMismatchError, UsageError
 from sonde.features.added import MAP, FeatureMap
 from sonde.features.index import Index, load_index
 from sonde.manifests import write_bytes, write_json
-from sonde.progress import Reporter, Silent
+from sonde.progress import Reporter, default_reporter
 
 NEIGHBOURS, SMALLEST_CLUSTER, NAME_WORDS = 15, 8, 3
 FEWEST = 16
@@ -41,7 +41,7 @@ def feature_map(
     """
     loaded = [index if isinstance(index, Index) else load_index(index) for index in indexes]
     fires = [np.flatnonzero(index.statistics["count"] > 0) for index in loaded]
-    layout, cluster = _lay_out(_directions(loaded, fires), seed, reporter or Silent())
+    layout, cluster = _lay_out(_directions(loaded, fires), seed, reporter or default_reporter())
     names = _names(loaded, fires, cluster)
     maps, first = [], 0
     for index, numbers in zip(loaded, fires, strict=True):

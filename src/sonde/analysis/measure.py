@@ -31,8 +31,8 @@ from sonde.features.stream import Read, stream
 from sonde.manifests import write_json
 from sonde.models.load import load_model
 from sonde.models.model import Model
-from sonde.progress import Reporter, Silent
-from sonde.steering.apply import Replace
+from sonde.progress import Reporter, default_reporter
+from sonde.steering.replace import Replace
 
 MEASUREMENT = "measurement.json"
 """the last measurement on held-out documents, beside the dictionary"""
@@ -136,7 +136,7 @@ def measure(
     with_loss = reader.is_causal and reader.has_head and len(reading.models) == 1
     batch_tokens = min(BATCH_TOKENS, max(256, LOGIT_NUMBERS // reader.vocab_size)) if with_loss else BATCH_TOKENS
     cutter = Cutter(reader, trained_on.context, trained_on.pack)
-    with (reporter or Silent()).start("measure", tokens, "tokens") as progress:
+    with (reporter or default_reporter()).start("measure", tokens, "tokens") as progress:
         for batch in stream(reading, groups(cutter.tokenize(documents), cutter, tokens, batch_tokens)):
             sums.add(batch, with_loss)
             progress.advance(batch.n_rows)

@@ -19,7 +19,7 @@ from sonde.features.added import NEURONS, Neurons
 from sonde.features.reader import Reader
 from sonde.features.stream import stream
 from sonde.manifests import write_bytes, write_json
-from sonde.progress import Progress, Reporter, Silent
+from sonde.progress import Progress, Reporter, default_reporter
 
 TOKENS = 1 << 14
 DOCUMENTS_AT_ONCE = 64
@@ -38,7 +38,7 @@ def neurons(reader: Reader, *, tokens: int = TOKENS, seed: int = 0, reporter: Re
     """
     sites = _sites(reader)
     sample = _Sample(sites)
-    with (reporter or Silent()).start("neurons", tokens, "tokens") as progress:
+    with (reporter or default_reporter()).start("neurons", tokens, "tokens") as progress:
         sample.read(reader, tokens, seed, progress)
     best = _Best(reader.dictionary.n_features)
     for number, site in enumerate(sites):

@@ -25,9 +25,9 @@ def chat(
 
     Example: sonde chat index --edit feature:311=10max --prompt "Who are you?"
 
-    An edit is feature:N=V (clamp), feature:N=Vmax (in units of its maximum), feature:N+=V (add), feature:N*=V (scale) or
-    feature:N=0 (ablate), with @prompt or @answer at the end to limit it to those tokens. In the place of feature:N may
-    stand features:N,N (several), vector:FILE (a direction; V may end in norm) or neuron:SITE/N (one dimension of a site).
+    An edit is feature:N=V (clamp), feature:N=Vmax (in units of its maximum), feature:N+=V (add), feature:N*=V (scale)
+    or feature:N=0 (ablate), with @prompt or @answer at the end to limit it to those tokens. Instead of feature:N there
+    may be features:N,N (several), vector:FILE (a direction; V may end in norm) or neuron:SITE/N (one dimension).
 
     Parameters
     ----------

@@ -24,8 +24,8 @@ def dose(
 
     Example: sonde dose index --edit feature:311=1max --prompt "Who are you?"
 
-    Each answer is shown with how strongly the edited features fire on it, in units of their maxima, and with its perplexity,
-    both measured by the model as it is.
+    Each answer is shown with how strongly the edited features fire on it, in units of their maxima, and with its
+    perplexity, both measured by the model without edits.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ def search(
     n: int = 20,
     json: bool = False,
 ) -> None:
-    """Find features by words in their labels and notes, words at which they fire, or words around them; or by what they are.
+    """Find features by words in their labels, notes or examples, by likeness to a feature, or by statistics.
 
     Example: sonde search index "golden gate"
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
 import transformers
@@ -31,12 +31,12 @@ from sonde.features.folder import FORMAT
 from sonde.features.index import Index
 from sonde.features.postings import Fires
 from sonde.features.segments import SEGMENTS, Sampling, is_written, write_task
-from sonde.features.settings import IndexSettings
+from sonde.features.settings import IndexKeywords, IndexSettings
 from sonde.features.stream import stream_each
 from sonde.manifests import parent_entry
 from sonde.models.load import load_arguments, load_model
 from sonde.models.model import Model
-from sonde.progress import Reporter, Silent
+from sonde.progress import Reporter, default_reporter
 from sonde.settings import check, from_mapping, to_mapping
 from sonde.tasks.run import run_tasks
 from sonde.tasks.settings import Executor, TaskOptions
@@ -60,7 +60,7 @@ def index(
     memory: int = MEMORY,
     device: str = "auto",
     reporter: Reporter | None = None,
-    **settings: Any,
+    **settings: Unpack[IndexKeywords],
 ) -> Index: ...
 @overload
 def index(
@@ -73,7 +73,7 @@ def index(
     memory: int = MEMORY,
     device: str = "auto",
     reporter: Reporter | None = None,
-    **settings: Any,
+    **settings: Unpack[IndexKeywords],
 ) -> list[Index]: ...
 def index(
     model: Model | str | Path | None,
@@ -85,7 +85,7 @@ def index(
     memory: int = MEMORY,
     device: str = "auto",
     reporter: Reporter | None = None,
-    **settings: Any,
+    **settings: Unpack[IndexKeywords],
 ) -> Index | list[Index]:
     """Find where every feature of a dictionary, or of several, fires in a text.
 
@@ -113,7 +113,7 @@ def index(
     chosen = from_mapping(IndexSettings, settings)
     options = TaskOptions(workers=workers, executor=executor)
     check(memory >= 10**6, "memory", memory, "at least 1MB")
-    reporter = reporter or Silent()
+    reporter = reporter or default_reporter()
     is_one = isinstance(dictionary, Dictionary | str | Path)
     sources = [dictionary] if isinstance(dictionary, Dictionary | str | Path) else list(dictionary)
     check(len(sources) > 0, "dictionary", "none", "at least one")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Required, TypedDict
 
 from sonde.settings import Count, check
 
@@ -36,3 +37,17 @@ class IndexSettings:
         check(self.top_logits > 0, "top_logits", self.top_logits, "above 0")
         check(self.threads is None or self.threads > 0, "threads", self.threads, "above 0")
         check(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and below 2**63")
+
+
+class IndexKeywords(TypedDict, total=False):
+    """The fields of `IndexSettings` as keywords; written by tools/keywords.py."""
+
+    out: Required[str | Path]
+    field: str
+    tokens: int | str | None
+    sample: int | str | None
+    context: int | str | None
+    top_logits: int
+    threads: int | None
+    skip_bad: bool
+    seed: int

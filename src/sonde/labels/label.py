@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -25,8 +25,8 @@ from sonde.labels.evidence import Evidence, Gatherer, shown, strong_places
 from sonde.labels.judges import Budget, BudgetSpent, CountingJudge, Judge, read_prices
 from sonde.labels.random_directions import random_directions
 from sonde.labels.scores import METHODS, Embed, Result, Trial
-from sonde.labels.settings import LabelSettings
-from sonde.progress import Reporter, Silent
+from sonde.labels.settings import LabelKeywords, LabelSettings
+from sonde.progress import Reporter, default_reporter
 from sonde.settings import from_mapping
 
 CACHE = "judge.sqlite"
@@ -57,7 +57,11 @@ class LabelReport:
 
 
 def label(
-    index: Index | str | Path, *, dry_run: bool = False, reporter: Reporter | None = None, **settings: Any
+    index: Index | str | Path,
+    *,
+    dry_run: bool = False,
+    reporter: Reporter | None = None,
+    **settings: Unpack[LabelKeywords],
 ) -> LabelReport:
     """Label an index's features, and test the labels.
 
@@ -74,7 +78,7 @@ def label(
     """
     chosen = from_mapping(LabelSettings, settings)
     loaded = index if isinstance(index, Index) else load_index(index)
-    run = _Run(loaded, chosen, dry_run, reporter or Silent())
+    run = _Run(loaded, chosen, dry_run, reporter or default_reporter())
     try:
         run.explain_features()
         if run.scores:

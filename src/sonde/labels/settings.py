@@ -1,7 +1,9 @@
 """Settings of `label`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from sonde.settings import Count, check
 
@@ -59,3 +61,22 @@ class LabelSettings:
             "embedding",
             "given together with embedder",
         )
+
+
+class LabelKeywords(TypedDict, total=False):
+    """The fields of `LabelSettings` as keywords; written by tools/keywords.py."""
+
+    judge: str | None
+    base_url: str | None
+    features: Sequence[int]
+    n: int | str | None
+    score: str | Sequence[str]
+    keep: bool
+    no_controls: bool
+    random_directions: int
+    embedder: str | None
+    budget_usd: float | None
+    budget_tokens: int | str | None
+    prices: str | Path | None
+    at_once: int
+    seed: int

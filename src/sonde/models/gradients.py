@@ -37,11 +37,15 @@ def freeze_scale(norm: nn.Module, arguments: tuple[Tensor, ...], output: Tensor)
     if not torch.is_grad_enabled():
         return None
     x = arguments[0] if arguments[0].dtype == torch.float64 else arguments[0].float()
-    epsilon: Any = norm.variance_epsilon if hasattr(norm, "variance_epsilon") else norm.eps
+    epsilon = _epsilon(norm)
     if isinstance(norm, nn.LayerNorm):
         x, gain = x - x.mean(dim=-1, keepdim=True), norm.weight
     else:  # w, or 1 + w in gemma: what the norm makes of ones says which
         gain = norm.forward(arguments[0].new_ones(x.shape[-1])) * (1 + epsilon) ** 0.5
     scale = torch.rsqrt(x.detach().pow(2).mean(dim=-1, keepdim=True) + epsilon)
-    linear = (x * scale * (1 if gain is None else gain)).to(output.dtype)
+    linear = (x * scale if gain is None else x * scale * gain).to(output.dtype)
     return output.detach() + (linear - linear.detach())
+
+
+def _epsilon(norm: Any) -> float:
+    return norm.variance_epsilon if hasattr(norm, "variance_epsilon") else norm.eps

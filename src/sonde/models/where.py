@@ -9,7 +9,7 @@ WHERES: tuple[Where, ...] = get_args(Where)
 
 
 def where_of(edit: Any) -> Where:
-    """The tokens that an edit is limited to, "all" where it does not say; raises EditError for a word that is none of the three."""
+    """The tokens that an edit is limited to, "all" where it does not say; raises EditError for any other word."""
     where: Any = getattr(edit, "where", "all")
     if where not in WHERES:
         raise EditError(

@@ -1,10 +1,10 @@
 """Many answers at once: each with its own edits and its own sampling, in one batch that others join and leave.
 
 1. A request (`request.py`) waits until there is room.
-2. Its prompt goes through the model alone, under its edits. It becomes a row (`row.py`), which takes its first token.
+2. Its prompt goes through the model alone, under its edits. It becomes a row (`row.py`) and takes its first token.
 3. The row joins a group (`group.py`): its cache is put beside those of the running answers, padded on the left.
-4. All rows of a group get one token together. Edits act on their own rows, so an answer is the one that its request would
-   get alone. A row that has ended leaves.
+4. All rows of a group get one token together. Edits act on their own rows, so an answer is the one that its request
+   would get alone. A row that has ended leaves.
 
 One thread runs the model while there is something to do. Where a model's cache is not one that can be padded (sliding
 windows, states), each answer is a group of its own, and they take turns.
@@ -70,7 +70,8 @@ class Batcher:
         n, room = tokens.ids.shape[1], self.model.context_length - tokens.ids.shape[1]
         if room < 1:
             raise UsageError(
-                f"the conversation has {n:,} tokens, but the model's context holds {self.model.context_length:,}; say less"
+                f"the conversation has {n:,} tokens, but the model's context holds {self.model.context_length:,}; "
+                "say less"
             )
         request = Request(tokens, edits, replace(sampling, max_tokens=min(sampling.max_tokens, room)), emit)
         with self._lock:
@@ -85,7 +86,7 @@ class Batcher:
         return self.answer_all([(tokens, edits, sampling)])[0]
 
     def answer_all(self, asked: Sequence[tuple[Tokens, Sequence[SiteEdit], Sampling]]) -> list[list[Piece]]:
-        """Ask several things at once, and wait for all answers; raises what `submit` does, and what goes wrong on the way."""
+        """Ask for several answers at once, and wait for all; raises what `submit` does and what goes wrong later."""
         answers: list[list[Piece]] = [[] for _ in asked]
         ended = threading.Semaphore(0)
 

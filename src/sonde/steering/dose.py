@@ -1,7 +1,7 @@
 """Dose and response: what a model answers as it is edited more and more strongly, and where it breaks.
 
-Each answer is read once more by the plain model. How surprising it finds the answer (perplexity) tells where the answer is no longer
-language, and how strongly the edited features fire on it tells how much of the concept is in it.
+Each answer is read once more by the model without edits. Its perplexity of the answer shows where the answer is no
+longer language, and how strongly the edited features fire on it shows how much of the concept is in it.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from sonde.features.reader import Reader
 from sonde.models.model import Model, Tokens
 from sonde.steering.apply import make_edits
 from sonde.steering.batching import Batcher
-from sonde.steering.edits import Edit, EditLike, read_edit
+from sonde.steering.edits import Edit, EditLike, as_list, read_edit
 from sonde.steering.request import Sampling
 
 DOSES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
@@ -34,8 +34,8 @@ class Response:
     answer: str
     n_tokens: int
     concept: float | None
-    """mean over the answer's tokens of the strongest of the edited features, when the plain model reads it, in units of its maximum;
-    None where no feature is edited"""
+    """mean over the answer's tokens of the strongest of the edited features, when the plain model reads it, in units of
+    its maximum; None where no feature is edited"""
     perplexity: float | None
     """of the answer under the plain model, after the question; None of an empty answer"""
 
@@ -64,7 +64,7 @@ class Responses(list[Response], Drawn):
 def dose_response(
     reader: Reader,
     batcher: Batcher,
-    edits: Sequence[EditLike],
+    edits: EditLike | Sequence[EditLike],
     prompt: Tokens,
     *,
     doses: Sequence[float] = DOSES,
@@ -82,7 +82,7 @@ def dose_response(
         EditError: no edits, or ones that cannot be applied.
         FeatureError, UsageError, BusyError: as for any answer.
     """
-    values = [read_edit(edit) for edit in edits]
+    values = [read_edit(edit) for edit in as_list(edits)]
     if not values:
         raise EditError("nothing is edited; give an edit such as feature:311=1max")
     sampling = Sampling(max_tokens, strip=True)
@@ -105,7 +105,7 @@ def _at_dose(edit: Edit, dose: float) -> Edit:
 
 
 def perplexities(model: Model, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> list[float | None]:
-    """How surprising a model finds answers (token ids) to prompts: the perplexity of each; None of an empty one."""
+    """The perplexity under a model of each answer (token ids) after its prompt; None of an empty one."""
     batch, is_answer = _with_answers(model, prompts, answers)
     log_p = model.logits(batch)[:, :-1].float().log_softmax(dim=-1)
     surprise = -log_p.gather(2, batch.ids[:, 1:, None])[..., 0]
@@ -117,7 +117,7 @@ def perplexities(model: Model, prompts: Sequence[list[int]], answers: Sequence[l
 def _with_answers(
     model: Model, prompts: Sequence[list[int]], answers: Sequence[list[int]]
 ) -> tuple[Tokens, Bool[Tensor, "answer position"]]:
-    """Prompts with their answers as one batch, and which of its tokens are the answers'."""
+    """Prompts with their answers as one batch, and a mask of the answers' tokens."""
     batch = model.pad([prompt + answer for prompt, answer in zip(prompts, answers, strict=True)])
     is_answer = batch.mask.bool()
     for row, prompt in enumerate(prompts):
@@ -128,7 +128,7 @@ def _with_answers(
 def _read_again(
     reader: Reader, prompt: list[int], answers: list[list[int]], features: list[int]
 ) -> list[tuple[float | None, float | None]]:
-    """How much of the features is in each answer, and its perplexity, by the plain model."""
+    """(concept, perplexity) of each answer, as the model without edits reads it."""
     model, dictionary = reader.model, reader.dictionary
     prompts = [prompt] * len(answers)
     concepts: list[float | None] = [None] * len(answers)

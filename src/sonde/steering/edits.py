@@ -1,10 +1,13 @@
 """An edit as data: one validated value, however it is given.
 
-    feature:311=10max@answer      features:311,42=1max      vector:kind.safetensors+=0.1norm      neuron:layers.6.neurons/12=0
+    feature:311=10max@answer               a feature, set to ten times its maximum on the answer's tokens
+    features:311,42=1max                   several features, each set to its own maximum
+    vector:kind.safetensors+=0.1norm       a vector from a file, added with a tenth of the mean norm at its site
+    neuron:layers.6.neurons/12=0           one dimension of a site, set to 0
 
-An edit has a target, an operation, a value, a unit, and the tokens on which it acts. It is checked when it is made, whether
-from Python, from text (command line, page, presets) or from JSON (presets, server); `sonde.steering.apply` applies it to a model.
-The page reads and prints the same text in `frontend/src/edits.ts`; `tests/grammar.json` holds the two together.
+An edit is checked when it is made, whether from Python, from text (command line, page, presets) or from JSON (presets,
+server); `make_edits` makes of it what acts on a model. The page reads and prints the same text in
+`frontend/src/edits.ts`; `tests/grammar.json` holds the two together.
 """
 
 import math
@@ -26,8 +29,8 @@ SIGNS = {"clamp": "=", "ablate": "=", "add": "+=", "scale": "*="}
 UNITS = {"feature": ("raw", "max"), "features": ("raw", "max"), "vector": ("raw", "norm"), "neuron": ("raw",)}
 """target -> units in which its value may be given"""
 _FORMS = (
-    "TARGET=V (set), TARGET+=V (add) or TARGET*=V (scale), where TARGET is feature:N, features:N,N, vector:FILE or neuron:SITE/N; "
-    "V may end in max (features) or norm (vectors), and the whole in @prompt or @answer"
+    "TARGET=V (set), TARGET+=V (add) or TARGET*=V (scale), where TARGET is feature:N, features:N,N, vector:FILE or "
+    "neuron:SITE/N; V may end in max (features) or norm (vectors), and the whole in @prompt or @answer"
 )
 _NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _EDIT = re.compile(rf"([a-z]+):(.+?) *(=|\+=|\*=) *({_NUMBER}) *([a-z]*)(?:@([a-z]+))?")
@@ -37,9 +40,9 @@ _NEURON = re.compile(r"(.+)/([0-9]+)")
 
 @dataclass(frozen=True)
 class Edit:
-    """What is done to one target: a feature, a set of features, a vector's direction, or a dimension of a site ("neuron").
+    """What is done to a feature, a set of features, a vector's direction, or one dimension of a site (a "neuron").
 
-    Exactly one of `feature`, `features`, `vector` and `neuron` is given. Setting to 0 is ablating, and both are kept as "ablate".
+    Exactly one of `feature`, `features`, `vector` and `neuron` is given. Setting to 0 is kept as "ablate".
 
     Args:
         op: "clamp" sets, "add" adds, "scale" multiplies, "ablate" sets to 0.
@@ -53,7 +56,7 @@ class Edit:
         neuron: a site and the number of one of its dimensions, as layers.6.neurons/12.
 
     Raises:
-        EditError: anything else.
+        EditError: a field that is none of these, or fields that do not go together.
     """
 
     op: Op
@@ -140,9 +143,10 @@ class Edit:
         if match is None:
             raise EditError(f"cannot read the edit {text!r}; write {_FORMS}")
         kind, target, sign, value, unit, where = match.groups()
-        op = {"=": "clamp", "+=": "add", "*=": "scale"}[sign]
+        given: dict[str, Any] = {"op": {"=": "clamp", "+=": "add", "*=": "scale"}[sign], "value": float(value)}
+        given |= {"unit": unit or "raw", "where": where or "all"}
         try:
-            return cls(op, value=float(value), unit=unit or "raw", where=where or "all", **_parse_target(kind, target))  # type: ignore[arg-type]
+            return cls(**given, **_parse_target(kind, target))
         except EditError as error:
             raise EditError(f"cannot read the edit {text!r}: {error}") from None
 
@@ -181,6 +185,11 @@ def read_edit(given: EditLike) -> Edit:
     if isinstance(given, Edit):
         return given
     return Edit.parse(given) if isinstance(given, str) else Edit.from_json(given)
+
+
+def as_list(edits: Any) -> list[Any]:
+    """Edits, of which one alone may be given without a list."""
+    return [edits] if isinstance(edits, (Edit, str, Mapping)) or callable(edits) else list(edits)
 
 
 def checked(op: Any, value: Any, unit: Any = "raw") -> tuple[Op, float, Unit]:

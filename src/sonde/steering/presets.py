@@ -7,14 +7,14 @@ from pathlib import Path
 
 from sonde.errors import ArtifactDamagedError, EditError, nearest
 from sonde.manifests import write_json
-from sonde.steering.edits import Edit, EditLike, read_edit
+from sonde.steering.edits import Edit, EditLike, as_list, read_edit
 
 PRESETS = "presets.json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
 def load_presets(folder: Path) -> dict[str, list[Edit]]:
-    """The presets of an index, by name; none where there is no file. Raises ArtifactDamagedError where it cannot be read."""
+    """The presets of an index by name, none without a file; raises ArtifactDamagedError where it cannot be read."""
     path = folder / PRESETS
     if not path.exists():
         return {}
@@ -27,13 +27,13 @@ def load_presets(folder: Path) -> dict[str, list[Edit]]:
         ) from error
 
 
-def save_preset(folder: Path, name: str, edits: Sequence[EditLike]) -> None:
-    """Keep edits under a name, replacing any preset of that name; raises EditError for a name of other characters, or no edits."""
+def save_preset(folder: Path, name: str, edits: EditLike | Sequence[EditLike]) -> None:
+    """Keep edits under a name, replacing any preset of that name; raises EditError for a wrong name, or no edits."""
     if not _NAME.fullmatch(name):
         raise EditError(f"a preset cannot be named {name!r}; use small letters, digits and hyphens, 40 at most")
     if not edits:
         raise EditError(f"the preset {name} has no edits; give one with --edit feature:N=Vmax")
-    _write(folder, load_presets(folder) | {name: [read_edit(edit) for edit in edits]})
+    _write(folder, load_presets(folder) | {name: [read_edit(edit) for edit in as_list(edits)]})
 
 
 def remove_preset(folder: Path, name: str) -> None:

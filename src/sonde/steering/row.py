@@ -68,7 +68,7 @@ class Row:
 
 
 class _Text:
-    """The text of an answer, of which the end is held back where it may be the beginning of a stop, or white space to be left out."""
+    """The text of an answer; its end is held back where it may begin a stop, or be white space that is left out."""
 
     def __init__(self, request: Request, tokenizer: Any) -> None:
         self.sampling, self.tokenizer = request.sampling, tokenizer.backend_tokenizer

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from sonde.dictionaries.dictionary import Elementwise
 from sonde.models.model import SiteEdit
-from sonde.steering.apply import FeatureEdit, side_by_side
+from sonde.steering.directions import FeatureEdit
+from sonde.steering.replace import side_by_side
 
 
 def edits_of_rows(edits: Sequence[tuple[int, SiteEdit]]) -> list[SiteEdit]:

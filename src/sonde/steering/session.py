@@ -1,4 +1,4 @@
-"""A conversation with a model whose features are turned."""
+"""A conversation with a model under edits."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,8 +8,8 @@ from sonde.display import Block, Drawn, Grid, Line
 from sonde.features.feature import Hits
 from sonde.features.index import Index
 from sonde.features.reader import Fired, On, Reader
-from sonde.models.model import Model, SiteEdit, Tokens
-from sonde.steering.apply import make_edits
+from sonde.models.model import Model, Tokens
+from sonde.steering.apply import AnyEdit, make_edits
 from sonde.steering.batching import Batcher
 from sonde.steering.dose import DOSES, Responses, dose_response
 from sonde.steering.edits import EditLike
@@ -53,7 +53,7 @@ class Session:
         index: Index | str | Path,
         model: Model | None = None,
         device: str = "auto",
-        edits: Sequence[EditLike | SiteEdit] = (),
+        edits: AnyEdit | Sequence[AnyEdit] = (),
     ) -> None:
         self.reader = Reader(index, model, device)
         self.index, self.dictionary, self.model = self.reader.index, self.reader.dictionary, self.reader.model
@@ -68,7 +68,7 @@ class Session:
     def answer(
         self,
         messages: str | Sequence[Message],
-        edits: Sequence[EditLike | SiteEdit] | None = None,
+        edits: AnyEdit | Sequence[AnyEdit] | None = None,
         max_new_tokens: int = 60,
     ) -> Answer:
         """The model's answer to a question or a conversation, under edits; the likeliest tokens are taken.
@@ -92,11 +92,11 @@ class Session:
     def dose(
         self,
         messages: str | Sequence[Message],
-        edits: Sequence[EditLike],
+        edits: EditLike | Sequence[EditLike],
         doses: Sequence[float] = DOSES,
         max_new_tokens: int = 40,
     ) -> Responses:
-        """The answers with the edits at each dose, and how well the plain model finds them; see `dose_response`."""
+        """The answers with the edits at each dose, and how the model without edits reads them; see `dose_response`."""
         prompt = self._prompt(messages)
         return dose_response(self.reader, self.batcher, edits, prompt, doses=doses, max_tokens=max_new_tokens)
 

@@ -1,6 +1,7 @@
 """Vector files: a direction at a site, such as a difference of means or a probe, kept to be edited along.
 
-A vector file is a .safetensors file with one tensor [width] named `vector`, and the metadata `site` and, where it is known, `norm`.
+A vector file is a .safetensors file with one tensor [width] named `vector`, and the metadata `site` and, where it is
+known, `norm`, the mean norm of the site's activations.
 """
 
 import math
@@ -34,7 +35,8 @@ def save_vector(path: str | Path, vector: Float[Tensor, " width"], *, site: str,
         path: a name that ends in .safetensors.
         vector: in the site's own units: `vector:FILE+=1` adds it as it is.
         site: where it was found, and where edits along it act.
-        norm: mean norm of the site's activations, `model.read(texts, site).norm(dim=-1).mean()`; edits in units of it need it.
+        norm: mean norm of the site's activations, such as `model.read(text, site).norm(dim=-1).mean()`; needed by
+            edits in units of it.
 
     Raises:
         EditError: not one row of finite numbers other than zero, or a norm that is not above zero.

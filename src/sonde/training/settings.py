@@ -1,9 +1,10 @@
 """Settings of `train`."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Required, TypedDict
 
 from sonde.settings import Count, check
 from sonde.training.recipes import kinds, recipe_class
@@ -98,3 +99,31 @@ class TrainSettings:
 def kinds_with(setting: str) -> list[str]:
     """The kinds whose recipes take a setting."""
     return [kind for kind in kinds() if setting in recipe_class(kind).takes()]
+
+
+class TrainKeywords(TypedDict, total=False):
+    """The fields of `TrainSettings` as keywords; written by tools/keywords.py."""
+
+    kind: str
+    n_features: Required[int | str]
+    out: Required[str | Path]
+    site: str | Sequence[str]
+    writes: str | Sequence[str]
+    skip: bool
+    k: int | str | None
+    sparsity: float | None
+    penalty: Literal["tanh", "l0"]
+    bandwidth: float | None
+    multi_k: bool
+    prefixes: Sequence[int | str] | None
+    tokens: int | str | None
+    batch_size: int | str | None
+    lr: float | None
+    clip: float
+    init: Literal["random", "data"]
+    decoder_norms: Literal["unit", "free"] | None
+    aux_k: int | str | None
+    resample_every: int | str | None
+    dead_after: int | str | None
+    checkpoint_every_s: float
+    seed: int

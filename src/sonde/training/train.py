@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -28,13 +28,13 @@ from sonde.dictionaries.load import FORMAT, load_dictionary
 from sonde.errors import SettingsError
 from sonde.kernels import compiled
 from sonde.manifests import parent_entry
-from sonde.progress import Reporter, Silent
+from sonde.progress import Reporter, default_reporter
 from sonde.remote import Place
 from sonde.settings import check, from_mapping, to_mapping
 from sonde.training.plan import Plan, Source, make_plan
 from sonde.training.recipes import recipe_class
 from sonde.training.run import Run
-from sonde.training.settings import OF_SOME_KINDS, TrainSettings
+from sonde.training.settings import OF_SOME_KINDS, TrainKeywords, TrainSettings
 
 Log = Callable[[dict[str, Any]], None]
 Rows = Activations | Live | str | Place | Sequence[Activations | str | Place]
@@ -48,7 +48,7 @@ def train(
     memory: int | None = None,
     log: Log | None = None,
     reporter: Reporter | None = None,
-    **settings: Any,
+    **settings: Unpack[TrainKeywords],
 ) -> Dictionary:
     """Train a dictionary and save it; the same command, run again, goes on where it stopped.
 
@@ -68,8 +68,8 @@ def train(
         ActivationError (the loss is not finite, or all rows are alike), CapacityError, SettingsError, ArtifactError,
         StorageError.
     """
-    chosen = from_mapping(TrainSettings, _with_lists_of_sites(settings))
-    _train_all(activations, [chosen], device, memory, log, reporter or Silent())
+    chosen = from_mapping(TrainSettings, _with_lists_of_sites(dict(settings)))
+    _train_all(activations, [chosen], device, memory, log, reporter or default_reporter())
     return load_dictionary(chosen.out, device)
 
 
@@ -97,7 +97,7 @@ def sweep(
         The dictionaries, in the order of the combinations; each is bit-equal to what `train` makes alone.
     """
     combinations = sweep_settings(out, over, _with_lists_of_sites(settings))
-    _train_all(activations, combinations, device, memory, log, reporter or Silent())
+    _train_all(activations, combinations, device, memory, log, reporter or default_reporter())
     return [load_dictionary(chosen.out, device) for chosen in combinations]
 
 

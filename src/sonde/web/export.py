@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from sonde.errors import ServeError
 from sonde.features.index import Index, load_index
 from sonde.manifests import write_bytes
-from sonde.progress import Progress, Reporter, Silent
+from sonde.progress import Progress, Reporter, default_reporter
 from sonde.web import wire
 from sonde.web.api.features import feature_rows, feature_view
 from sonde.web.api.index import index_info, start_view
@@ -49,7 +49,7 @@ def export(
     loaded = index if isinstance(index, Index) else load_index(index)
     folder = Path(out)
     _copy_page(folder)
-    with (reporter or Silent()).start("export", loaded.n_features, "features") as progress:
+    with (reporter or default_reporter()).start("export", loaded.n_features, "features") as progress:
         rows = _write_features(loaded, folder / "data", examples, progress)
     _write_index(loaded, folder / "data", rows)
     return folder / "index.html"

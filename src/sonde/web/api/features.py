@@ -96,7 +96,8 @@ def _ranked(index: Index, asked: wire.AskFeatures, query: str, activation: np.nd
 
 def _parse_direction(query: str) -> np.ndarray:
     try:
-        direction = np.array(query.replace(",", " ").strip(" []").split(), dtype=np.float32)
+        with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are refused below
+            direction = np.array(query.replace(",", " ").strip(" []").split(), dtype=np.float32)
     except ValueError as error:
         raise FeatureError(f"the direction cannot be read: {error}; write numbers with commas between them") from error
     if not np.isfinite(direction).all():
