@@ -41,9 +41,9 @@ def cells() -> list[tuple[str, str]]:
         sonde.label(index)
     hits = index.search("golden gate", 4)
     feature = hits[0].feature
-    session, edit = sonde.Session(index, model), f"feature:{feature.number}=1max"
+    session, edit = sonde.Session(index, model), f"feature:{feature.number}=1max@prompt"
     fired, _ = session.read(TEXT)
-    doses = session.dose("Who are you?", [edit], doses=(1, 1.5, 2), max_new_tokens=24)
+    doses = session.dose("Who are you?", [edit], doses=(1, 2, 4), max_new_tokens=24)
     shown = [
         ("dictionary", dictionary.draw()),
         ("index", index.draw(4)),
@@ -51,7 +51,7 @@ def cells() -> list[tuple[str, str]]:
         (f"feature = index.feature({feature.number}); feature", feature.draw(4)),
         (f'fired, hits = session.read("{TEXT[:43]} ..."); fired', fired.draw(n=3)),
         (f"sonde.show(fired, feature={feature.number})", fired.draw(feature=feature.number)),
-        (f'session.dose("Who are you?", ["{edit}"], doses=(1, 1.5, 2))', doses.draw()),
+        (f'session.dose("Who are you?", ["{edit}"], doses=(1, 2, 4))', doses.draw()),
     ]
     return [(code, to_html(blocks)) for code, blocks in shown]
 
