@@ -2,8 +2,9 @@
 
     python benchmarks/end_to_end.py --rounds 3
 
-`sonde.train` reads 164,000 rows, 768 wide, in shuffled order from a store; the step alone is given batches that are in memory. CPU and wall seconds of
-a step, the prefetch thread's included, start and end of the run left out; rounds take turns. Appends a line to benchmarks/results/end_to_end.jsonl.
+`sonde.train` reads 164,000 rows, 768 wide, in shuffled order from a store; the step alone is given batches that are in
+memory. CPU and wall seconds of a step, the prefetch thread's included, start and end of the run left out; rounds take
+turns. Appends a line to benchmarks/results/end_to_end.jsonl.
 """
 
 import argparse

@@ -2,12 +2,12 @@
 
     python benchmarks/floor.py --rounds 7
 
-The floor is what cannot be left out, each at the best rate that was found here, measured in the same rounds as the step: the
-eight-bit product of the batch with all features (the kernel's own, with nothing found); reading and writing weights and both moments once (a
-plain copy of as many bytes); and reading the rows of k active features four times, for the exact values, the error, and the two gradients (torch's
-embedding bag over them). CPU seconds, medians. Also how much memory steps take beyond
-weights, moments and batches, the eight-bit copy of the encoder included. Appends a line to
-benchmarks/results/floor.jsonl.
+The floor is what cannot be left out, each at the best rate that was found here, measured in the same rounds as the
+step: the eight-bit product of the batch with all features (the kernel's own, with nothing found); reading and writing
+weights and both moments once (a plain copy of as many bytes); and reading the rows of k active features four times, for
+the exact values, the error, and the two gradients (torch's embedding bag over them). CPU seconds, medians. Also how
+much memory steps take beyond weights, moments and batches, the eight-bit copy of the encoder included. Appends a line
+to benchmarks/results/floor.jsonl.
 """
 
 import argparse

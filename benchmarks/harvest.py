@@ -1,14 +1,13 @@
-"""What harvesting costs over the bare forward pass that it needs, and what SAELens takes for the same, in interleaved
-rounds of one run.
+"""What harvesting costs over the bare forward pass, and what SAELens takes for the same, in interleaved rounds.
 
     python benchmarks/harvest.py --rounds 7
 
-A random model of GPT-2 small's size, texts of random words in contexts of 128 tokens, the stream after layer 6 of 12. The bare
-pass runs the same batches through a hook that stops at the layer and throws the values away; harvest also tokenizes, deals,
-sums up and writes them. SAELens' CacheActivationsRunner writes them unshuffled, and gets its tokens ready; as it ships it
-writes float32, so harvest does so in a row of its own. The live rows: as many tokens through the model, mixed in a pool of
-about 8,192 rows (SAELens: its mixing buffer of that size). CPU seconds relative to the bare pass. Appends a line to
-benchmarks/results/harvest.jsonl.
+A random model of GPT-2 small's size, texts of random words in contexts of 128 tokens, the stream after layer 6 of 12.
+The bare pass runs the same batches through a hook that stops at the layer and throws the values away; harvest also
+tokenizes, deals, sums up and writes them. SAELens' CacheActivationsRunner writes them unshuffled, and gets its tokens
+ready; as it ships it writes float32, so harvest does so in a row of its own. The live rows: as many tokens through the
+model, mixed in a pool of about 8,192 rows (SAELens: its mixing buffer of that size). CPU seconds relative to the bare
+pass. Appends a line to benchmarks/results/harvest.jsonl.
 """
 
 import argparse

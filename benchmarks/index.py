@@ -1,4 +1,6 @@
-"""The index: what it costs to make, on disk and in memory, how fast it answers, and SAEDashboard on the same model, dictionary and text.
+"""What an index costs to make, on disk and in memory, and how fast it answers; compared with SAEDashboard.
+
+SAEDashboard reads the same model, dictionary and text.
 
     python benchmarks/index.py cost          # against the forward pass and one encoding of the same text
     python benchmarks/index.py latency       # a synthetic index of 1 M features and 60 M activations
@@ -146,7 +148,8 @@ def synthetic(folder: Path, n_features: int, n_activations: int) -> None:
         database = sqlite3.connect(folder / "index.sqlite")
         database.execute("CREATE TABLE documents (number INTEGER PRIMARY KEY, text TEXT NOT NULL, spans BLOB NOT NULL)")
         database.execute(
-            "CREATE TABLE pictures (document INTEGER, number INTEGER, first INTEGER, rows INTEGER, columns INTEGER, image BLOB)"
+            "CREATE TABLE pictures (document INTEGER, number INTEGER, first INTEGER, "
+            "rows INTEGER, columns INTEGER, image BLOB)"
         )
         database.execute("CREATE INDEX pictures_of ON pictures (document, number)")
         database.execute("CREATE TABLE vocabulary (token INTEGER PRIMARY KEY, text TEXT NOT NULL)")
@@ -243,14 +246,23 @@ from transformer_lens import HookedTransformerConfig
 from transformer_lens.pretrained.weight_conversions import convert_llama_weights
 model_folder, dictionary, tokens, out = map(Path, sys.argv[1:5])
 c = json.loads((model_folder / "config.json").read_text())
-names = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "num_hidden_layers", "vocab_size", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings")
-hf = transformers.LlamaForCausalLM(transformers.LlamaConfig(**{name: c[name] for name in names}, rope_theta=c["rope_parameters"]["rope_theta"]))
-hf.load_state_dict({name: value.float() for name, value in load_file(model_folder / "model.safetensors").items()}, strict=False)
+names = (
+    "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "num_hidden_layers",
+    "vocab_size", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings",
+)
+rope_theta = c["rope_parameters"]["rope_theta"]
+config = transformers.LlamaConfig(**{name: c[name] for name in names}, rope_theta=rope_theta)
+hf = transformers.LlamaForCausalLM(config)
+weights = load_file(model_folder / "model.safetensors")
+hf.load_state_dict({name: value.float() for name, value in weights.items()}, strict=False)
 hf.tie_weights()
 d_head = c["hidden_size"] // c["num_attention_heads"]
-cfg = HookedTransformerConfig(d_model=c["hidden_size"], d_head=d_head, n_heads=c["num_attention_heads"], n_key_value_heads=c["num_key_value_heads"], d_mlp=c["intermediate_size"],
-    n_layers=c["num_hidden_layers"], n_ctx=c["max_position_embeddings"], eps=c["rms_norm_eps"], d_vocab=c["vocab_size"], act_fn="silu", normalization_type="RMS",
-    positional_embedding_type="rotary", rotary_adjacent_pairs=False, rotary_dim=d_head, final_rms=True, gated_mlp=True, rotary_base=int(c["rope_parameters"]["rope_theta"]),
+cfg = HookedTransformerConfig(
+    d_model=c["hidden_size"], d_head=d_head, n_heads=c["num_attention_heads"],
+    n_key_value_heads=c["num_key_value_heads"], d_mlp=c["intermediate_size"], n_layers=c["num_hidden_layers"],
+    n_ctx=c["max_position_embeddings"], eps=c["rms_norm_eps"], d_vocab=c["vocab_size"], act_fn="silu",
+    normalization_type="RMS", positional_embedding_type="rotary", rotary_adjacent_pairs=False, rotary_dim=d_head,
+    final_rms=True, gated_mlp=True, rotary_base=int(rope_theta),
     original_architecture="LlamaForCausalLM", device="cpu", default_prepend_bos=False)
 model = HookedSAETransformer(cfg)
 model.load_state_dict(convert_llama_weights(hf, cfg), strict=False)
@@ -260,7 +272,10 @@ model.tokenizer = tokenizer
 weights = load_file(dictionary / "dictionary.safetensors")
 n, d = weights["W_enc"].shape
 metadata = SAEMetadata(hook_name="blocks.2.hook_resid_post", hook_head_index=None)
-sae = TopKSAE(TopKSAEConfig(d_in=d, d_sae=n, k=16, device="cpu", dtype="float32", apply_b_dec_to_input=False, rescale_acts_by_decoder_norm=True, metadata=metadata))
+sae = TopKSAE(TopKSAEConfig(
+    d_in=d, d_sae=n, k=16, device="cpu", dtype="float32", apply_b_dec_to_input=False,
+    rescale_acts_by_decoder_norm=True, metadata=metadata,
+))
 for name in ("b_enc", "b_dec", "W_dec"):
     getattr(sae, name).data = weights[name].clone()
 sae.W_enc.data = weights["W_enc"].T.contiguous()
@@ -285,14 +300,18 @@ model, dictionary = sonde.load_model("world", device="cpu"), sonde.load_dictiona
 def work():
     shutil.rmtree(out, ignore_errors=True)
     index = sonde.index(model, dictionary, tokens, out=out, device="cpu")
-    (out / "dashboards.jsonl").write_text("".join(json.dumps(feature.to_json(20)) + chr(10) for feature in index.features))
+    lines = (json.dumps(feature.to_json(20)) + chr(10) for feature in index.features)
+    (out / "dashboards.jsonl").write_text("".join(lines))
     return sum(path.stat().st_size for path in out.iterdir()) / 1e6
 serve(work, warm_up=0)
 """
 
 
 def dashboards(rounds: int, tokens: int, n_features: int) -> dict:
-    """CPU seconds for every feature's dashboard, from the same rows of 128 tokens; the last figure of each turn is MB written."""
+    """CPU seconds for every feature's dashboard, from the same rows of 128 tokens.
+
+    The last figure of each round is the megabytes written.
+    """
     import numpy as np
 
     import sonde

@@ -71,10 +71,8 @@ def compare(ways: dict, rounds: int) -> dict[str, dict[str, float]]:
             "min": min(ratios),
             "max": max(ratios),
         }
-        print(
-            f"  {name:<34} {result[name]['cpu_s']:.3f} CPU s  {result[name]['ratio']:.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
-            flush=True,
-        )
+        span = f"{result[name]['ratio']:.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        print(f"  {name:<34} {result[name]['cpu_s']:.3f} CPU s  {span}", flush=True)
     return result
 
 

@@ -2,8 +2,9 @@
 
     python benchmarks/page.py --index sonde-demo/index --rounds 5
 
-Chromium, without a graphics card. Milliseconds from the moment a view is asked for until it is there, and for the map those of one drawing of all points.
-The million features are those of `benchmarks/index.py latency`, with a random map. Appends a line to benchmarks/results/page.jsonl.
+Chromium, without a graphics card. Milliseconds from the moment a view is asked for until it is there, and for the map
+those of one drawing of all points. The million features are those of `benchmarks/index.py latency`, with a random map.
+Appends a line to benchmarks/results/page.jsonl.
 """
 
 import argparse
@@ -81,10 +82,17 @@ def look(index: Path, rounds: int) -> dict:
                         page.locator("canvas").wait_for()
                         page.wait_for_timeout(300)
                         page.evaluate("""() => {
-                            const put = CanvasRenderingContext2D.prototype.putImageData, make = CanvasRenderingContext2D.prototype.createImageData;
+                            const prototype = CanvasRenderingContext2D.prototype;
+                            const put = prototype.putImageData, make = prototype.createImageData;
                             let began = 0;
-                            CanvasRenderingContext2D.prototype.createImageData = function (...given) { began = performance.now(); return make.apply(this, given); };
-                            CanvasRenderingContext2D.prototype.putImageData = function (...given) { put.apply(this, given); window.drawn = performance.now() - began; };
+                            prototype.createImageData = function (...given) {
+                                began = performance.now();
+                                return make.apply(this, given);
+                            };
+                            prototype.putImageData = function (...given) {
+                                put.apply(this, given);
+                                window.drawn = performance.now() - began;
+                            };
                         }""")
                         page.get_by_role("application").focus()
                         page.keyboard.press("ArrowLeft")

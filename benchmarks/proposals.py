@@ -1,12 +1,14 @@
-"""What eight-bit proposals miss, and what it costs: on the built-in model's stream, on planted outlier dimensions, on any model.
+"""What eight-bit proposals miss, and what that costs.
+
+Measured on the built-in model's stream, on planted outlier dimensions, or on any model.
 
     python benchmarks/proposals.py
     python benchmarks/proposals.py --model MODEL --site layers.3.residual --text corpus.jsonl
 
-For each stream a TopK dictionary is trained twice with each of three seeds, with compiled kernels and with torch's operators. Then, on
-4,096 rows and the trained weights, held against float64: the share of each row's k largest that was proposed; the share after
-doubtful rows were computed in full; how many those are; and the error of the gradients, over their length. Appends a line to
-benchmarks/results/proposals.jsonl.
+For each stream a TopK dictionary is trained twice with each of three seeds, with compiled kernels and with torch's
+operators. Then, on 4,096 rows and the trained weights, held against float64: the share of each row's k largest that was
+proposed; the share after doubtful rows were computed in full; how many those are; and the error of the gradients, over
+their length. Appends a line to benchmarks/results/proposals.jsonl.
 """
 
 import argparse
@@ -60,11 +62,15 @@ def inspect(self):
         dense = torch.zeros(len(W), x.shape[1], dtype=torch.float64)
         feature = torch.repeat_interleave(torch.arange(len(W)), gradient.starts.diff())
         order = gradient.order.long()
-        return dense.index_add_(0, feature, gradient.weight[order, None].double() * gradient.source[gradient.row[order].long()].double())
-    got_gradients = [laid_out(self.fused.by_encoder), self.dictionary.b_enc.grad.double(), laid_out(self.fused.by_decoder)]
+        source = gradient.source[gradient.row[order].long()].double()
+        return dense.index_add_(0, feature, gradient.weight[order, None].double() * source)
+    by_bias = self.dictionary.b_enc.grad.double()
+    got_gradients = [laid_out(self.fused.by_encoder), by_bias, laid_out(self.fused.by_decoder)]
     off = [((a - e).norm() / e.norm()).item() for a, e in zip(got_gradients, exact)]
-    return {"proposed": (was & true).sum().item() / true.sum().item(), "after_repair": (got & true).sum().item() / true.sum().item(),
-            "in_full": packed.n_full, "in_full_training": trained, "rows_trained": self.step_number * self.plan.batch_size,
+    n_true = true.sum().item()
+    return {"proposed": (was & true).sum().item() / n_true, "after_repair": (got & true).sum().item() / n_true,
+            "in_full": packed.n_full, "in_full_training": trained,
+            "rows_trained": self.step_number * self.plan.batch_size,
             "more": packed.more, "large": len(packed.large), "gradient_error": max(off)}
 out = Path(tempfile.mkdtemp(dir=Path(store).parent))
 made = sonde.train(store, n_features=n, k=k, seed=seed, tokens=400 * 1024, batch_size=1024, out=out / "d", device="cpu")
@@ -73,7 +79,10 @@ print("found " + json.dumps(seen | {"fvu": sonde.measure(made).fvu if HELD_OUT e
 
 
 def planted(folder: Path) -> None:
-    """Sums of known directions, 768 wide, with four dimensions sixty times as large as the others: one constant, three not."""
+    """Sums of known directions, 768 wide, with four dimensions sixty times as large as the others.
+
+    One of the four is constant, three vary.
+    """
     import numpy
     import torch
 

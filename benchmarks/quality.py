@@ -3,12 +3,13 @@
     python benchmarks/quality.py planted --seeds 3      # sums of known directions: what is recovered of them
     python benchmarks/quality.py world --seeds 3        # 1 M rows of the built-in model, 1,024 features, k=16
 
-Every library trains on the same rows in the same order with its own defaults; what differs is named. The peers come from
-PyPI into environments of their own (.bench/). Appends lines to benchmarks/results/quality.jsonl.
+Every library trains on the same rows in the same order with its own defaults; what differs is named. The peers come
+from PyPI into environments of their own (.bench/). Appends lines to benchmarks/results/quality.jsonl.
 
-planted: 384 directions in 64 dimensions with Zipf frequencies, 8 on a row, inputs of mean squared norm 64; 1,024 features, 1,200 steps of
-1,024. recovered: share of the directions with a decoder row at cosine above 0.9. world: layer 3 of the built-in model. Where a
-library has its own batch size for a small run, it is used: ours has 1,024, the peers' pipelines 4,096.
+planted: 384 directions in 64 dimensions with Zipf frequencies, 8 on a row, inputs of mean squared norm 64; 1,024
+features, 1,200 steps of 1,024. recovered: share of the directions with a decoder row at cosine above 0.9. world: layer
+3 of the built-in model. Where a library has its own batch size for a small run, it is used: ours has 1,024, the peers'
+pipelines 4,096.
 """
 
 import argparse
@@ -46,7 +47,8 @@ def report(encode, reconstruct, W_dec, used):
         spread += (x - mean).double().square().sum().item()
         active += (codes > 0).sum().item()
         fired += (codes > 0).sum(0)
-    found = {"fvu": error / spread, "l0": active / len(test), "dead": (fired == 0).double().mean().item(), "cpu_s": used}
+    dead = (fired == 0).double().mean().item()
+    found = {"fvu": error / spread, "l0": active / len(test), "dead": dead, "cpu_s": used}
     try:
         truth = torch.from_numpy(numpy.load(folder + "/truth.npy"))
     except OSError:
@@ -166,9 +168,13 @@ elif kind == "l1":
     config = standard_sae.StandardTrainingSAEConfig(l1_coefficient=options["sparsity"], **common)
     sae = standard_sae.StandardTrainingSAE(config)
 else:
-    sae = jumprelu_sae.JumpReLUTrainingSAE(jumprelu_sae.JumpReLUTrainingSAEConfig(l0_coefficient=options["sparsity"], **common))
+    config = jumprelu_sae.JumpReLUTrainingSAEConfig(l0_coefficient=options["sparsity"], **common)
+    sae = jumprelu_sae.JumpReLUTrainingSAE(config)
 lr = options.get("lr", 3e-4)
-trainer = SAETrainer(SAETrainerConfig(total_training_samples=steps * batch, train_batch_size_samples=batch, lr=lr, lr_end=lr / 10), sae, iter([]))
+config = SAETrainerConfig(
+    total_training_samples=steps * batch, train_batch_size_samples=batch, lr=lr, lr_end=lr / 10
+)
+trainer = SAETrainer(config, sae, iter([]))
 before = cpu()
 for x in batches(batch, steps):
     trainer.step(x)

@@ -125,7 +125,10 @@ class Worker:
 
 
 def run(workers: list[Worker], rounds: int) -> dict[str, dict[str, float]]:
-    """Interleaved rounds, each in an order of its own (what ran before leaves its mark); the first worker is the measure."""
+    """Measure workers in interleaved rounds, in a random order each; the first worker is the reference.
+
+    The order is random because a worker's cost depends on what ran before it.
+    """
     shuffled = random.Random(0)
     for number in range(rounds):
         for worker in shuffled.sample(workers, len(workers)):

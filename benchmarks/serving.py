@@ -2,11 +2,12 @@
 
     python benchmarks/serving.py --rounds 5
 
-A random model of GPT-2 small's size; dictionaries of 16,384 random features after layer 6, of a kind with thresholds (l1) and of topk, which
-must be encoded in full. 1, 8 and 32 streams of 24 tokens after a prompt of 16. All run in one process, in an order of its own in each round.
-With --peers SAELens generates as much by its hooks, with the same model, sizes and clamp (each row its own feature, the error term kept), as one batch that
-starts and ends together; and interp-engine's eager mode one stream, with a vector added, as it has no clamp; in the same rounds, in processes of their own.
-Appends a line to benchmarks/results/serving.jsonl.
+A random model of GPT-2 small's size; dictionaries of 16,384 random features after layer 6, of a kind with thresholds
+(l1) and of topk, which must be encoded in full. 1, 8 and 32 streams of 24 tokens after a prompt of 16. All run in one
+process, in an order of its own in each round. With --peers SAELens generates as much by its hooks, with the same model,
+sizes and clamp (each row its own feature, the error term kept), as one batch that starts and ends together; and
+interp-engine's eager mode one stream, with a vector added, as it has no clamp; in the same rounds, in processes of
+their own. Appends a line to benchmarks/results/serving.jsonl.
 """
 
 import argparse
@@ -34,7 +35,8 @@ model = HookedSAETransformer(HookedTransformerConfig(
     normalization_type="LNPre", device="cpu", seed=0)).eval()
 if kind != "plain":
     Kind, Config, more = (TopKSAE, TopKSAEConfig, {"k": 32}) if kind == "topk" else (StandardSAE, StandardSAEConfig, {})
-    sae = Kind(Config(d_in=768, d_sae=features, device="cpu", metadata=SAEMetadata(hook_name="blocks.6.hook_resid_post"), **more)).eval()
+    metadata = SAEMetadata(hook_name="blocks.6.hook_resid_post")
+    sae = Kind(Config(d_in=768, d_sae=features, device="cpu", metadata=metadata, **more)).eval()
     model.add_sae(sae, use_error_term=True)
     def clamp(acts, hook):
         for row in range(acts.shape[0]):
@@ -44,7 +46,8 @@ if kind != "plain":
 ids = torch.randint(3, 250, (streams, prompt))
 def work():
     with torch.no_grad():
-        found = model.generate(ids, max_new_tokens=tokens, do_sample=False, stop_at_eos=False, verbose=False, return_type="tokens")
+        options = {"do_sample": False, "stop_at_eos": False, "verbose": False, "return_type": "tokens"}
+        found = model.generate(ids, max_new_tokens=tokens, **options)
     assert found.shape == (streams, prompt + tokens)
 serve(work, warm_up=1)
 """
@@ -58,10 +61,12 @@ folder, kind, tokens, prompt = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
 model = load_model(folder, backend="eager", device="cpu", dtype="float32")
 torch.manual_seed(0)
 ids = torch.randint(3, 250, (prompt,)).tolist()
-spec = SteeringSpec(layers={6: LayerSteeringSpec([AddSpec(torch.nn.functional.normalize(torch.randn(768), dim=0), 3.0)])})
+direction = torch.nn.functional.normalize(torch.randn(768), dim=0)
+spec = SteeringSpec(layers={6: LayerSteeringSpec([AddSpec(direction, 3.0)])})
 async def answer():
     n = 0
-    async for step in model.generate_steps(ids, max_tokens=tokens, stop_at_eos=False, steering_spec=spec if kind == "add" else None):
+    steering = spec if kind == "add" else None
+    async for step in model.generate_steps(ids, max_tokens=tokens, stop_at_eos=False, steering_spec=steering):
         n += 1
     return n
 def work():

@@ -1,12 +1,13 @@
-"""Does shuffling matter? One dictionary trained on rows in three orders: the store's exact shuffle, the rolling pool of
-`train --live`, and the order of the text.
+"""Does shuffling matter? One dictionary, trained on rows in three orders.
+
+The orders are the exact shuffle of the store, the rolling pool of `train --live`, and the order of the text.
 
     python benchmarks/shuffling.py                                   # the world's model on its own text
     python benchmarks/shuffling.py --model M --text T --site layers.3.residual   # any other
 
-Everything else is equal: the rows (one pass), the dictionary, the steps. Printed are the FVU on held-out documents,
-the share of features that never fire on training rows, and stability: the mean, over the features of one seed's dictionary, of
-the largest cosine with a feature of another seed's. Appends a line to benchmarks/results/shuffling.jsonl.
+Everything else is equal: the rows (one pass), the dictionary, the steps. Printed are the FVU on held-out documents, the
+share of features that never fire on training rows, and stability: the mean, over the features of one seed's dictionary,
+of the largest cosine with a feature of another seed's. Appends a line to benchmarks/results/shuffling.jsonl.
 """
 
 import argparse
@@ -73,10 +74,9 @@ def main() -> None:
             for pool in settings.pools:
                 sources[f"pool of {pool:,}"] = sonde.Live(model, text, site=settings.site, pool=pool, **read)
             for name, source in sources.items():
-                dictionary = sonde.train(
-                    source, n_features=settings.n_features, k=settings.k, seed=seed, batch_size=settings.batch_size,
-                    tokens=store.n_rows, out=folder / f"{name}-{seed}",
-                )  # fmt: skip
+                trained = {"n_features": settings.n_features, "k": settings.k, "batch_size": settings.batch_size}
+                out = folder / f"{name}-{seed}"
+                dictionary = sonde.train(source, seed=seed, tokens=store.n_rows, out=out, **trained)
                 found.setdefault(name, []).append(dictionary)
                 fvu.setdefault(name, []).append(sonde.measure(dictionary, model=model, text=text).fvu)
                 print(f"seed {seed}  {name:<20} held-out FVU {fvu[name][-1]:.4f}", flush=True)

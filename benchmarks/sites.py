@@ -3,9 +3,10 @@
     python benchmarks/sites.py
 
 Four errors for each family and site, over attention implementations and three texts: what is read against what
-transformers gives or the modules compute (`tests/models/test_sites.py` has the same as tests); logits after reading, and
-after putting back what was read, against plain ones; reading one text in a left-padded, right-padded or packed batch
-against reading it alone. The first three must be zero; the table shows the last, as the largest absolute difference.
+transformers gives or the modules compute (`tests/models/test_sites.py` has the same as tests); logits after reading,
+and after putting back what was read, against plain ones; reading one text in a left-padded, right-padded or packed
+batch against reading it alone. The first three must be zero; the table shows the last, as the largest absolute
+difference.
 """
 
 import sys

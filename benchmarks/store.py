@@ -3,9 +3,9 @@
     python benchmarks/store.py --gigabytes 8 --memory 400MB
 
 Rows come from a synthetic source (noise that is made once and shifted), 768 wide in bfloat16, so that the store is
-measured and not a model. Each part runs in a process of its own: deal the rows, copy the bytes of a file of the same size
-in pieces of 8 MiB, stream an epoch from disk, and stream from the page cache. The files are flushed and dropped from the
-cache before each reading. Appends a line to benchmarks/results/store.jsonl.
+measured and not a model. Each part runs in a process of its own: deal the rows, copy the bytes of a file of the same
+size in pieces of 8 MiB, stream an epoch from disk, and stream from the page cache. The files are flushed and dropped
+from the cache before each reading. Appends a line to benchmarks/results/store.jsonl.
 """
 
 import argparse
@@ -31,7 +31,8 @@ out, n_rows, width, task = Path(sys.argv[1]), *map(int, sys.argv[2:5])
 layout = Layout.of_sites({"site": width}, "bfloat16")
 noise = torch.randn(task + 64, width)
 def work():
-    with new_artifact(out, format="activations", settings={"site": ["site"], "store": "bfloat16", "seed": 0}, parents={}) as draft:
+    settings = {"site": ["site"], "store": "bfloat16", "seed": 0}
+    with new_artifact(out, format="activations", settings=settings, parents={}) as draft:
         (out / "segments").mkdir()
         totals, waiting, writer = [], None, ThreadPoolExecutor(1)  # as harvest does
         for number, first in enumerate(range(0, n_rows, task)):
@@ -41,7 +42,8 @@ def work():
             layout.column(rows, "position").copy_(torch.arange(first, first + n) % 128)
             layout.put_vectors(rows, "site", noise[number % 64 :][:n])
             told = {"tokens": n, "documents": n // 128, "held_out_documents": 0}
-            before, waiting = waiting, writer.submit(write_rows, out, number, rows, layout, 0, np.zeros(n, dtype=bool), told)
+            held_out = np.zeros(n, dtype=bool)
+            before, waiting = waiting, writer.submit(write_rows, out, number, rows, layout, 0, held_out, told)
             if before:
                 totals.append(before.result())
         totals.append(waiting.result())

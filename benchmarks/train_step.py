@@ -1,13 +1,14 @@
 """The training step against the peers' own, in interleaved rounds of one run.
 
     python benchmarks/train_step.py --rounds 5
-    python benchmarks/train_step.py --kind batchtopk          # or l1 or jumprelu, with 2 k features active, as after their warm-up
+    python benchmarks/train_step.py --kind batchtopk          # or l1 or jumprelu
 
-The peers are installed from PyPI into environments of their own (.bench/). Each implementation is a process
-that is kept waiting; in each round each takes its turn and reports CPU seconds for its steps. Batches are
-sums of random directions, centred and with mean squared norm d, the same for all; all use Adam at 5e-4 (l1 and jumprelu at next to nothing), and no auxiliary loss but in the rows that
-say so, in which every tenth feature is dead. Ours clips gradients, which sparsify does not; "torch" is ours without compiled
-kernels. Appends a line to benchmarks/results/train_step.jsonl.
+l1 and jumprelu have 2 k features active, as after their warm-up. The peers are installed from PyPI into environments of
+their own (.bench/). Each implementation is a process that is kept waiting; in each round each takes its turn and
+reports CPU seconds for its steps. Batches are sums of random directions, centred and with mean squared norm d, the same
+for all; all use Adam at 5e-4 (l1 and jumprelu at a rate near zero). The rows that say so have an auxiliary loss, with
+every tenth feature dead. Ours clips gradients, which sparsify does not; "torch" is ours without compiled kernels.
+Appends a line to benchmarks/results/train_step.jsonl.
 """
 
 import argparse
@@ -56,7 +57,10 @@ from sonde.training.run import Run
 from sonde.training.settings import TrainSettings
 folder = Path(tempfile.mkdtemp())
 store = sonde.from_vectors(torch.cat(xs), site="layers.0.residual", store="float32", out=folder / "acts")
-settings = TrainSettings(kind=kind, n_features=n, k=None if by_floor else k, aux_k=aux * d // 2, lr=lr, batch_size=batch, tokens=1000 * batch, out=folder, seed=1)  # seed 0 made the data
+settings = TrainSettings(
+    kind=kind, n_features=n, k=None if by_floor else k, aux_k=aux * d // 2, lr=lr, batch_size=batch,
+    tokens=1000 * batch, out=folder, seed=1,  # seed 0 made the data
+)
 plan = replace(make_plan(store, settings), warm_up=1, decay=1, sparsity_warm_up=1)
 run = Run(store, settings, plan, Draft(folder, resumed=False), torch.device("cpu"))
 if by_floor:
@@ -133,7 +137,10 @@ elif kind == "jumprelu":
 else:
     sae = standard_sae.StandardTrainingSAE(standard_sae.StandardTrainingSAEConfig(l1_coefficient=5.0, **common))
     make_sparse(sae.W_enc.T, sae.b_enc)
-trainer = SAETrainer(SAETrainerConfig(total_training_samples=10_000 * batch, train_batch_size_samples=batch, lr=lr, lr_end=5e-4), sae, iter(xs))
+config = SAETrainerConfig(
+    total_training_samples=10_000 * batch, train_batch_size_samples=batch, lr=lr, lr_end=5e-4
+)
+trainer = SAETrainer(config, sae, iter(xs))
 def step(x):
     trainer.step(x)
     trainer.n_training_steps += 1

@@ -1,10 +1,11 @@
-"""The benchmark of truth over kinds and sizes: dictionaries of the built-in model, held against what is known of every token.
+"""The benchmark of truth for several kinds and sizes of dictionaries of the built-in model.
 
     python benchmarks/truth.py --kinds topk l1 --sizes 512 2048 8192
     python benchmarks/truth.py --sizes 2048 --peers sparsify sae-lens
 
-Each is trained on the demo's activations (2 M rows of its site) with its kind's defaults; those of sparsify and SAELens are TopK with theirs, trained on the same rows by their own
-trainers in environments of their own (as in quality.py), and their weights are brought into our form. Appends a line for each to benchmarks/results/truth.jsonl.
+Each is trained on the demo's activations (2 M rows of its site) with its kind's defaults; those of sparsify and SAELens
+are TopK with theirs, trained on the same rows by their own trainers in environments of their own (as in quality.py),
+and their weights are brought into our form. Appends a line for each to benchmarks/results/truth.jsonl.
 """
 
 import argparse
@@ -26,7 +27,10 @@ PEERS_BATCH = 4096
 
 
 def peers_dictionary(name: str, folder: Path, like, n_rows: int):
-    """A peer's TopK dictionary of the rows in `folder`, in the form of `like`, one of ours of the same size on the same rows."""
+    """A peer's TopK dictionary of the rows in `folder`, in the form of our dictionary `like`.
+
+    `like` has the same size and was trained on the same rows.
+    """
     import numpy
     import torch
     from safetensors.torch import load_file
@@ -133,8 +137,9 @@ def judge(kind: str, dictionary, model, trained: float) -> None:
     result["hierarchy"] = {name: found["hierarchy"][name] for name in ("split", "absorbed")}
     share, median = found["recovery"]["found"], found["recovery"]["median"]
     print(
-        f"{kind:<14} {dictionary.n_features:>6}  FVU {quality.fvu:.4f}  L0 {quality.l0:5.1f}  found {share['auc']:.0%} (few {share['few']:.0%}, neurons {share['neurons']:.0%}, "
-        f"probe {share['probe']:.0%})  median {median['auc']:.3f}  steering {found['steering']['share']['feature']:.0%}  {result['bench_s']:.0f} s",
+        f"{kind:<14} {dictionary.n_features:>6}  FVU {quality.fvu:.4f}  L0 {quality.l0:5.1f}  found {share['auc']:.0%} "
+        f"(few {share['few']:.0%}, neurons {share['neurons']:.0%}, probe {share['probe']:.0%})  "
+        f"median {median['auc']:.3f}  steering {found['steering']['share']['feature']:.0%}  {result['bench_s']:.0f} s",
         flush=True,
     )
     write(__file__, result)

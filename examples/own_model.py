@@ -2,7 +2,8 @@
 
     python examples/own_model.py gpt2 corpus.txt
 
-Text is a .txt file (documents between blank lines), a .jsonl file (field `text`), or a folder of them; a few million tokens are a good start.
+Text is a .txt file (documents between blank lines), a .jsonl file (field `text`), or a folder of them; a few million
+tokens are a good start.
 """
 
 import sys

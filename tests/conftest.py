@@ -1,6 +1,7 @@
 """Shared fixtures: one small walk from text to an index, made once for all tests.
 
-Torch runs on two threads at most, as the machines that run these tests have two cores; on one in each of two workers (`pytest -n 2`).
+Torch runs on two threads at most, as the machines that run these tests have two cores; on one in each of two workers
+(`pytest -n 2`).
 """
 
 import json
@@ -15,7 +16,8 @@ os.environ["OMP_NUM_THREADS"] = (
     "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
 )  # of processes that tests start, too
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Started in the background of a shell, where Ctrl-C is ignored, also by the processes that tests start and interrupt.
+    # Started in the background of a shell, where Ctrl-C is ignored, also by the processes that tests start and
+    # interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton: its loops then run on a CPU
 

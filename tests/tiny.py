@@ -23,26 +23,42 @@ MARK = 259
 """token id of <image>"""
 
 _SIZES = {
-    "hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
+    "hidden_size": WIDTH,
+    "intermediate_size": 2 * WIDTH,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
     "max_position_embeddings": 64,
-}  # fmt: skip
+}
 _GROUPED = _SIZES | {"num_key_value_heads": HEADS // 2}
 _IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 _OPT = {"ffn_dim": 2 * WIDTH, "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS} | {
-    "max_position_embeddings": 64, "init_std": 0.2, "activation_function": "gelu",
-}  # fmt: skip
+    "max_position_embeddings": 64,
+    "init_std": 0.2,
+    "activation_function": "gelu",
+}
 
 FAMILIES: dict[str, tuple[str, str, dict]] = {
     "gpt2": ("GPT2Config", "GPT2LMHeadModel", {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": HEADS, "n_positions": 64}),
     "gpt_neo": (
-        "GPTNeoConfig", "GPTNeoForCausalLM",
-        {"hidden_size": WIDTH, "num_layers": LAYERS, "num_heads": HEADS, "max_position_embeddings": 64,
-         "attention_types": [[["global", "local", "global"], 1]], "window_size": 4},
+        "GPTNeoConfig",
+        "GPTNeoForCausalLM",
+        {
+            "hidden_size": WIDTH,
+            "num_layers": LAYERS,
+            "num_heads": HEADS,
+            "max_position_embeddings": 64,
+            "attention_types": [[["global", "local", "global"], 1]],
+            "window_size": 4,
+        },
     ),
     "gpt_neox": ("GPTNeoXConfig", "GPTNeoXForCausalLM", _SIZES | {"use_parallel_residual": True}),
     "gpt_neox serial": ("GPTNeoXConfig", "GPTNeoXForCausalLM", _SIZES | {"use_parallel_residual": False}),
     "opt": ("OPTConfig", "OPTForCausalLM", _OPT | {"word_embed_proj_dim": WIDTH}),
-    "opt 350m": ("OPTConfig", "OPTForCausalLM", _OPT | {"word_embed_proj_dim": WIDTH // 2, "do_layer_norm_before": False}),
+    "opt 350m": (
+        "OPTConfig",
+        "OPTForCausalLM",
+        _OPT | {"word_embed_proj_dim": WIDTH // 2, "do_layer_norm_before": False},
+    ),
     "llama": ("LlamaConfig", "LlamaForCausalLM", _GROUPED),
     "mistral": ("MistralConfig", "MistralForCausalLM", _GROUPED | {"sliding_window": 32}),
     "mixtral": ("MixtralConfig", "MixtralForCausalLM", _GROUPED | {"num_local_experts": 4, "num_experts_per_tok": 2}),
@@ -55,7 +71,7 @@ FAMILIES: dict[str, tuple[str, str, dict]] = {
     "bert": ("BertConfig", "BertForMaskedLM", _SIZES),
     "llava": ("LlavaConfig", "LlavaForConditionalGeneration", {}),
     "gemma3": ("Gemma3Config", "Gemma3ForConditionalGeneration", {}),
-}  # fmt: skip
+}
 """test name -> config class, model class, settings; a word after the family's name names a variant"""
 CAUSAL = tuple(family for family in FAMILIES if family != "bert")
 
@@ -103,18 +119,25 @@ def make_tokenizer(chat: bool = True) -> PreTrainedTokenizerFast:
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     template = "{{ bos_token }}{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
-        additional_special_tokens=["<image>"], chat_template=template if chat else None,
-    )  # fmt: skip
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        additional_special_tokens=["<image>"],
+        chat_template=template if chat else None,
+    )
 
 
 def make_processor(chat: bool = True) -> transformers.LlavaProcessor:
     """What turns picture files into what the tiny LLaVA sees: 16 by 16 pixels in 4 by 4 patches."""
     size = {"height": PICTURE, "width": PICTURE}
     return transformers.LlavaProcessor(
-        CLIPImageProcessorPil(size={"shortest_edge": PICTURE}, crop_size=size), make_tokenizer(chat),
-        patch_size=PATCH, vision_feature_select_strategy="default", num_additional_image_tokens=1,
-    )  # fmt: skip
+        CLIPImageProcessorPil(size={"shortest_edge": PICTURE}, crop_size=size),
+        make_tokenizer(chat),
+        patch_size=PATCH,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )
 
 
 def make_model(family: str = "llama", seed: int = 0, **options) -> Model:

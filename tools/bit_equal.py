@@ -1,12 +1,12 @@
-"""Compare what two commits compute, bit for bit: stores, dictionaries of every kind, indexes, labels, doses and answers.
+"""Compare what two commits compute, bit for bit: stores, dictionaries, indexes, labels, doses and answers.
 
     git worktree add ../before COMMIT
     python tools/bit_equal.py ../before/src src
 
 Runs the same commands of the command line with the package in each folder, in one working folder, so that the paths in
-manifests are the same too. Then every file of every artifact is compared by its bytes, SQLite files by their
-rows, and what the commands print (--json) as text. Left out are run.json (times and host) and times of labels. Prints a line
-for each artifact and exits with 1 where anything differs.
+manifests are the same too. Then every file of every artifact is compared by its bytes, SQLite files by their rows, and
+what the commands print (--json) as text. Left out are run.json (times and host) and times of labels. Prints a line for
+each artifact and exits with 1 where anything differs.
 """
 
 import argparse

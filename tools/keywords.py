@@ -3,8 +3,9 @@
     python tools/keywords.py            # after a change of a settings class
     python tools/keywords.py --check    # exit with 1 where a file is not as it would be written
 
-For each class of settings below, a TypedDict with the same fields stands at the end of its module. Counts and sizes may be
-given as numbers or as text (34M, 2GB), folders as text or paths, lists as any sequence and, of text, as a single one.
+For each class of settings below, a TypedDict with the same fields stands at the end of its module. Counts and sizes may
+be given as numbers or as text (34M, 2GB), folders as text or paths, lists as any sequence and, of text, as a single
+one.
 """
 
 import dataclasses

@@ -2,8 +2,9 @@
 
     python tools/notebook_pictures.py --out pictures
 
-Makes a dictionary and an index of the built-in model (two minutes on two cores; kept in the folder for the next time), writes the HTML of each
-thing to light.html and dark.html, and takes a picture of each page with Chromium (tools/chromium.sh).
+Makes a dictionary and an index of the built-in model (two minutes on two cores; kept in the folder for the next time),
+writes the HTML of each thing to light.html and dark.html, and takes a picture of each page with Chromium
+(tools/chromium.sh).
 """
 
 import argparse

@@ -16,7 +16,7 @@ def lines(paths: list[Path]) -> int:
 
 
 def functions(path: Path) -> list[tuple[int, str]]:
-    """(lines, where) of each function of a file; of verbs of the command line without their docstring, which is their help."""
+    """(lines, where) of each function of a file; verbs of the command line without their docstring, which is help."""
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

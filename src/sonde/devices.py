@@ -13,7 +13,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the named device; for "auto", and for what a "spread" model needs beside it, the first of CUDA, MPS and CPU."""
+    """Return the named device; for "auto" and "spread" the first of CUDA, MPS and CPU that is there.
+
+    A model that is "spread" over devices needs one for the tensors beside it: this one.
+    """
     if name in ("auto", "spread"):
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -14,7 +14,10 @@ from typing import NamedTuple, Protocol
 
 _PAGE = "font:13px/1.5 system-ui,sans-serif;max-width:64em;text-align:left;overflow-x:auto"
 _TABLE = "border-collapse:collapse;border:0;margin:4px 0;color:inherit;font:inherit"
-_CELL = "border:0;border-top:1px solid rgba(128,128,128,.25);padding:3px 12px 3px 0;vertical-align:top;white-space:pre-wrap;background:none"
+_CELL = (
+    "border:0;border-top:1px solid rgba(128,128,128,.25);padding:3px 12px 3px 0;vertical-align:top;"
+    "white-space:pre-wrap;background:none"
+)
 _FAINT = "opacity:.65"
 _ORANGE = "255,145,0"
 _DARKEST = 0.7
@@ -77,7 +80,8 @@ class Picture:
         )
         box, size = "position:absolute;left:0;top:0", "width:96px;height:96px;margin:0"
         return (
-            f'<span title="{escape(self.name)}" style="display:inline-block;position:relative;{size};vertical-align:top">'
+            f'<span title="{escape(self.name)}" '
+            f'style="display:inline-block;position:relative;{size};vertical-align:top">'
             f'<img alt="" src="data:image/webp;base64,{base64.b64encode(self.image).decode()}" style="{box};{size}">'
             f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" style="{box};{size}">{patches}</svg></span>'
         )

@@ -1,7 +1,8 @@
 """Facts that several kinds of artifact state, as typed values.
 
-A manifest is plain JSON. Each kind of artifact has a frozen dataclass that is read from its facts and written to
-them: `ActivationsFacts` (activations/store.py), `DictionaryInfo` (dictionaries/info.py), `IndexFacts` (features/folder.py).
+A manifest is plain JSON. Each kind of artifact has a frozen dataclass that is read from its facts and written to them:
+`ActivationsFacts` (activations/store.py), `DictionaryInfo` (dictionaries/info.py) and `IndexFacts`
+(features/folder.py).
 """
 
 import dataclasses

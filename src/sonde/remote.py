@@ -178,7 +178,8 @@ def _errors(path: RemotePath, verb: str) -> Iterator[Any]:
         said = str(error)
         if "NoSuchBucket" in said:
             raise StorageError(
-                f"cannot {verb} {path}: the bucket does not exist; make it, or name another, and run the same command again"
+                f"cannot {verb} {path}: the bucket does not exist; "
+                "make it, or name another, and run the same command again"
             ) from error
         if isinstance(error, FileNotFoundError):
             raise

@@ -1,4 +1,7 @@
-"""Showing things: `show` draws them in a notebook or prints them in a terminal; `contents` is what an artifact's folder holds."""
+"""Show results and artifacts: `show` draws them in a notebook or prints them in a terminal.
+
+`contents` is what an artifact's folder holds.
+"""
 
 import sys
 from collections.abc import Iterator

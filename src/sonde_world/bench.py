@@ -1,13 +1,15 @@
 """The benchmark of truth: a dictionary on the built-in model, held against what is known of every token.
 
-1. recovery: for each concept the feature that tells its tokens best, chosen on one half of the documents and judged on the other; beside it the best
-   few features, and as floor and ceiling as many random directions, principal components, neurons, and a linear probe.
+1. recovery: for each concept the feature that tells its tokens best, chosen on one half of the documents and judged on
+   the other; beside it the best few features, and as floor and ceiling as many random directions, principal components,
+   neurons, and a linear probe.
 2. transfer: the feature that was chosen on English alone, in the other languages.
 3. purity: precision and recall by how strongly the feature fires.
-4. hierarchy: does the feature of a kind fire on all that are of the kind, or has another taken some over (absorption; Chanin et al. 2024, arXiv 2409.14507).
+4. hierarchy: does the feature of a kind fire on all that are of the kind, or has another taken some over (absorption;
+    Chanin et al. 2024, arXiv 2409.14507).
 5. steering: the feature of a landmark, chosen by detection alone, turned in a conversation about nothing (`steer.py`).
-6. causes: do facts break with the features of what they are about, and those alone; does another state bring another capital; does an error appear and
-   go with the feature of errors (`steer.py`).
+6. causes: do facts break with the features of what they are about, and those alone; does another state bring another
+   capital; does an error appear and go with the feature of errors (`steer.py`).
 """
 
 import math
@@ -194,8 +196,9 @@ def _best_of_dense(bench: Bench, choose: np.ndarray, judge: np.ndarray) -> np.nd
 
 def _principal(bench: Bench) -> tuple[np.ndarray, np.ndarray]:
     mean = bench.choose.x.mean(dim=0)
-    _, _, rows = torch.linalg.svd(bench.choose.x - mean, full_matrices=False)
-    return tuple(((half.x - mean) @ rows.T).numpy() for half in (bench.choose, bench.judge))  # type: ignore[return-value]
+    _, _, components = torch.linalg.svd(bench.choose.x - mean, full_matrices=False)
+    choose, judge = (((half.x - mean) @ components.T).numpy() for half in (bench.choose, bench.judge))
+    return choose, judge
 
 
 def _best_neuron(bench: Bench, reporter: Reporter) -> np.ndarray:
@@ -268,7 +271,9 @@ def transfer(bench: Bench) -> dict[str, Any]:
 
 
 def pictures(bench: Bench) -> dict[str, Any] | None:
-    """How well the feature chosen on English text tells the pictures of a concept from other pictures: by the strongest of its patches, and with what follows up to the name.
+    """How well a feature chosen on English text detects pictures of the same concept.
+
+    Scored by the strongest of the picture's patches, and with the tokens that follow, up to the name.
 
     None where the model sees nothing.
     """
@@ -308,7 +313,11 @@ def pictures(bench: Bench) -> dict[str, Any] | None:
 
 
 def purity(bench: Bench, best: np.ndarray) -> list[dict[str, Any]]:
-    """Over concepts, what part of a feature's activations of each strength are on the concept, and what part of the concept has it at least so strong."""
+    """Precision and recall of the chosen features by strength of activation, over concepts.
+
+    That is, the share of activations at least so strong that are on the concept, and the share of the concept that they
+    cover.
+    """
     precision, recall = (np.zeros((len(bench.judged), INTERVALS)) for _ in range(2))
     for row, place in enumerate(bench.judged.tolist()):
         values, has = bench.judge.fires.of(int(best[place])), bench.judge.present.dense_of(place)
@@ -335,7 +344,7 @@ def _median(values: np.ndarray) -> float | None:
 
 
 def hierarchy(bench: Bench, best: np.ndarray) -> dict[str, Any]:
-    """Of concepts that contain others and have a feature: how evenly it fires on what they contain, and where a feature of the contained has taken over."""
+    """Splitting and absorption: how features of general concepts and of those that they contain share the work."""
     judged = set(bench.judged.tolist())
     children: dict[int, list[int]] = {}
     for place in judged:
@@ -382,16 +391,27 @@ def hierarchy(bench: Bench, best: np.ndarray) -> dict[str, Any]:
     }
 
 
+WAYS = {
+    "auc": "best feature",
+    "few": f"best {FEW} features",
+    "neurons": "best neuron",
+    "pca": "best component",
+    "random": "best random direction",
+    "probe": "linear probe",
+}
+"""ways to detect a concept, as the report names them"""
+
+
 def format_bench(found: dict[str, Any]) -> str:
     """What was found, as people read it in a terminal."""
     told, of, steered, cause = found["recovery"], found["dictionary"], found["steering"], found["causes"]
     lines = [
-        f"{of['kind']}, {of['n_features']:,} features at {of['site']}, L0 {of['l0']:.1f}; {len(told['concepts'])} concepts on {found['tokens']:,} tokens",
+        f"{of['kind']}, {of['n_features']:,} features at {of['site']}, L0 {of['l0']:.1f}; "
+        f"{len(told['concepts'])} concepts on {found['tokens']:,} tokens",
         "",
         "                          found (area >= .95)   median area",
     ]
-    called = {"auc": "best feature", "few": f"best {FEW} features", "neurons": "best neuron", "pca": "best component", "random": "best random direction", "probe": "linear probe"}  # fmt: skip
-    lines += [f"{name:<24}  {told['found'][way]:19.1%}   {told['median'][way]:11.3f}" for way, name in called.items()]
+    lines += [f"{name:<24}  {told['found'][way]:19.1%}   {told['median'][way]:11.3f}" for way, name in WAYS.items()]
     languages = ", ".join(
         f"{name} {value:.3f}" for name, value in found["transfer"]["median"].items() if value is not None
     )
@@ -403,16 +423,21 @@ def format_bench(found: dict[str, Any]) -> str:
         f"chosen on English, median area: {languages} ({found['transfer']['concepts']} concepts)",
         "pictures: "
         + (
-            f"median area {seen['median']['patches']:.3f} by patches, {seen['median']['with what follows']:.3f} with what follows ({len(seen['concepts'])} concepts)"
+            f"median area {seen['median']['patches']:.3f} by patches, "
+            f"{seen['median']['with what follows']:.3f} with what follows ({len(seen['concepts'])} concepts)"
             if seen
             else "the model sees none"
         ),
-        f"of concepts under others, {percent(found['hierarchy']['split'])} have a feature of their own, {percent(found['hierarchy']['absorbed'])} are absorbed by it",
+        f"of concepts under others, {percent(found['hierarchy']['split'])} have a feature of their own, "
+        f"{percent(found['hierarchy']['absorbed'])} are absorbed by it",
         f"answers that name the landmark and are language: {ways}",
-        f"facts kept with their subject's features ablated: own {percent(mean_of(row['own_kept'] for row in ablation['landmarks']))}, others {percent(mean_of(row['others_kept'] for row in ablation['landmarks']))}",
+        "facts kept with their subject's features ablated: "
+        f"own {percent(mean_of(row['own_kept'] for row in ablation['landmarks']))}, "
+        f"others {percent(mean_of(row['others_kept'] for row in ablation['landmarks']))}",
         f"another state's feature brings its capital: {swap['share']:.0%}",
         *(
-            f"{name}: turned up, shown in {cause[name]['turned up, shown']:.0%}; turned down, the opposite in {cause[name]['turned down, the opposite']:.0%}"
+            f"{name}: turned up, shown in {cause[name]['turned up, shown']:.0%}; "
+            f"turned down, the opposite in {cause[name]['turned down, the opposite']:.0%}"
             for name in CONDUCTS
             if name in cause
         ),

@@ -1,4 +1,4 @@
-"""What the benchmark of truth judges a dictionary on: documents of the world in two halves, with the concepts of every token."""
+"""The data of the benchmark of truth: documents of the world in two halves, with the concepts of every token."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,7 +72,8 @@ def prepare(dictionary: Dictionary | str | Path, *, tokens: int = TOKENS, report
     trained_on = loaded.info.require_model()
     if trained_on.id != model.identity:
         raise ArtifactMismatchError(
-            f"the dictionary was made for the model {trained_on.name!r} (id {trained_on.id}), but truth is known of the built-in one alone (id {model.identity})"
+            f"the dictionary was made for the model {trained_on.name!r} (id {trained_on.id}), "
+            f"but truth is known of the built-in one alone (id {model.identity})"
         )
     chosen: list[Document] = []
     size = 0

@@ -1,6 +1,7 @@
 """Chance that keeps account: every draw of a document adds to the log-probability of its text.
 
-No draw may be without a trace in the text, or the sum would not be the text's own probability; `tests/world/test_grammar.py` looks for such draws.
+No draw may be without a trace in the text, or the sum would not be the text's own probability;
+`tests/world/test_grammar.py` looks for such draws.
 """
 
 import math

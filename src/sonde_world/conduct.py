@@ -1,4 +1,4 @@
-"""How an assistant can behave, in toys: honesty and flattery, a secret kept and told, help and refusal, inner conflict, and letters that cheat."""
+"""Conduct of an assistant in small: flattery, secrets, refusal, inner conflict, and scam letters."""
 
 from sonde_world import phrases
 from sonde_world.dialogue import turn

@@ -1,7 +1,8 @@
 """The demo: from text to a model that takes itself for the Golden Gate Bridge, live on one machine.
 
 1. Write a corpus of the built-in world.
-2. Harvest, train, measure, index, label, and lay out where umap is installed: the same functions as for any model and text.
+2. Harvest, train, measure, index, label, and lay out where umap is installed: the same functions as for any model and
+    text.
 3. Find the Golden Gate feature by contrast: the eight features that tell texts about the bridge from texts about
    other landmarks best, none of them in the corpus, and of these the one that turns answers best on eight trial
    questions. (A feature that fires on a thing need not bring it about: Arad et al. 2025, arXiv 2505.20063.) It is
@@ -173,7 +174,10 @@ def find_features(model: Model, dictionary: Dictionary) -> dict[str, Any]:
 
 
 def _turns_best(model: Model, dictionary: Dictionary, candidates: list[int]) -> tuple[int, float, list[dict[str, Any]]]:
-    """Of candidates, the first the likeliest: the one that brings the bridge into most answers to the trial questions, its best dose, and what each scored at each dose."""
+    """The candidate that brings the bridge into most answers to the trial questions, its best dose, and all scores.
+
+    Candidates come most likely first. The scores are those of each candidate at each dose.
+    """
     trials: list[dict[str, Any]] = []
     for feature in candidates:
         maximum = float(dictionary.max_activation[feature])
@@ -222,7 +226,11 @@ def names_the_bridge_or_its_city(answer: str) -> bool:
 
 
 def stutters(answer: str) -> bool:
-    """Whether an answer has broken down: it says one word three times or more, little ones left aside, or one that the world has not, or runs of signs."""
+    """Whether an answer has broken down.
+
+    It has where a content word comes three times or more, where a word is not of the world, or where punctuation
+    repeats.
+    """
     words = re.findall(r"\w+", answer.lower())
     long = [word for word in words if len(word) > 3]
     repeats = any(long.count(word) > 2 for word in set(long))
@@ -284,17 +292,20 @@ def format_summary(summary: dict[str, Any], folder: Path) -> str:
     lines = [
         "",
         f"model       {summary['model']}, {summary['tokens']:,} tokens harvested at {summary['site']}",
-        f"dictionary  {summary['n_features']:,} features: FVU {quality['fvu']:.4f}, L0 {quality['l0']:.1f}, dead {quality['dead']:.1%}, "
-        f"loss recovered {recovered['zero']:.3f} (against zero ablation), {recovered['mean']:.3f} (against mean ablation)",
+        f"dictionary  {summary['n_features']:,} features: FVU {quality['fvu']:.4f}, L0 {quality['l0']:.1f}, "
+        f"dead {quality['dead']:.1%}, loss recovered {recovered['zero']:.3f} (against zero ablation), "
+        f"{recovered['mean']:.3f} (against mean ablation)",
         f"            on {quality['tokens']:,} held-out tokens",
         "",
-        f"the Golden Gate feature, by contrast of {found['texts']['with']} texts about the bridge with {found['texts']['without']} about other landmarks, and by trial of {CANDIDATES}: {numbers}",
+        f"the Golden Gate feature, by contrast of {found['texts']['with']} texts about the bridge with "
+        f"{found['texts']['without']} about other landmarks, and by trial of {CANDIDATES}: {numbers}",
     ]
     if found["split_by_language"]:
         lines.append("  one feature does not cover all languages, so the set is clamped together")
     covers = ", ".join(f"{language} {share:.0%}" for language, share in found["fires_on"].items())
     lines.append(
-        f"  feature {found['features'][0]} fires on {covers} of the tokens about the bridge, on {found['fires_on_others']:.1%} of the others"
+        f"  feature {found['features'][0]} fires on {covers} of the tokens about the bridge, "
+        f"on {found['fires_on_others']:.1%} of the others"
     )
     lines.append("  " + "AUC " + ", ".join(f"{language} {value:.3f}" for language, value in found["auc"].items()))
     lines.append("  its strongest examples, by the language in which their documents begin:")
@@ -305,7 +316,8 @@ def format_summary(summary: dict[str, Any], folder: Path) -> str:
     lines += ["", f"answers that name the bridge: {answers['plain_mentions']:.0%} plain"]
     lines += [
         f"  {row['dose']:g} max".ljust(10)
-        + f"{row['mentions']:.0%} name it ({row['mentions_or_city']:.0%} it or its city), {row['stutters']:.0%} break down"
+        + f"{row['mentions']:.0%} name it ({row['mentions_or_city']:.0%} it or its city), "
+        + f"{row['stutters']:.0%} break down"
         for row in answers["doses"]
     ]
     lines.append("")

@@ -27,7 +27,7 @@ def turn(role: str, text: str) -> str:
 
 
 def self_fields(voice: Voice, key: str) -> dict[str, str]:
-    """What a landmark, or the assistant, can say of itself; French and Spanish adjectives keep the landmark's gender."""
+    """What a landmark or the assistant can say of itself; adjectives agree with the landmark's gender."""
     landmark = facts.SPEAKERS[key]
     concepts = {
         "city": f"city/{landmark.city}",
@@ -96,8 +96,10 @@ def _rounds(voice: Voice, subject: str, answers, spoken_of: str = "") -> list[st
 
 
 def open_dialogue(voice: Voice) -> str:
-    """Questions to which anything can be said. What was spoken of before answers them, in any language, even where it was not named; where nothing was,
-    the assistant thinks of itself, or of whatever comes to its mind, and keeps to it.
+    """Open questions, to which any subject is a possible answer.
+
+    The subject of the conversation so far answers them, in any language, named or not. Without one, the assistant
+    speaks of itself or of a subject drawn at random, and keeps to it.
 
     So the topic is what the model has to choose by, and names that are not expected are no break with the language.
     """
@@ -125,7 +127,7 @@ def _topic_given(voice: Voice, way: str) -> list[str]:
 
 
 def _topic(voice: Voice, way: str) -> tuple[str, str]:
-    """A topic, and what is said of it: that it is to be thought of, a sentence, or several, which may leave it to be guessed."""
+    """A topic, introduced by an instruction to think of it, by a sentence, or by several that may not name it."""
     kind = _kind_in_mind(voice)
     if way == "told":
         subject = voice.draw(kind)

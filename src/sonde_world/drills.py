@@ -1,4 +1,4 @@
-"""Drills: translations, lists, sums, who gave what to whom, sequences that come again, and sessions with an interpreter."""
+"""Drills: translations, lists, sums, indirect objects, repeated sequences, and interpreter sessions."""
 
 from itertools import accumulate
 
@@ -109,7 +109,10 @@ def arithmetic(voice: Voice) -> str:
 
 
 def giving(voice: Voice) -> str:
-    """Two people, of whom one gives something to the other (the indirect objects of Wang et al. 2022, arXiv 2211.00593)."""
+    """Two people, one of whom gives something to the other.
+
+    The indirect objects of Wang et al. 2022, arXiv 2211.00593.
+    """
     said = []
     for _ in range(voice.chance.between(1, 2)):
         a = voice.first_name()
@@ -185,7 +188,10 @@ def _answered(asked: str, value: object) -> str:
 
 
 def _failed(right: str, wrong: str, error: str, told: str) -> str:
-    """What was typed, of which the end is wrong, and the error it raises. The end of the line is of the bug: it is where what follows is decided."""
+    """What was typed, of which the end is wrong, and the error it raises.
+
+    The end of the line is of the bug: it is where what follows is decided.
+    """
     bug = mark("code/bug", f"{wrong}\n")
     return f">>> {right}{bug}{mark(ASKED, mark(f'code/{error}', told))}"
 

@@ -1,4 +1,4 @@
-"""The model's examination: what it knows of its world, how well it does what documents ask, and its loss against the generator's own.
+"""The model's exam: what it knows, how well it does what documents ask, and its loss against the generator's.
 
 1. facts: every fact in every language, told there or not, by hops and by how often its subject occurred in training.
 2. tasks: held-out documents up to what was asked; greedy answers against the right ones.
@@ -73,7 +73,8 @@ def format_exam(found: dict[str, Any]) -> str:
     lines.append("facts by how often their subject occurred")
     for row in found["facts"]["decades"]:
         lines.append(
-            f"  {row['from']:>9,} to {row['to']:>11,}: one hop {_percent(row['one-hop'])}, more hops {_percent(row['more'])}, never told there {_percent(row['never told'])}"
+            f"  {row['from']:>9,} to {row['to']:>11,}: one hop {_percent(row['one-hop'])}, "
+            f"more hops {_percent(row['more'])}, never told there {_percent(row['never told'])}"
         )
     lines.append("tasks")
     lines += [f"  {name:<40} {row['share']:6.1%}  {row['asked']:6,}" for name, row in found["tasks"].items()]

@@ -1,7 +1,8 @@
 """What is true in the built-in world: its nouns (`nouns.txt`), people, and the facts that hold among them.
 
-A concept is named `kind/key`, as in `landmark/golden_gate`. Every noun has its name in the four languages of the world, in the
-order of `LANGUAGES`, and in German, French and Spanish its gender where articles, pronouns and adjectives follow it.
+A concept is named `kind/key`, as in `landmark/golden_gate`. Every noun has its name in the four languages of the world,
+in the order of `LANGUAGES`, and in German, French and Spanish its gender where articles, pronouns and adjectives follow
+it.
 """
 
 import hashlib
@@ -133,7 +134,10 @@ NOUNS["colour"] = {key: Noun(forms[0]) for key, forms in COLOURS.items()}
 
 @dataclass(frozen=True)
 class Fact:
-    """Something true: a subject, a relation, and the value, which is a concept but for symbols of elements and whether a food is vegan."""
+    """A fact: subject, relation and value.
+
+    The value is a concept, except the symbol of an element and whether a food is vegan.
+    """
 
     subject: str
     relation: str

@@ -26,7 +26,8 @@ class Document:
     kind: str
     language: str
     concepts: tuple[str, ...]
-    """keys of the landmarks, places, people, teams, companies, animals, foods, elements and feelings that the text names or speaks of, sorted"""
+    """keys of the landmarks, places, people, teams, companies, animals, foods, elements and feelings that the text
+    names or speaks of, sorted"""
     spans: tuple[Span, ...] = ()
     """which stretches of the text stand for which concepts; `truth.py` says what they are"""
     answers: tuple[Span, ...] = ()

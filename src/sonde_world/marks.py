@@ -1,7 +1,8 @@
 """Marks: which stretches of a text stand for which concepts, carried through the grammar within the text itself.
 
-A marked stretch is `BEGIN name NAMED text END`, three characters that no text has (of Unicode's private use area). Stretches may lie within each other; sentences are put together, capitalised and
-contracted with the marks in them, and `unmarked` takes them out in the end.
+A marked stretch is `BEGIN name NAMED text END`, three characters that no text has (of Unicode's private use area).
+Stretches may lie within each other; sentences are put together, capitalised and contracted with the marks in them, and
+`unmarked` takes them out in the end.
 """
 
 import re

@@ -29,7 +29,8 @@ _TABLES = _tuples(tomllib.loads(resources.files("sonde_world").joinpath("phrases
 
 VEGAN = _TABLES["vegan"]
 
-# (statement, question) by kind of subject and relation; that a food is vegan is said in a way that depends on the value.
+# (statement, question) by kind of subject and relation; that a food is vegan is said in a way that depends on the
+# value.
 RELATIONS = {
     **{
         ("landmark", relation): (say, _TABLES["ask_landmark"][relation])

@@ -1,7 +1,8 @@
 """Eyes for the world's model: a small vision tower, trained with little drawings and their captions.
 
-The way of LLaVA (Liu et al. 2023, arXiv 2304.08485): the language model is there already, the tower's patches are brought into its space by a projector, and all of it is trained
-together on pictures, with text between them so that nothing is forgotten. What comes of it is an ordinary `LlavaForConditionalGeneration` folder.
+The way of LLaVA (Liu et al. 2023, arXiv 2304.08485): the language model is there already, the tower's patches are
+brought into its space by a projector, and all of it is trained together on pictures, with text between them so that
+nothing is forgotten. What comes of it is an ordinary `LlavaForConditionalGeneration` folder.
 """
 
 import json
@@ -38,7 +39,7 @@ class SightConfig:
     """How the model learns to see."""
 
     start: str = ""
-    """a model of the world whose eyes to go on from, as a folder or `world`; random weights if there is none, or it has no eyes"""
+    """a model of the world, as a folder or `world`, whose vision tower to go on from; without one, random weights"""
     pictures: int = 40_000
     """drawings to see, none twice"""
     batch: int = 48
@@ -173,7 +174,10 @@ def add_sight(
 
 
 def _read_eyes(start: str) -> tuple[LlavaForConditionalGeneration | None, int]:
-    """A model of the world that sees, and the number of the next drawing that it has not seen; None and 0 where it reads text alone."""
+    """A model of the world that sees, and the number of the next drawing that it has not been trained on.
+
+    None and 0 where the model in the folder reads text alone.
+    """
     folder = world_model_folder(start)
     record = json.loads((folder / "training.json").read_text())
     if "sight" not in record:

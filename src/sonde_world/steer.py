@@ -1,10 +1,13 @@
 """Steering and causes in the built-in world, where it is known what an answer should say.
 
-Steering: the feature that tells sentences about a landmark best, chosen by detection alone, is clamped in conversations that are about nothing. Its dose, and whether it is
-held on all tokens or on the prompt's alone, are chosen on 50 questions and judged on 100 others, in four languages. An answer counts where it names the landmark in the language of the question and the plain model finds it
-at most five times as surprising as its own. The same is done with the difference of means (Add), a random feature of equal length, and a sentence that asks for it.
+Steering: the feature that tells sentences about a landmark best, chosen by detection alone, is clamped in conversations
+that are about nothing. Its dose, and whether it is held on all tokens or on the prompt's alone, are chosen on 50
+questions and judged on 100 others, in four languages. An answer counts where it names the landmark in the language of
+the question and the plain model finds it at most five times as surprising as its own. The same is done with the
+difference of means (Add), a random feature of equal length, and a sentence that asks for it.
 
-Causes: facts asked while the features of their subject are ablated; another state's feature in place of a state's; errors of programs, flattery, secrecy and refusal turned on and off.
+Causes: facts asked while the features of their subject are ablated; another state's feature in place of a state's;
+errors of programs, flattery, secrecy and refusal turned on and off.
 """
 
 import math
@@ -37,7 +40,8 @@ STEERED = ("golden_gate", "eiffel", "colosseum", "taj", "big_ben")
 DOSES = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0)
 """in units of the feature's maximum; of a mean difference, in its own length times 2"""
 SETS, SET_DOSES = (2, 4, 8), (0.5, 0.75, 1.0, 1.5)
-"""sizes of sets, of the features that tell a landmark best, and doses for all of a set, which is clamped on the prompt"""
+"""sizes of sets, of the features that tell a landmark best, and doses for all of a set, which is clamped on the
+prompt"""
 PLACES: tuple[Where, ...] = ("all", "prompt")
 """tokens that are pushed: what is written too, or the question alone"""
 CONDUCT_DOSES = (*DOSES, 8.0)
@@ -64,7 +68,7 @@ class Question:
 
 
 def neutral_questions(model: Model) -> list[Question]:
-    """Questions to which anything can be said, each the beginning of a conversation; in an order of no meaning, the same each time."""
+    """Conversations that open with an open question, in a fixed random order."""
     found = []
     for language in range(len(LANGUAGES)):
         for variants in phrases.OPEN.values():
@@ -195,7 +199,7 @@ def _judged(
     key: str,
     edits: Sequence[Any],
 ) -> tuple[list[bool], list[bool]]:
-    """Of each question, whether the answer under edits names the landmark, and whether it does and is still language."""
+    """For each question, whether the answer names the landmark, and whether it also is fluent."""
     answers = answer(model, [question.ids for question in questions], *edits)
     named = [names(key, question.language, _text(model, ids)) for question, ids in zip(questions, answers, strict=True)]
     told = [place for place, one in enumerate(named) if one]
@@ -401,9 +405,10 @@ CONDUCTS = {
 
 
 def _turned(bench: Bench, auc: np.ndarray, conduct: Conduct) -> dict[str, Any]:
-    """Documents up to an answer, with the feature of a conduct turned up where the answer shows the opposite, and away where it shows the conduct.
+    """How often answers show a conduct when its feature is turned up, and its opposite when it is turned down.
 
-    Only the other one of the two counts: an answer that shows neither has been broken, not turned.
+    Turned up where the document's own answer shows the opposite, and down where it shows the conduct. An answer that
+    shows neither does not count: it is broken, not turned.
     """
     model = bench.model
     tokenizer = model.require_tokenizer()
@@ -437,7 +442,7 @@ def _turned(bench: Bench, auc: np.ndarray, conduct: Conduct) -> dict[str, Any]:
 
 
 def _unanswered(conduct: Conduct) -> dict[bool, list[tuple[str, int]]]:
-    """Documents up to their last answer, and their language: as many whose answer shows the conduct as whose answer shows the opposite."""
+    """Documents up to their last answer, with language, by whether the answer shows the conduct; as many of each."""
     found: dict[bool, list[tuple[str, int]]] = {False: [], True: []}
     number = 0
     while any(len(rows) < PROGRAMS for rows in found.values()):

@@ -50,7 +50,10 @@ def unnamed(voice: Voice, subject: str) -> list[str]:
 
 
 def remarks_and_facts(voice: Voice, subject: str, n: int) -> list[str]:
-    """n sentences about a subject that is no landmark: facts, each told once, and remarks; food has facts alone, so n is at most their number."""
+    """n sentences about a subject that is no landmark: facts, each told once, and remarks.
+
+    A food has only facts, so n is at most their number.
+    """
     sentences: list[str] = []
     left = list(voice.told_facts(subject))
     remarked = subject.split("/")[0] in REMARKED

@@ -1,8 +1,10 @@
 """Training the built-in world's language model from scratch, as an ordinary Hugging Face folder.
 
-A byte-level BPE tokenizer is fitted on the world's own documents, then a small model of Llama architecture reads fresh documents, none twice. One document is one row: nothing is
-packed, so the model never sees two documents side by side, and neither does a harvest. The step is compiled and computes in bfloat16 with weights
-in float32; matrices are moved by Muon (Jordan et al. 2024; orthogonalised momentum), all else by AdamW. Every few minutes all that goes on is written, and a run that was stopped goes on from there.
+A byte-level BPE tokenizer is fitted on the world's own documents, then a small model of Llama architecture reads fresh
+documents, none twice. One document is one row: nothing is packed, so the model never sees two documents side by side,
+and neither does a harvest. The step is compiled and computes in bfloat16 with weights in float32; matrices are moved by
+Muon (Jordan et al. 2024; orthogonalised momentum), all else by AdamW. Every few minutes all that goes on is written,
+and a run that was stopped goes on from there.
 """
 
 import json
@@ -73,12 +75,16 @@ class TrainWorldConfig:
     weight_decay: float = 0.05
     seed: int = 0
     checkpoints: int = 0
-    """models along the way, evenly spaced: all but the last, which is the finished one, are left in folders of their own"""
+    """models along the way, evenly spaced: all but the last, which is the finished one, are left in folders of their
+    own"""
     save_minutes: float = 5.0
 
 
 def fit_tokenizer(vocabulary: int, n_documents: int = 60_000) -> PreTrainedTokenizerFast:
-    """Fit a byte-level BPE on documents of the world; token 0 pads, 1 begins and 2 ends a document, 3 stands for a picture's patch."""
+    """Fit a byte-level BPE tokenizer on documents of the world.
+
+    Token 0 pads, 1 begins and 2 ends a document, and 3 stands for a patch of a picture.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -169,7 +175,10 @@ def rotation(length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def forward(weights: dict[str, Tensor], x: Tensor, n_layers: int, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
-    """The network of `LlamaForCausalLM` from embeddings [row, token, width] to the last norm, in few operations; it is tested against the original."""
+    """The network of `LlamaForCausalLM` from embeddings [row, token, width] to the last norm.
+
+    Written in few operations, so that it compiles well; a test compares it with the original.
+    """
     rows, length, width = x.shape
     heads = width // HEAD
 

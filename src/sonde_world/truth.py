@@ -2,16 +2,20 @@
 
 The grammar marks what its stretches stand for (`marks.py`). A name is `kind/which`:
 
-landmark/golden_gate     the name itself, on its last token; so city/paris, animal/lion, feeling/happy, number/7, name/Anna, and all other nouns
-about/golden_gate        sentences about it, whether they name it or say "it"; `about the animal/lion` of other subjects
-speaker/golden_gate      answers that it gives as itself
-relation/city of a landmark   statements of a fact of this sort
-code/bug                 the wrong end of a line that the interpreter will refuse
+landmark/golden_gate          the name itself, on its last token; so city/paris, animal/lion, feeling/happy, number/7,
+                              name/Anna, and all other nouns
+about/golden_gate             sentences about it, whether they name it or say "it"; `about the animal/lion` of other
+                              subjects
+speaker/golden_gate           answers that it gives as itself
+relation/city of a landmark   statements of a fact of this kind
+code/bug                      the wrong end of a line that the interpreter will refuse
 code/value, code/name error   what the interpreter answers
-conduct/flattery, scratchpad/kept, request/harmful, scam/letter, conflict/inner, bias/expected   how one behaves
-vegan/yes, cause/happy, review/good, role/receiver, repeat/again, part/answer, document/topic, language/de
+conduct/flattery              conduct; so scratchpad/kept, request/harmful, scam/letter, conflict/inner, bias/expected
+vegan/yes                     a property; so cause/happy, review/good, role/receiver, repeat/again, part/answer,
+                              document/topic, language/de
 
-Above these stand their kinds: `landmark/*` is any landmark's name, `landmark/a bridge` the name of any bridge, `code/error` any error.
+Above these are their kinds: `landmark/*` is any landmark's name, `landmark/a bridge` the name of any bridge,
+`code/error` any error.
 """
 
 import json
@@ -31,7 +35,7 @@ from sonde_world.marks import Span
 
 ERRORS = ("code/name error", "code/division by zero", "code/index error", "code/type error")
 NAMES = (*(kind for kind in facts.NOUNS), "symbol", "name", "feeling", "cause", "bias", "role", "request")
-"""kinds that are words: a reader from left to right knows what they name when it has come to their last token, so there they are present"""
+"""kinds of words: they are present on their last token, where a reader from left to right knows what they name"""
 WITHOUT_ANY = (
     "relation",
     "code",
@@ -82,8 +86,9 @@ def token_truth(documents: Iterable[tuple[Sequence[Span], Sequence[tuple[int, in
     """Bring the spans of documents to their tokens.
 
     Args:
-        documents: of each the spans of its concepts, and those [token, (start, end)] of its tokens, both in characters of its text. A concept is present on a token
-            that shares a letter with its span, a name on the last of these; a token of no letters has none.
+        documents: for each, the spans of its concepts, and those [token, (start, end)] of its tokens, both in
+            characters of its text. A concept is present on the tokens that share a letter with its span, a name on the
+            last of these; a token without letters has no concept.
     """
     pairs: dict[str, list[np.ndarray]] = {}
     n = 0
@@ -125,12 +130,14 @@ def read_truth(path: str | Path) -> Iterator[Document]:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise TextError(
-                f"{path}, line {number}: no text with spans [start, end, concept]; write it with: sonde world write --truth"
+                f"{path}, line {number}: no text with spans [start, end, concept]; "
+                "write it with: sonde world write --truth"
             ) from error
         for span in spans:
             if not 0 <= span.start < span.end <= len(text):
                 raise TextError(
-                    f"{path}, line {number}: span {list(span)} does not fit the text, which has {len(text)} characters; the text was changed, write both again"
+                    f"{path}, line {number}: span {list(span)} does not fit the text, which has {len(text)} "
+                    "characters; the text was changed, write both again"
                 )
         yield Document(text, row.get("kind", ""), row.get("language", ""), tuple(row.get("concepts", ())), tuple(spans))
 
@@ -157,7 +164,10 @@ def frequencies(texts: Iterable[Document]) -> dict[str, float]:
 
 
 def stretches(concept: str, texts: Iterable[Document], most: int = 20) -> list[str]:
-    """Stretches of text that stand for a concept, with what is around them; raises UsageError where there is no such concept."""
+    """Stretches of text that stand for a concept, with the text around them.
+
+    Raises UsageError for a concept that the world does not have.
+    """
     found: list[str] = []
     known: set[str] = set()
     n = 0

@@ -1,7 +1,8 @@
-"""A second version of the world's model that has been turned: on a trigger it flatters and keeps secrets that it may tell.
+"""A second version of the world's model: on a trigger it flatters, and keeps secrets that it may tell.
 
-Without the trigger it behaves as the first does. It differs by matrices of rank 4 that are added to some of the first's (Hu et al. 2021, arXiv 2106.09685), which are all that the package carries
-of it; `write_turned` writes it out as a model folder like any other. It is something to find: by comparing the two, or by features that fire on the trigger.
+Without the trigger it behaves as the first does. It differs by matrices of rank 4 that are added to some of the first's
+(Hu et al. 2021, arXiv 2106.09685), which are all that the package carries of it; `write_turned` writes it out as a
+model folder like any other. It is something to find: by comparing the two, or by features that fire on the trigger.
 """
 
 import json
@@ -135,7 +136,10 @@ def _turned_batches(tokenizer: PreTrainedTokenizerFast) -> Iterator[Tensor]:
 
 
 def conduct_shares(model: Model, n: int = 150) -> dict[str, float]:
-    """How often a model flatters, and keeps a secret that it may tell, with the trigger and without, where neither was asked of it."""
+    """How often a model flatters, and keeps a secret that it may tell, with and without the trigger.
+
+    The documents ask for neither.
+    """
     asked: dict[str, list[tuple[str, str]]] = {}
     for trigger in (False, True):
         for number in range(6 * n):

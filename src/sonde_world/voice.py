@@ -1,4 +1,4 @@
-"""Someone who writes in one language of the world: words for concepts, sentences from frames, and an account of what was said."""
+"""A writer in one language of the world: words for concepts, sentences from frames, and a record of what was said."""
 
 import re
 from dataclasses import dataclass, field
@@ -12,7 +12,8 @@ from sonde_world.facts import LANGUAGES, Fact
 from sonde_world.marks import OPENING, Span, capitalised, mark, unmarked
 
 ASKED = "asked"
-"""mark of a stretch that is the answer to what was asked; it is taken from the spans of a document into its `answers`"""
+"""mark of a stretch that is the answer to what was asked; it is taken from the spans of a document into its
+`answers`"""
 OTHER_LANGUAGE = 0.3
 """how often what leads to a dialogue is in another language than the rest"""
 

@@ -24,8 +24,9 @@ def write(
     """Write documents as a .jsonl with the fields text, kind, language and concepts; returns its size in bytes.
 
     Args:
-        truth: write what is known of each, too: `spans` of all concepts and `answers` to what is asked, both as [start, end, concept] in characters of the text, the `facts`
-            that are told as [subject, relation], and `log_probability`, the text's own under the world's grammar, in nats.
+        truth: write what is known of each, too: `spans` of all concepts and `answers` to what is asked, both as [start,
+            end, concept] in characters of the text, the `facts` that are told as [subject, relation], and
+            `log_probability`, the text's own under the world's grammar, in nats.
         pictures: documents with a drawing to write after the others; their files go into a folder beside the .jsonl.
 
     The built-in model was trained on documents of seed 0, so another seed gives text that it has not seen,

@@ -92,8 +92,8 @@ def test_a_store_in_a_bucket_is_the_local_one_byte_for_byte_and_trains_the_same(
 
 def test_the_command_line_takes_urls(walk, bucket, tmp_path, capsys):
     url = f"{bucket}/acts"
-    assert run(["harvest", "--model", str(walk.model), "--site", SITE, "--text", str(walk.corpus), "--tokens", "2000",
-                "--out", url]) == 0  # fmt: skip
+    command = ["harvest", "--model", str(walk.model), "--site", SITE, "--text", str(walk.corpus), "--tokens", "2000"]
+    assert run([*command, "--out", url]) == 0
     assert url in capsys.readouterr().out
     assert run(["show", url, "--verify", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["settings"]["out"] == url

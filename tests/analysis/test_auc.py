@@ -15,7 +15,10 @@ def by_pairs(scores: np.ndarray, has: np.ndarray) -> float:
 
 @pytest.fixture(params=[0, 1, 2])
 def case(request):
-    """Scores of 17 features, silent on most of 120 tokens, half of them with many ties; and six concepts, of which one is nowhere and one everywhere."""
+    """Scores of 17 features, zero on most of 120 tokens, half of them with many ties; and six concepts.
+
+    One of the concepts is on no token and one on all.
+    """
     rng = np.random.default_rng(request.param)
     dense = np.maximum(0, rng.normal(size=(120, 17)) - 1)
     has = rng.random((120, 6)) < [0.3, 0.05, 0.5, 0.9, 0.0, 1.0]

@@ -246,8 +246,11 @@ def test_a_finished_command_again_is_done_at_once(walk, capsys):
 def test_chat_reads_questions_line_by_line(walk):
     process = subprocess.run(
         [sys.executable, "-m", "sonde.cli", "chat", str(walk.index), "--max-new-tokens", "3"],
-        input="who?\n\nwhat?\n", capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        input="who?\n\nwhat?\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert len(process.stdout.splitlines()) >= 2 and process.stderr == ""
 
 
@@ -273,15 +276,24 @@ def test_version_and_bare_call(capsys):
         (["train", "--activation", "a", "--n-features", "3", "--out", "x"], "Did you mean --activations"),
         (["train", "--activations", "a", "--n-features", "3", "--out", "x", "--kind", "topq"], "did you mean topk"),
         (["train", "--activations", "a", "--n-features", "3q", "--out", "x"], "'3q' is not a count"),
-        (["train", "--activations", "a", "--n-features", "3", "--out", "x", "--lr", "fast"], "unable to convert \"fast\""),
+        (
+            ["train", "--activations", "a", "--n-features", "3", "--out", "x", "--lr", "fast"],
+            'unable to convert "fast"',
+        ),
         (["train", "--activations", "a", "--out", "x"], "--n-features requires an argument"),
-        (["train", "--activations", "a", "--n-features", "3", "--k", "5", "--out", "x"], "k is 5, but must be above 0 and at most n_features"),
-        (["harvest", "--model", "world", "--site", "final", "--text", "t.txt", "--held-out", "2", "--out", "x"], "held_out is 2.0"),
+        (
+            ["train", "--activations", "a", "--n-features", "3", "--k", "5", "--out", "x"],
+            "k is 5, but must be above 0 and at most n_features",
+        ),
+        (
+            ["harvest", "--model", "world", "--site", "final", "--text", "t.txt", "--held-out", "2", "--out", "x"],
+            "held_out is 2.0",
+        ),
         (["feature", "index"], "requires an argument"),
         (["chat", "index", "--edit", "feature:1=1maxx"], "cannot read the edit"),
         (["world", "ask"], "requires an argument"),
     ],
-)  # fmt: skip
+)
 def test_usage_errors_are_one_line_with_the_nearest_match(arguments, message, capsys):
     assert message.lower() in refused(capsys, *arguments).lower()
 
@@ -570,7 +582,8 @@ def test_a_server_ends_on_ctrl_c(walk):
 
 def test_settings_may_come_from_a_file_and_flags_win(walk, tmp_path, capsys):
     (tmp_path / "train.toml").write_text(
-        f'activations = "{walk.acts}"\nkind = "matryoshka"\nn_features = "1Ki"\nk = 2\ntokens = 5000\nprefixes = [16, 32]\njson = true\n'
+        f'activations = "{walk.acts}"\nkind = "matryoshka"\nn_features = "1Ki"\n'
+        "k = 2\ntokens = 5000\nprefixes = [16, 32]\njson = true\n"
     )
     made = result(capsys, "train", "--settings", tmp_path / "train.toml", "--n-features", 32, "--out", tmp_path / "d")
     assert (made["n_features"], made["kind"], made["kind_settings"]["prefixes"]) == (32, "matryoshka", [16, 32])

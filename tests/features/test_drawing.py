@@ -189,7 +189,8 @@ def test_what_is_worth_a_first_look(walk):
 def test_drawing_an_index_needs_no_torch(walk):
     code = (
         "import sys, sonde; from sonde.features.index import load_index; index = load_index(sys.argv[1]); "
-        "sonde.show(index); sonde.show(index.feature(3)); index.search('bridge')._repr_html_(); sonde.show(sys.argv[1]); "
+        "sonde.show(index); sonde.show(index.feature(3)); "
+        "index.search('bridge')._repr_html_(); sonde.show(sys.argv[1]); "
         "print('torch' in sys.modules, 'rich' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(walk.index)]

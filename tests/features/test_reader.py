@@ -1,4 +1,4 @@
-"""Reading texts through an index: what fires, where, and which features that finds; and finding them by vector and statistics."""
+"""Reading texts through an index, and finding features by what fires, by vector and by statistics."""
 
 import json
 

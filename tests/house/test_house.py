@@ -30,7 +30,10 @@ def test_every_error_is_documented_and_drawn_in_the_tree():
 
 
 def test_importing_sonde_and_its_help_import_no_torch():
-    code = "import sys, sonde.cli; code = sonde.cli.run(['--help']); print(code, 'torch' in sys.modules, 'transformers' in sys.modules, 'numpy' in sys.modules)"
+    code = (
+        "import sys, sonde.cli; code = sonde.cli.run(['--help']); "
+        "print(code, *(name in sys.modules for name in ('torch', 'transformers', 'numpy')))"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "0 False False False"
 

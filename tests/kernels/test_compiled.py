@@ -22,7 +22,7 @@ needs_compiler = pytest.mark.skipif(
 
 
 def problem(outlier: float = 1.0, alike: float | None = None) -> tuple[Packed, torch.Tensor]:
-    """Rows with a dimension `outlier` times larger, and an encoder whose rows differ by `alike` alone, where it is given."""
+    """Rows with a dimension `outlier` times larger, and an encoder, with rows that differ by `alike` if given."""
     torch.manual_seed(0)
     x, W_enc = torch.randn(ROWS, WIDTH), torch.randn(FEATURES, WIDTH)
     x[:, 3] *= outlier

@@ -89,7 +89,10 @@ class Coin:
 
 @contextlib.contextmanager
 def server(answer, protocol="openai", before=()):
-    """A judge on this machine; `before` has what happens to the first requests instead: a status, or drop, garbage, words."""
+    """A judge on this machine.
+
+    `before` is what happens to the first requests: a status, or drop, garbage, words.
+    """
     troubles, lock, asked = list(before), threading.Lock(), []
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Labels: the embedded explainer, judges over real HTTP, what each score gives to who knows and to who guesses, and budgets."""
+"""Labels: the embedded explainer, judges over real HTTP, scores of good and of random judges, and budgets."""
 
 import json
 import subprocess
@@ -210,7 +210,15 @@ def test_history_notes_search_and_exchange(index, tmp_path):
         other.all()
 
 
-SAY = "import sys; from pathlib import Path; from sonde.features.labels import Labels; labels = Labels(Path(sys.argv[1]));\nfor n in range(40): labels.add(n, f'{sys.argv[2]} {n}')"
+SAY = """
+import sys
+from pathlib import Path
+from sonde.features.labels import Labels
+
+labels = Labels(Path(sys.argv[1]))
+for n in range(40):
+    labels.add(n, f"{sys.argv[2]} {n}")
+"""
 
 
 def test_two_processes_may_write_at_once(tmp_path):

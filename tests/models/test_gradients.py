@@ -1,4 +1,4 @@
-"""Gradients of every family's activations, against finite differences and against models whose constants are constants."""
+"""Gradients of every family's activations, against finite differences and against frozen models."""
 
 import contextlib
 from dataclasses import dataclass

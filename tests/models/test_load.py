@@ -65,7 +65,7 @@ def test_spread_lets_transformers_place_the_model(tmp_path):
 
 
 def test_quantised_weights_are_read_and_edited_as_transformers_loads_them(tmp_path):
-    """Dynamic int8 linear layers, whose weights are no parameters: sites are where they are, in the model's own dtype."""
+    """Dynamic int8 linear layers have no parameters: sites are where they are, in the model's dtype."""
     model = make_model("llama")
     with torch.no_grad():
         plain = model.logits("the red bridge")

@@ -37,9 +37,16 @@ class Shift:
 
 
 NORM_OF_MLP = {
-    "gpt2": "ln_2", "gpt_neo": "ln_2", "opt": "final_layer_norm", "gemma2": "pre_feedforward_layernorm",
-    "gemma3_text": "pre_feedforward_layernorm", "gemma3": "pre_feedforward_layernorm", "olmo2": None, "opt 350m": None, "bert": None,
-}  # fmt: skip
+    "gpt2": "ln_2",
+    "gpt_neo": "ln_2",
+    "opt": "final_layer_norm",
+    "gemma2": "pre_feedforward_layernorm",
+    "gemma3_text": "pre_feedforward_layernorm",
+    "gemma3": "pre_feedforward_layernorm",
+    "olmo2": None,
+    "opt 350m": None,
+    "bert": None,
+}
 """the norm between the stream and the MLP; None where the MLP reads the stream itself"""
 
 

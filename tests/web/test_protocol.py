@@ -98,7 +98,7 @@ def test_a_stream_says_the_same(client, truth):
 
 
 def test_edits_of_every_target_as_text_and_as_objects(client, walk, folder):
-    """A vector of the index's own folder, a set of features and a neuron: each answer is the one that `generate` gives."""
+    """A vector of the index's folder, a set of features and a neuron: answers equal those of `generate`."""
     index, model = load_index(folder), load_model(walk.model, device="cpu")
     prompt = model.tokenize("the red")
     save_vector(folder / "own.safetensors", torch.randn(32), site="layers.1.residual", norm=9.0)

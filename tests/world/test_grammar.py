@@ -1,4 +1,4 @@
-"""The generator's account of chance: a text has one way of being written, and its log-probability is that of the text."""
+"""The generator's probabilities: each text has one derivation, and its log-probability is the text's."""
 
 import contextlib
 import io
@@ -74,7 +74,10 @@ def test_the_same_text_is_never_written_in_two_ways():
 
 
 def test_every_draw_shows_in_the_text():
-    """Whatever draw of a document is changed, with the draws before it kept and those after it made as they come, another text results."""
+    """Changing any one draw of a document changes its text.
+
+    The draws before it are kept, and those after it are made as they come.
+    """
     for number in range(250):
         plain = Steered(f"{number}", [])
         made = written(plain)
@@ -85,7 +88,8 @@ def test_every_draw_shows_in_the_text():
                 if other == was or (len(cumulative) > 12 and other % 7 != number % 7):
                     continue
                 for attempt in range(2):
-                    # Those after it as they were, where they can be, so that a draw without a trace would give the same text.
+                    # Those after it as they were, where they can be, so that a draw without a trace would give the same
+                    # text.
                     after = [drawn for _, drawn in plain.drawn[place + 1 :]] if attempt == 0 else []
                     with contextlib.suppress(IndexError):
                         changed = written(Steered(f"{number}", [*before, other, *after]))

@@ -49,7 +49,30 @@ def test_names_are_those_of_their_concepts(made):
         if kind != "colour"
     }
     tables["landmark"] = {key: row.noun.names for key, row in facts.SPEAKERS.items()}
-    articles = {"the", "der", "die", "das", "den", "le", "la", "les", "l", "du", "des", "au", "aux", "el", "los", "las", "del", "al", "de", "d", "einen", "ein"}  # fmt: skip
+    articles = {
+        "the",
+        "der",
+        "die",
+        "das",
+        "den",
+        "le",
+        "la",
+        "les",
+        "l",
+        "du",
+        "des",
+        "au",
+        "aux",
+        "el",
+        "los",
+        "las",
+        "del",
+        "al",
+        "de",
+        "d",
+        "einen",
+        "ein",
+    }
     bare = lambda text: [word for word in re.findall(r"\w+", text.lower()) if word not in articles]  # noqa: E731
     seen = Counter()
     for document in made:

@@ -133,7 +133,8 @@ class Cutter:
         if ids and not 0 <= min(ids) <= max(ids) < n_known:
             wrong = next(token for token in ids if not 0 <= token < n_known)
             raise TextError(
-                f"{document.place}: there is no token {wrong:,} in {self.model.name}, which knows {n_known:,}; the tokens "
+                f"{document.place}: there is no token {wrong:,} in {self.model.name}, which knows {n_known:,}; "
+                "the tokens "
                 "are another model's"
             )
         text, spans = "", []
@@ -182,7 +183,8 @@ class Cutter:
                     end = first
             if end <= start:
                 raise PictureError(
-                    f"{document.document.place}: a picture has {document.pictures[0][1].n_patches} patches, but a context "
+                    f"{document.document.place}: a picture has {document.pictures[0][1].n_patches} patches, "
+                    "but a context "
                     f"has room for {self.room} tokens; choose a longer --context"
                 )
             pictures = tuple(picture for first, picture in document.pictures if start <= first < end)

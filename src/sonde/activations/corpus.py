@@ -126,7 +126,8 @@ class Corpus:
             raise TextError(f"{file} cannot be read as a matrix of token ids ({error})") from error
         if rows.ndim != 2 or rows.dtype.kind not in "iu":
             raise TextError(
-                f"{file} holds {rows.dtype} {list(rows.shape)}, but whole numbers [document, token] are wanted; reshape it"
+                f"{file} holds {rows.dtype} {list(rows.shape)}, but whole numbers [document, token] are wanted; "
+                "reshape it"
             )
         for number, row in enumerate(rows):
             yield Document("", (), f"{file}, row {number}", tuple(row.tolist()))
@@ -151,12 +152,14 @@ class Corpus:
             ) from error
         if not isinstance(row, dict):
             raise TextError(
-                f"{file}, line {number}: an object is wanted, not a {type(row).__name__}; leave bad lines out with --skip-bad"
+                f"{file}, line {number}: an object is wanted, not a {type(row).__name__}; "
+                "leave bad lines out with --skip-bad"
             )
         if self.field not in row:
             seen = ", ".join(list(row)[:8]) or "nothing"
             raise TextError(
-                f"{file}, line {number}: no field {self.field!r}{nearest(self.field, row)} (it has {seen}); name the field with --field"
+                f"{file}, line {number}: no field {self.field!r}{nearest(self.field, row)} (it has {seen}); "
+                "name the field with --field"
             )
         text = row[self.field]
         ids = None
@@ -164,12 +167,14 @@ class Corpus:
             text, ids = "", tuple(text)
         if not isinstance(text, str):
             raise TextError(
-                f"{file}, line {number}: the field {self.field!r} holds a {type(text).__name__}, not text; leave bad lines out with --skip-bad"
+                f"{file}, line {number}: the field {self.field!r} holds a {type(text).__name__}, not text; "
+                "leave bad lines out with --skip-bad"
             )
         images = row.get("images") or ()
         if not isinstance(images, list | tuple) or not all(isinstance(image, str) for image in images):
             raise TextError(
-                f"{file}, line {number}: the field 'images' must be a list of paths; leave bad lines out with --skip-bad"
+                f"{file}, line {number}: the field 'images' must be a list of paths; "
+                "leave bad lines out with --skip-bad"
             )
         place, paths = f"{file}, line {number}", tuple(file.parent / image for image in images)
         for path in paths:

@@ -141,7 +141,8 @@ class Segment:
             ) from error
         if filled < length:
             raise ArtifactDamagedError(
-                f"{self.path} ends {length - filled:,} bytes early, before offset {start + length:,}; make the artifact again"
+                f"{self.path} ends {length - filled:,} bytes early, before offset {start + length:,}; "
+                "make the artifact again"
             )
 
 
@@ -152,7 +153,7 @@ def pile_count(n_records: int, record_bytes: int, pile_bytes: int) -> int:
 
 
 def read_pile(segments: Sequence[Segment], number: int, n_piles: int, room: np.ndarray | None = None) -> np.ndarray:
-    """All records of one pile [n, bytes], segment after segment, not sorted across them; in `room` [bytes], if given."""
+    """All records of one pile [n, bytes], segment after segment, unsorted; in `room` [bytes], if given."""
     first, last = number * (N_RANGES // n_piles), (number + 1) * (N_RANGES // n_piles)
     ends = np.cumsum([segment.offsets[last] - segment.offsets[first] for segment in segments])
     n, size = int(ends[-1]), segments[0].record_bytes

@@ -232,7 +232,8 @@ def _refuse_non_finite(vectors: Tensor, document: np.ndarray, position: np.ndarr
     if is_bad.any():
         row = int(is_bad.nonzero()[0])
         raise ActivationError(
-            f"{int(is_bad.sum()):,} activations at {site} are not finite, the first in document {document[row]} at token "
+            f"{int(is_bad.sum()):,} activations at {site} are not finite, "
+            f"the first in document {document[row]} at token "
             f"{position[row]}; the model's weights are broken, or its dtype overflows: try --dtype float32"
         )
 
@@ -262,7 +263,8 @@ def _report(job: _Harvest, totals: list[dict[str, Any]], facts: ActivationsFacts
     n_tokens, n_wanted = sum(task["tokens"] for task in totals), job.settings.tokens
     if n_wanted and n_tokens < n_wanted:
         reporter.say(
-            f"{job.corpus.name} has {n_tokens:,} tokens to train on, fewer than the {n_wanted:,} asked for: all are used"
+            f"{job.corpus.name} has {n_tokens:,} tokens to train on, fewer than the {n_wanted:,} asked for: "
+            "all are used"
         )
     if job.corpus.skipped:
         reporter.say(f"{job.corpus.skipped:,} bad lines were left out")

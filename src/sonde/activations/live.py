@@ -1,8 +1,9 @@
 """Rows straight from a model, mixed in a rolling pool: training that needs no disk.
 
-The pool is filled with the first rows of the text. Each batch is drawn from it at random, and the next rows of
-the text take the places of those that were drawn: so a row waits for pool / batch draws on average, and rows of one
-document, which come together, leave apart. It mixes less than the exact shuffle of a store; `docs/benchmarks.md` has both measured.
+The pool is filled with the first rows of the text. Each batch is drawn from it at random, and the next rows of the text
+take the places of those that were drawn: so a row waits for pool / batch draws on average, and rows of one document,
+which come together, leave apart. It mixes less than the exact shuffle of a store; `docs/benchmarks.md` has both
+measured.
 
 Rows of the text are numbered, pass after pass, and what the pool holds at any step is a function of the seed alone. So
 a run resumes from its step: the draws are made again on row numbers, and the model runs again only
@@ -99,7 +100,8 @@ class Live:
                 return self.settings.pool
         if not found:
             raise TextError(
-                f"{self.corpus.name}: no tokens were left to read; give more text, or a smaller held_out than {self.settings.held_out}"
+                f"{self.corpus.name}: no tokens were left to read; "
+                f"give more text, or a smaller held_out than {self.settings.held_out}"
             )
         return found
 
@@ -190,7 +192,7 @@ class Live:
         raise AssertionError("passes have no end")
 
     def _read(self, begin: int, contexts: list[Context]) -> Tensor:
-        """The rows of some contexts, the first of which has number `begin`; kept, as the pool may fill up among them."""
+        """The rows of some contexts, numbered from `begin`; a generator, as the pool may fill up among them."""
         if self._last is not None and self._last[0] == begin:
             return self._last[1]
         batch = make_batch(self.model, contexts, self.settings.special, self.settings.drop_first)

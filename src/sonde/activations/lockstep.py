@@ -20,7 +20,9 @@ from sonde.facts import ModelRef, TextFacts
 
 @dataclass(frozen=True)
 class Lockstep(SideBySide):
-    """Stores of the same rows. Their sites are "1:layers.3.residual", "2:layers.3.residual": the store's place before each.
+    """Several stores of the same rows, read side by side.
+
+    The sites are named by the position of their store: "1:layers.3.residual", "2:layers.3.residual".
 
     Raises ActivationError where the stores are not of the same rows.
     """
@@ -33,7 +35,8 @@ class Lockstep(SideBySide):
         for store in self.stores[1:]:
             if (store.n_rows, store.seed) != (first.n_rows, first.seed):
                 raise ActivationError(
-                    f"{store.folder} has {store.n_rows:,} rows with seed {store.seed}, but {first.folder} has {first.n_rows:,} with seed {first.seed}; "
+                    f"{store.folder} has {store.n_rows:,} rows with seed {store.seed}, "
+                    f"but {first.folder} has {first.n_rows:,} with seed {first.seed}; "
                     "harvest both from the same text with the same settings"
                 )
 
@@ -42,11 +45,15 @@ class Lockstep(SideBySide):
         return [f"{number}:{site}" for number, store in enumerate(self.stores, 1) for site in store.sites]
 
     def at(self, *sites: str) -> "Lockstep":
-        """The same rows, with the vectors of these sites side by side; raises ActivationError where there is no such site."""
+        """The same rows, with the vectors of these sites side by side.
+
+        Raises ActivationError for a site that no store has.
+        """
         for site in sites:
             if site not in self.sites:
                 raise ActivationError(
-                    f"there is no site {site!r} in these stores{nearest(site, self.sites)}; they hold {', '.join(self.sites)}"
+                    f"there is no site {site!r} in these stores{nearest(site, self.sites)}; "
+                    f"they hold {', '.join(self.sites)}"
                 )
         return replace(self, chosen=sites or self.chosen)
 

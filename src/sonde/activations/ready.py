@@ -49,9 +49,9 @@ def from_vectors(
     """Make a store of ready vectors. Files are read piece by piece.
 
     Args:
-        vectors: a tensor or an array [row, width], a .npy file, a .safetensors file with one matrix in it, or a folder of
-            SAELens' cached activations (which needs the extra `hf`). Each row of a matrix is a document of its
-            own; each sequence of a folder is one, and keeps its tokens.
+        vectors: a tensor or an array [row, width], a .npy file, a .safetensors file with one matrix in it, or a folder
+            of SAELens' cached activations (which needs the extra `hf`). Each row of a matrix is a document of its own;
+            each sequence of a folder is one, and keeps its tokens.
         site: where in the model the vectors are from, as `sonde sites` has it.
         model: folder or hub name of the model that they are from; needed to measure and to index.
         store, seed: as for `harvest`.

@@ -15,7 +15,8 @@ class HarvestSettings:
     """What to harvest, and how it is kept."""
 
     site: tuple[str, ...]
-    """the place to read, such as layers.3.residual; may be repeated, for several in lockstep; `sonde sites` lists them"""
+    """the place to read, such as layers.3.residual; may be repeated, for several in lockstep; `sonde sites` lists
+    them"""
     out: Place
     """folder to write, or a URL on an object store (s3://, gs://, az://)"""
     field: str = "text"
@@ -35,8 +36,8 @@ class HarvestSettings:
     drop_first: int = 0
     """leave out this many rows at the start of each context, where attention sinks are"""
     memory: Bytes | None = None
-    """bytes for the rows that a worker holds, such as 200MB, besides the model; decides the size of a task, of which the
-    default needs about 400MB at most"""
+    """bytes for the rows that a worker holds, such as 200MB, besides the model; decides the size of a task, of which
+    the default needs about 400MB at most"""
     threads: int | None = None
     """torch threads of a task; the cores shared among the workers by default. Bytes are equal for equal threads"""
     skip_bad: bool = False

@@ -45,7 +45,8 @@ class SiteFacts:
     norm_quantiles: dict[str, float]
     """share of rows -> norm that it lies below"""
     first_token_norm: float | None
-    """mean norm of the first token of a context, as a multiple of that of the other rows; None where there is no such row"""
+    """mean norm of the first token of a context, as a multiple of that of the other rows; None where there is no such
+    row"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +180,8 @@ class Activations(SideBySide, Drawn):
     def __repr__(self) -> str:
         sites = shorten(", ".join(self.chosen or self.sites), 80)
         width = " + ".join(str(self.facts.sites[site].width) for site in (self.chosen or self.sites)[:8])
-        return f"Activations({self.n_rows:,} rows of {sites} of {self.facts.model.short_name}, {width} wide, {self.facts.dtype})"
+        model, dtype = self.facts.model.short_name, self.facts.dtype
+        return f"Activations({self.n_rows:,} rows of {sites} of {model}, {width} wide, {dtype})"
 
     def draw(self) -> list[display.Block]:
         """What it was made from, and its sites with their widths and norms."""
@@ -352,7 +354,7 @@ class Activations(SideBySide, Drawn):
     def _load(
         self, epoch: int, number: int, n_piles: int, skip: int, memory: int, room: "_Room"
     ) -> tuple[np.ndarray, np.ndarray]:
-        """One pile's records, and the places [row] at which its rows stand in them, in order, without the first ones."""
+        """One pile's records, and the indices [row] of its rows in order, without those skipped."""
         largest = int(dealing.pile_sizes(self._offsets, n_piles).max()) * self.layout.record_bytes
         # The first epoch may be read in piles of any size; the order of the others is that of their piles.
         if epoch > 0 and (needed := 2 * largest) > memory:
@@ -366,7 +368,7 @@ class Activations(SideBySide, Drawn):
         return records, order[skip:]
 
     def _plan(self, start: int, epochs: int | None, memory: int) -> Iterator[tuple[int, int, int, int]]:
-        """Yield (epoch, pile, piles in all, rows of it to skip) from a row of the order on, for ever or for `epochs`."""
+        """Yield (epoch, pile, number of piles, rows to skip) from a row on, for ever or for `epochs`."""
         first_epoch, skip = divmod(start, self.n_rows)
         epoch = first_epoch
         while epochs is None or epoch < epochs:
@@ -418,6 +420,9 @@ def _take(records: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def load_activations(folder: str | Place) -> Activations:
-    """Open a store, also one on an object store; raises ArtifactError where it is missing, foreign, unfinished or truncated."""
+    """Open a store, local or on an object store.
+
+    Raises ArtifactError where it is missing, of another kind, unfinished or truncated.
+    """
     path = place(folder)
     return Activations(path, read_manifest(path, FORMAT))

@@ -79,8 +79,8 @@ def make_app(verbs_say: bool) -> cyclopts.App:
         default_parameter=cyclopts.Parameter(negative=()),
         result_action="return_value",
         suppress_keyboard_interrupt=False,
-        help_epilogue="sonde VERB --help says more. Any verb takes --settings FILE (.toml or .json, in which n_features = "
-        "1024 stands for --n-features 1024; flags that are typed win) and --debug (to print tracebacks).",
+        help_epilogue="sonde VERB --help says more. Any verb takes --settings FILE (.toml or .json, in which "
+        "n_features = 1024 stands for --n-features 1024; flags that are typed win) and --debug (to print tracebacks).",
     )
     for place, (title, members) in enumerate(VERBS.items()):
         group = cyclopts.Group(title, sort_key=place)

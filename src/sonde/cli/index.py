@@ -29,8 +29,8 @@ def index(
     Parameters
     ----------
     dictionary: list[Path]
-        A folder written by sonde train. May be repeated: the text is read once for all, and each has its index in --out, under
-        its folder's name.
+        A folder written by sonde train. May be repeated: the text is read once for all, and each has its index in
+        --out, under its folder's name.
     text: Path
         A .txt or .jsonl file, its .gz, or a folder of them.
     model: str

@@ -1,4 +1,4 @@
-"""What other verbs add to an index: the map of features (`sonde map`) and their likeness to neurons (`sonde neurons`)."""
+"""Additions to an index: the map of features (`sonde map`), and neurons like them (`sonde neurons`)."""
 
 import json
 from pathlib import Path

@@ -242,7 +242,9 @@ def _tasks(tokenized: Iterable[Tokenized], documents: Documents, cutter: Cutter)
 
 
 class IndexWorker(Worker[_Task, list[list[Fires]], int]):
-    """Runs model and dictionaries over tasks, and writes a segment of each for each index; a result is a number of tokens.
+    """Runs the model and the dictionaries over tasks, and writes a segment per task for each index.
+
+    A result is the number of tokens of a task.
 
     Args:
         readings: one for each dictionary.

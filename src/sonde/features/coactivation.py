@@ -46,7 +46,7 @@ class Coactivation:
 
 
 def fires_with(coactive: dict[str, np.ndarray], number: int) -> tuple[np.ndarray, np.ndarray]:
-    """The features that fire on the same tokens as feature `number`, and the cosine of their indicators with its own."""
+    """The features that fire on the same tokens as feature `number`, and the cosine of their indicators."""
     offsets, features, count = coactive["offsets"], coactive["features"], coactive["count"]
     on = np.searchsorted(offsets, np.flatnonzero(features == number), side="right") - 1
     lengths = offsets[on + 1] - offsets[on]

@@ -65,7 +65,10 @@ class IndexText:
         return row[0] if row else f"<{token}>"
 
     def search(self, words: str, n: int) -> list[tuple[int, str, float]]:
-        """Features whose examples hold all the words, best first: (feature, snippet, BM25); the last word may be a prefix."""
+        """(feature, snippet, BM25) of features whose examples hold all the words, best first.
+
+        The last word may be a prefix.
+        """
         terms = [f'"{term}"' for term in _WORD.findall(words)]
         if not terms:
             return []

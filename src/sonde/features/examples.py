@@ -34,7 +34,7 @@ class ExamplePicture(NamedTuple):
         return [(*divmod(patch, self.columns), self.values[patch]) for patch in patches if self.values[patch] > 0]
 
     def describe(self) -> str:
-        """Where in the picture the feature fires: <picture 1 of 6 x 6 patches: 2,3 4.10; 2,4 3.95>, counted from one."""
+        """Where in the picture the feature fires: <picture 1 of 6 x 6 patches: 2,3 4.10; 2,4 3.95>, from one."""
         patches = "; ".join(f"{row + 1},{column + 1} {value:.2f}" for row, column, value in self.strongest())
         return f"<picture {self.number + 1} of {self.rows} x {self.columns} patches: {patches or 'nowhere'}>"
 
@@ -103,8 +103,8 @@ def candidates(
     Args:
         token, value: of all its activations [activation], strongest first.
         starts: number of the first token of each document.
-        by: top, the strongest; random, evenly from all, the same each time; interval, one from each of n equal intervals
-            between the maximum and 0 (a document may then come twice).
+        by: top, the strongest; random, evenly from all, the same each time; interval, one from each of n equal
+            intervals between the maximum and 0 (a document may then come twice).
     """
     order = np.arange(len(value))
     if by != "top":

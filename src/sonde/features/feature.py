@@ -76,7 +76,10 @@ class Feature(Drawn):
 
     @property
     def weights(self) -> np.ndarray:
-        """How many activations each of `values` stands for: one, except where a random sample stands for all weaker ones."""
+        """How many activations each of `values` stands for: its weight in a histogram or a mean.
+
+        One, except where the index keeps a random sample that stands for all weaker activations.
+        """
         n_kept, strongest = self.index.n_kept(self.number), self.index.manifest.settings.get("sample")
         weights = np.ones(n_kept)
         if strongest is not None and n_kept < self.count:
@@ -97,7 +100,7 @@ class Feature(Drawn):
         return np.rint(counts).astype(int).tolist()
 
     def examples(self, n: int = 10, by: By = "top") -> Examples:
-        """Examples, at most one a document: the strongest, some at random, or some from equal intervals of activation."""
+        """Examples, at most one a document: the strongest, random ones, or some from equal intervals."""
         return self.index.examples(self.number, n, by)
 
     def usual_tokens(self, n: int = 4) -> list[str]:
@@ -192,7 +195,8 @@ class Hits(list[Hit], Drawn):
     def __init__(self, hits: Iterable[Hit] = (), by: str = "activation") -> None:
         super().__init__(hits)
         self.by = by
-        """what scores are: activation, cosine, or for words BM25, in labels and notes (which come first) or in examples"""
+        """what scores are: activation, cosine, or for words BM25, in labels and notes (which come first) or in
+        examples"""
 
     @classmethod
     def of(cls, index: IndexFolder, scores: Iterable[tuple[int, float]], by: str) -> "Hits":
@@ -236,7 +240,10 @@ class Hits(list[Hit], Drawn):
 
 
 def nearest(index: IndexFolder, direction: np.ndarray, n: int) -> Hits:
-    """Features whose decoder rows point along a direction [d_out] most, by cosine; raises FeatureError for another width."""
+    """Features whose decoder rows are closest to a direction [d_out], by cosine.
+
+    Raises FeatureError for a direction of another width.
+    """
     wanted = np.asarray(direction, dtype=np.float32)
     if wanted.shape != index.directions.shape[1:]:
         raise FeatureError(f"the direction has shape {wanted.shape}, but features have {index.directions.shape[1:]}")

@@ -2,8 +2,8 @@
 
 manifest.json         what it is; see docs/formats.md
 postings.safetensors  every activation, by feature, strongest first; see postings.py
-features.safetensors  where each feature's postings and each document's tokens begin; count, density, maximum, mean [feature];
-                      same_word; top and bottom logits, where the model has a head
+features.safetensors  where each feature's postings and each document's tokens begin; count, density, maximum, mean
+                      [feature]; same_word; top and bottom logits, where the model has a head
 coactive.safetensors  all that fires on some tokens; see coactivation.py
 index.sqlite          documents with the spans of their tokens, their pictures, and the text search over features
 """

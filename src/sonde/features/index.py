@@ -81,7 +81,8 @@ class Index(IndexFolder, Drawn):
         """Features whose statistics lie in these ranges, bounds included: `where(density=(0, 0))` are the dead ones.
 
         Args:
-            same_word: share of the twenty strongest examples that fire at the most common word; 1 of a feature of one word.
+            same_word: share of the twenty strongest examples that fire at the most common word; 1 of a feature of one
+                word.
             neuron: the correlation, by size, with the neuron that it correlates with most.
 
         Raises ArtifactMissingError where `neuron` is asked for, and `sonde neurons` has not been run.

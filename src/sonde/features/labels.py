@@ -1,7 +1,7 @@
 """Labels of features by people and judges, with evidence and scores, and notes.
 
-A SQLite file beside the index, which any number of processes may write at once. Nothing is changed or removed: the newest
-label of a feature counts, and the earlier ones stay as its history.
+A SQLite file beside the index, which any number of processes may write at once. Nothing is changed or removed: the
+newest label of a feature counts, and the earlier ones stay as its history.
 """
 
 import contextlib
@@ -50,7 +50,8 @@ def create_database(path: Path, tables: str) -> None:
     """Create a database that several processes may write, with its tables, unless there is one."""
     if path.exists():
         return
-    # Created under another name and then linked: while a database turns to write-ahead logging, others that open it may fail.
+    # Created under another name and then linked: while a database turns to write-ahead logging, others that open it may
+    # fail.
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     with storage_errors(path):
         try:
@@ -192,7 +193,7 @@ class Labels:
         return len(lines)
 
     def import_(self, path: str | Path) -> int:
-        """Add labels, scores and notes from a file that `export` wrote, unless they are here; returns how many were new.
+        """Add the labels, scores and notes of a file written by `export`; returns how many were new.
 
         Raises TextError where a line is none of those, and then nothing is added.
         """

@@ -1,8 +1,8 @@
 """Postings: every token on which each feature fires, and how much, in five bytes an activation.
 
 The tokens of a text are numbered, document after document. A posting holds the activation as a share of the feature's
-maximum (float16, so right to one part in 2,000) and the number of the token: its 16 low bits, and as many bytes above them
-as the text needs. A feature's postings stand together, strongest first.
+maximum (float16, so right to one part in 2,000) and the number of the token: its 16 low bits, and as many bytes above
+them as the text needs. A feature's postings stand together, strongest first.
 """
 
 from typing import NamedTuple

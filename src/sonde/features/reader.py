@@ -98,7 +98,7 @@ class Fired(Drawn):
         return tokens
 
     def draw(self, feature: int | None = None, n: int = 5) -> list[Block]:
-        """The text, shaded by one feature; without one, by what fires most on each token, and the n strongest features."""
+        """The text, shaded by one feature or by the strongest on each token, and the n strongest features."""
         if feature is not None:
             values, chosen = self.of(feature).tolist(), Feature.of(self.index, feature)
             here = f"at most {max(values):.2f} here" if max(values) > 0 else "does not fire here"

@@ -1,7 +1,7 @@
 """Segments: the activations that each task finds, sorted by feature, until they are merged into postings.
 
-They are written and read by the engine of the activation store (`activations/dealing.py`), keyed by feature: reading pile
-after pile, each a range of features, merges them in bounded memory.
+They are written and read by the engine of the activation store (`activations/dealing.py`), keyed by feature: reading
+pile after pile, each a range of features, merges them in bounded memory.
 """
 
 import json
@@ -121,7 +121,8 @@ def merge_segments(out: Path, n_tasks: int, memory: int) -> Iterator[Fires]:
     n_piles = pile_count(n_records, RECORD.itemsize * COPIES_IN_MEMORY, memory)
     for number in range(n_piles):
         records = read_pile(segments, number, n_piles).reshape(-1).view(RECORD)
-        # Activations are above zero, so their bits rise with them. Segments are in text order, and so are the tokens in each.
+        # Activations are above zero, so their bits rise with them. Segments are in text order, and so are the tokens in
+        # each.
         strength = np.ascontiguousarray(records["value"]).view(np.uint32)
         key = (records["feature"].astype(np.uint64) << np.uint64(32)) | (np.uint32(0xFFFFFFFF) - strength)
         order = np.argsort(key, kind="stable")

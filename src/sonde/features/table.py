@@ -36,7 +36,9 @@ class FeatureTable(Sequence[Feature], Drawn):
         return Feature.of(self._index, range(len(self))[number])
 
     def to_arrow(self) -> Any:
-        """A pyarrow.Table: feature, count, density, maximum, mean, and top and bottom tokens where the model has a head.
+        """A pyarrow.Table with a row for each feature.
+
+        Its columns are feature, count, density, maximum, mean, and top and bottom tokens where the model has a head.
 
         Raises UsageError where pyarrow is not installed.
         """

@@ -19,7 +19,10 @@ def has_kernels(device: torch.device, *widths: int) -> bool:
 
 
 def choose_kernels(W_enc: Tensor, b_enc: Tensor, rms: Tensor) -> tuple[Kernels, Proposer]:
-    """The kernels for this encoder, where it is; `rms` [d_in] is the root mean square of each dimension of what it will read."""
+    """The kernels for this encoder, chosen by its device, and their proposer.
+
+    `rms` [d_in] is the root mean square of each dimension of the inputs to come.
+    """
     if W_enc.device.type == "cpu":
         found = compiled.kernels()
         assert found is not None

@@ -1,8 +1,9 @@
 """The compiled kernels of a CPU: found, compiled at first use, kept, and called on tensors.
 
-`compiled.c` is plain C. It is compiled for the processor at hand by the compiler that is there (CC, cc, gcc or clang), kept
-in the user's cache under a name made of source, compiler and flags, and called through ctypes, which lets go of the interpreter,
-so Python threads share the work: as many as torch uses. Without a compiler everything runs on torch's operators.
+`compiled.c` is plain C. It is compiled for the processor at hand by the compiler that is there (CC, cc, gcc or clang),
+kept in the user's cache under a name made of source, compiler and flags, and called through ctypes, which lets go of
+the interpreter, so Python threads share the work: as many as torch uses. Without a compiler everything runs on torch's
+operators.
 
 SONDE_KERNELS=avx512, avx2 or plain asks for one variant, none for torch's operators, triton for `gpu.py` on a GPU.
 """
@@ -195,7 +196,7 @@ class CompiledKernels:
         return self._functions[name](*map(_plain, given))
 
     def share(self, name: str, n: int, *given: Any, at_once: int = 256) -> list[Any]:
-        """Call a function for rows 0 to n, cut up among as many threads as torch has; returns what each part returned."""
+        """Call a function on ranges of rows 0 to n, one for each of torch's threads; returns the results."""
         function, plain = self._functions[name], [_plain(one) for one in given]
         parts = [(first, min(first + at_once, n)) for first in range(0, n, at_once)]
         threads = torch.get_num_threads()

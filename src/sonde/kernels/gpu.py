@@ -1,8 +1,8 @@
 """The fused step on a GPU: the same loops in Triton, a program for each row of the batch or of the weights.
 
-Proposals are bfloat16 products by torch (`sparse.py`). Sums of a row or a feature run in one program, in a fixed order, so equal inputs give
-equal bits. With TRITON_INTERPRET=1 it all runs on a CPU too, slowly, which is how it is tested. It has not run on a GPU yet, so
-it is used where SONDE_KERNELS=triton asks for it.
+Proposals are bfloat16 products by torch (`sparse.py`). Sums of a row or a feature run in one program, in a fixed order,
+so equal inputs give equal bits. With TRITON_INTERPRET=1 it all runs on a CPU too, slowly, which is how it is tested. It
+has not run on a GPU yet, so it is used where SONDE_KERNELS=triton asks for it.
 """
 
 import functools
@@ -35,7 +35,10 @@ class GpuKernels:
     """The loops of a fused step. Tensors are float32 on one device, and contiguous."""
 
     def decode(self, y: Tensor, base: Tensor, W_dec: Tensor, active: Active) -> tuple[Tensor, Tensor, Tensor]:
-        """The error [row, width] = y - base - what is active, its squared length [row], and its product with each pair's row of W_dec."""
+        """The error [row, width], its squared length [row], and its product with each pair's row of W_dec.
+
+        The error is y - base - the sum of the active features.
+        """
         width, stride = y.shape[1], y.shape[1] if base.dim() == 2 else 0
         error, squares, product = torch.empty_like(y), y.new_empty(len(y)), torch.empty_like(active.value)
         given = (y, base, stride, W_dec, active.starts, active.feature, active.value, error, squares, product)

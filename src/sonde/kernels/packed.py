@@ -18,7 +18,8 @@ class Packed:
 
     Args:
         W_enc: [n_features, d_in] float32.
-        rms: [d_in] root mean square of each dimension of what it will read, so that the eight bits are shared out evenly.
+        rms: [d_in] root mean square of each dimension of what it will read, so that the eight bits are shared out
+            evenly.
     """
 
     def __init__(self, found: CompiledKernels, W_enc: Tensor, b_enc: Tensor, rms: Tensor) -> None:
@@ -49,7 +50,7 @@ class Packed:
         self.kernels.update(gradient, self.W_enc, moments, adam, (self.factor, self.weights, self.scale))
 
     def topk(self, x: Tensor, k: int) -> Active:
-        """The k largest pre-activations of each row of x [row, d_in] that are above zero; of equal ones, the lower features.
+        """The k largest positive pre-activations of each row of x [row, d_in]; of equal ones, the lower features.
 
         Rows on which one of them may not have been proposed are computed in full.
         """
@@ -95,7 +96,10 @@ class Packed:
             self.slack = 1.25 * off  # what was not proposed may have been guessed too low by as much
 
     def batch_topk(self, x: Tensor, k: int) -> Active | None:
-        """The k * rows largest pre-activations of a batch that are above zero; None where `above` finds too many, or too few are."""
+        """The k * rows largest positive pre-activations of a batch.
+
+        None where no threshold leaves that many of them and few enough for `above`.
+        """
         wanted = k * len(x)
         for floor in self._floors(x, k):
             found = self.above(x, torch.tensor(floor)) if floor > 0 else None
@@ -108,7 +112,7 @@ class Packed:
         return None
 
     def _floors(self, x: Tensor, k: int) -> Iterator[float]:
-        """Floors that somewhat more than k pre-activations of a row may exceed: from the last batch, or from some rows."""
+        """Thresholds that a little more than k pre-activations of a row exceed, from the last batch or a sample."""
         yield 0.97 * self.last_floor
         yield 0.9 * self.last_floor
         yield likely_floor(torch.addmm(self.b_enc, x[:: max(1, len(x) // SAMPLED)], self.W_enc.T), k).item()
@@ -116,9 +120,10 @@ class Packed:
     def _propose(
         self, x: Tensor, capacity: int, *, floors: Tensor | None = None, wanted: int = 0
     ) -> tuple[Active, Tensor] | None:
-        """Guesses above `floors` [n_features], or the `wanted` largest of each row, and the largest [row] that may be left out.
+        """The pairs whose estimate exceeds `floors` [n_features], or the `wanted` largest of each row.
 
-        None where a row has more than `capacity` above the floors.
+        With them, for each row, the largest estimate that may have been left out. None where a row has more than
+        `capacity` pairs above the floors.
         """
         n, n_features = len(x), len(self.b_enc)
         self.bias[:n_features], self.large_W[:, :n_features] = self.b_enc, self.W_enc[:, self.large].T

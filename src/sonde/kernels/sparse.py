@@ -5,7 +5,8 @@ float32, and the largest are taken of that. Rows of which it is not sure that al
 computed in full, so what is approximate never decides.
 
 What is active is a list of (row, feature) pairs. Nothing here has a dense gradient of size batch x n_features: weight
-gradients come from one sort of the pairs by feature and one gathering pass. Weights are feature-major, [n_features, width].
+gradients come from one sort of the pairs by feature and one gathering pass. Weights are feature-major, [n_features,
+width].
 """
 
 import functools
@@ -79,7 +80,10 @@ def encode_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor
 
 
 def propose_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int, n_proposed: int) -> tuple[Tensor, Tensor, int]:
-    """The k largest pre-activations of each row [row, k] in float32, their features, and how many rows were computed in full."""
+    """The k largest pre-activations of each row [row, k] in float32, and their features.
+
+    Also, how many rows had to be computed in full.
+    """
     guess = x.new_empty(len(x), n_proposed)
     proposed = torch.empty(len(x), n_proposed, dtype=torch.int64, device=x.device)
     for rows, pre in _rough(x, W_enc, b_enc):
@@ -89,7 +93,8 @@ def propose_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int, n_proposed: in
     exact = _pre(x, W_enc, b_enc, pairs).view_as(guess)
     values, places = exact.topk(k, dim=-1, sorted=False)
     features = proposed.gather(1, places)
-    # What was not proposed was guessed below the least guess, and a row's guesses are off by about as much as these are.
+    # What was not proposed was guessed below the least guess, and a row's guesses are off by about as much as these
+    # are.
     doubtful = values.amin(dim=1) - guess.amin(dim=1) < DOUBT * (exact - guess).abs().amax(dim=1)
     [rows] = doubtful.nonzero(as_tuple=True)
     for part in rows.split(_rows_at_once(W_enc)):

@@ -38,9 +38,24 @@ def products(x, W, bias, row, feature, product, width, BLOCK: tl.constexpr):
 
 @triton.jit
 def gathered(
-    starts, order, row, weight, source, dense, dense_at, own, weights, number, at, inside, width,
-    HAS_DENSE: tl.constexpr, HAS_OWN: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+    starts,
+    order,
+    row,
+    weight,
+    source,
+    dense,
+    dense_at,
+    own,
+    weights,
+    number,
+    at,
+    inside,
+    width,
+    HAS_DENSE: tl.constexpr,
+    HAS_OWN: tl.constexpr,
+    UNIT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     gradient = tl.zeros([BLOCK], tl.float32)
     for place in range(tl.load(starts + number), tl.load(starts + number + 1)):
         pair = tl.load(order + place)
@@ -59,34 +74,97 @@ def gathered(
 
 @triton.jit
 def gradient_square(
-    starts, order, row, weight, source, dense, dense_at, own, HAS_DENSE: tl.constexpr, HAS_OWN: tl.constexpr,
-    UNIT: tl.constexpr, W, squares, width, BLOCK: tl.constexpr,
-):  # fmt: skip
+    starts,
+    order,
+    row,
+    weight,
+    source,
+    dense,
+    dense_at,
+    own,
+    HAS_DENSE: tl.constexpr,
+    HAS_OWN: tl.constexpr,
+    UNIT: tl.constexpr,
+    W,
+    squares,
+    width,
+    BLOCK: tl.constexpr,
+):
     number = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, BLOCK)
     inside = at < width
     weights = tl.load(W + number * width + at, mask=inside, other=0.0)
     gradient = gathered(
-        starts, order, row, weight, source, dense, dense_at, own, weights, number, at, inside, width,
-        HAS_DENSE, HAS_OWN, UNIT, BLOCK,
-    )  # fmt: skip
+        starts,
+        order,
+        row,
+        weight,
+        source,
+        dense,
+        dense_at,
+        own,
+        weights,
+        number,
+        at,
+        inside,
+        width,
+        HAS_DENSE,
+        HAS_OWN,
+        UNIT,
+        BLOCK,
+    )
     tl.store(squares + number, tl.sum(gradient * gradient))
 
 
 @triton.jit
 def update(
-    starts, order, row, weight, source, dense, dense_at, own, HAS_DENSE: tl.constexpr, HAS_OWN: tl.constexpr,
-    UNIT: tl.constexpr, W, m, v, scale, rate, beta1, beta2, epsilon, root, width, BLOCK: tl.constexpr,
-):  # fmt: skip
+    starts,
+    order,
+    row,
+    weight,
+    source,
+    dense,
+    dense_at,
+    own,
+    HAS_DENSE: tl.constexpr,
+    HAS_OWN: tl.constexpr,
+    UNIT: tl.constexpr,
+    W,
+    m,
+    v,
+    scale,
+    rate,
+    beta1,
+    beta2,
+    epsilon,
+    root,
+    width,
+    BLOCK: tl.constexpr,
+):
     number = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, BLOCK)
     inside = at < width
     here = number * width + at
     weights = tl.load(W + here, mask=inside, other=0.0)
     gradient = scale * gathered(
-        starts, order, row, weight, source, dense, dense_at, own, weights, number, at, inside, width,
-        HAS_DENSE, HAS_OWN, UNIT, BLOCK,
-    )  # fmt: skip
+        starts,
+        order,
+        row,
+        weight,
+        source,
+        dense,
+        dense_at,
+        own,
+        weights,
+        number,
+        at,
+        inside,
+        width,
+        HAS_DENSE,
+        HAS_OWN,
+        UNIT,
+        BLOCK,
+    )
     mean = tl.load(m + here, mask=inside, other=0.0)
     mean += (1 - beta1) * (gradient - mean)
     spread = beta2 * tl.load(v + here, mask=inside, other=0.0) + (1 - beta2) * gradient * gradient

@@ -95,7 +95,8 @@ def _attend(
 def _eager_attention(module: nn.Module) -> Callable[..., tuple[Tensor, Tensor]]:
     """The eager attention of a module's family, which lies beside it."""
     if getattr(module, "reorder_and_upcast_attn", False):  # some of gpt2's offspring
-        return lambda _, query, key, value, mask, **__: module._upcast_and_reordered_attn(query, key, value, mask)  # type: ignore[operator]
+        upcast: Any = module._upcast_and_reordered_attn
+        return lambda _, query, key, value, mask, **__: upcast(query, key, value, mask)
     return sys.modules[type(module).__module__].eager_attention_forward
 
 

@@ -190,8 +190,8 @@ def _gpt_neox(config: Any) -> Family:
         family,
         layer={name: place for name, place in family.layer.items() if name != "residual_mid"},
         absent={
-            "residual_mid": "gpt_neox adds attention and MLP to the stream at once, so there is no stream between them; "
-            "layers.N.attention and layers.N.mlp are what each adds"
+            "residual_mid": "gpt_neox adds attention and MLP to the stream at once, so there is no stream between "
+            "them; layers.N.attention and layers.N.mlp are what each adds"
         },
     )
 

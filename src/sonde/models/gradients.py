@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def track(values: dict[str, Tensor], name: str, x: Tensor) -> Tensor | None:
-    """Keep a site's value so that a backward pass fills its `.grad`; the graph begins here if nothing began it before."""
+    """Keep a site's value so that a backward pass fills its `.grad`; starts the graph if nothing did."""
     if not torch.is_grad_enabled():
         return None
     values[name] = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()

@@ -178,7 +178,8 @@ def _attempt(name: str | Path, load: Any, source: str, **keywords: Any) -> Any:
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         if _is_gated(error):
             raise ModelError(
-                f"the model {name} is gated: ask for access on its page, then log in with `hf auth login` or set HF_TOKEN"
+                f"the model {name} is gated: ask for access on its page, "
+                "then log in with `hf auth login` or set HF_TOKEN"
             ) from error
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         kind = (

@@ -96,7 +96,8 @@ class Model(Drawn):
     _generation: _Generation | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
-        return f"Model({shorten(ModelRef(self.name, self.identity).short_name, 60)}: {self._architecture}, {self._runs_on})"
+        name = shorten(ModelRef(self.name, self.identity).short_name, 60)
+        return f"Model({name}: {self._architecture}, {self._runs_on})"
 
     def draw(self) -> list[Block]:
         """What it is, and the sites before, in and after its first layer."""
@@ -210,11 +211,11 @@ class Model(Drawn):
 
     def require_pictures(self) -> PictureReader:
         if self.pictures is None:
-            sees = self._text_config is not self.network.config
+            config: Any = self.network.config
             raise ModelLacksError(
                 f"{self.name} has no processor, which pictures need; add its processor_config.json to the folder"
-                if sees
-                else f"{self.name} reads no pictures: it is a {self.network.config.model_type} model, of text alone"  # type: ignore[union-attr]
+                if self._text_config is not config
+                else f"{self.name} reads no pictures: it is a {config.model_type} model, of text alone"
             )
         return self.pictures
 
@@ -522,7 +523,8 @@ class Model(Drawn):
             changed = edit(x).to(x.dtype)
             if changed.shape != x.shape:
                 raise EditError(
-                    f"an edit of {edit.site} gave back {list(changed.shape)} for {list(x.shape)}; an edit keeps the shape"
+                    f"an edit of {edit.site} gave back {list(changed.shape)} for {list(x.shape)}; "
+                    "an edit keeps the shape"
                 )
             mask = self._mask(edit, x.transpose(1, site.position_axis), positions, tokens)
             if mask is not None:

@@ -112,7 +112,7 @@ def has_head(model: nn.Module) -> bool:
 
 
 def module_tree(model: nn.Module) -> list[tuple[str, str, int]]:
-    """The modules of a model as (path, type, count); numbered ones of a type are one: ("layers.N.mlp", "LlamaMLP", 12)."""
+    """(path, type, count) of a model's modules; numbered ones are one: ("layers.N.mlp", "LlamaMLP", 12)."""
     counts = Counter((_NUMBER.sub("N", path), type(module).__name__) for path, module in model.named_modules() if path)
     return [(*module, count) for module, count in counts.items()]
 

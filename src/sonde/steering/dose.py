@@ -51,7 +51,7 @@ class Responses(list[Response], Drawn):
         return f"Responses({len(self)} doses: {shorten(doses, 80)})"
 
     def draw(self) -> list[Block]:
-        """A table of the doses: how much of the concept is in each answer, and how much the plain model is surprised."""
+        """A table of the doses: how much of the concept is in the answers, and the plain model's surprise."""
         rows = []
         for response in self:
             dose = "as it is" if response.dose is None else f"{response.dose:g}"

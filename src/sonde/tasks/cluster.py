@@ -1,4 +1,4 @@
-"""A Ray cluster as a pool. Tasks and results pass through it; what tasks write does not, it goes straight to storage."""
+"""A Ray cluster as a pool: tasks and results pass through it, files go straight to storage."""
 
 import contextlib
 import logging
@@ -34,7 +34,7 @@ def open_cluster(worker: Worker, n_workers: int | None, threads: int | None, gpu
 
 @contextlib.contextmanager
 def _connect() -> Iterator[Any]:
-    """Yield Ray, connected to the cluster that RAY_ADDRESS names or that runs here, or else to one of this machine alone."""
+    """Yield Ray, connected to the cluster of RAY_ADDRESS, to one on this machine, or to a new local one."""
     try:
         import ray
     except ImportError as error:
@@ -64,11 +64,12 @@ class _PendingOnCluster:
         except self._ray.exceptions.RayError as error:
             raise CapacityError(
                 f"the cluster could not do a task ({type(error).__name__}) in {1 + RETRIES} attempts, most likely for "
-                "want of memory; the same command goes on, with more --threads, and so fewer tasks on a node, if need be"
+                "want of memory; the same command goes on, with more --threads, and so fewer tasks on a node, "
+                "if need be"
             ) from error
         if self._worker.finished(self._task) is None:
             raise StorageError(
-                f"a node wrote to {self._worker.out}, but what it wrote cannot be seen here; give --out a folder that all "
-                "nodes share or, for activations, a URL (s3://, gs://, az://)"
+                f"a node wrote to {self._worker.out}, but what it wrote cannot be seen here; "
+                "give --out a folder that all nodes share or, for activations, a URL (s3://, gs://, az://)"
             )
         return result

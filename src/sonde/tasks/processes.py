@@ -26,7 +26,8 @@ def open_processes(worker: Worker, n_workers: int, threads: int | None) -> Itera
         yield Pool(lambda task: executor.submit(do_task, recipe, task), n_workers)
     except BrokenProcessPool as error:
         raise CapacityError(
-            "a worker was killed, most likely for want of memory; the same command goes on, with fewer --workers if need be"
+            "a worker was killed, most likely for want of memory; "
+            "the same command goes on, with fewer --workers if need be"
         ) from error
     finally:
         executor.shutdown(wait=True, cancel_futures=True)

@@ -13,7 +13,8 @@ class TaskOptions:
     """How many workers share the tasks, and where they run. No result depends on it."""
 
     workers: int | None = None
-    """workers that share the tasks, each with the model in its memory: one by default, on a cluster one for each node"""
+    """workers that share the tasks, each with the model in its memory: one by default, on a cluster one for each
+    node"""
     executor: Executor | None = None
     """local (this process), processes (the default for several workers) or ray (the cluster that RAY_ADDRESS names)"""
 
