@@ -5,6 +5,11 @@ export default defineConfig({
   plugins: [svelte()],
   base: "./",
   // One classic script: an exported page is opened from a folder, where browsers run no modules.
-  build: { outDir: "../src/sonde/web/static", emptyOutDir: true, modulePreload: false, rollupOptions: { output: { format: "iife" } } },
+  build: {
+    outDir: "../src/sonde/web/static",
+    emptyOutDir: true,
+    modulePreload: false,
+    rollupOptions: { output: { format: "iife" } },
+  },
   server: { proxy: { "/api": "http://127.0.0.1:8321" } },
 });
