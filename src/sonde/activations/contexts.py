@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from tokenizers.decoders import DecodeStream
 from torch import Tensor
 
@@ -274,6 +275,16 @@ class Batch:
     """place in the document; of special tokens, where they are kept, below zero"""
     is_first: np.ndarray
     """[row] whether it is the first row of its context"""
+
+    def only(self, kept: Bool[Tensor, " row"]) -> "Batch":
+        """The batch with some of its rows; the others count as tokens that are not of the text."""
+        mask = self.text_mask.clone()
+        mask[self.text_mask] = kept.to(mask.device)
+        columns = {name: getattr(self, name)[kept.cpu().numpy()] for name in _COLUMNS}
+        return replace(self, text_mask=mask, **columns)
+
+
+_COLUMNS = ("token", "document", "position", "is_first")
 
 
 def make_batch(model: Model, contexts: list[Context], special: bool = False, drop_first: int = 0) -> Batch:

@@ -7,6 +7,7 @@
 4. Sum the statistics in task order and write the manifest.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,8 +18,9 @@ import torch
 import transformers
 from torch import Tensor
 
-from sonde.activations.contexts import BATCH_TOKENS, Context, Cutter, batches, make_batch
+from sonde.activations.contexts import BATCH_TOKENS, Batch, Context, Cutter, batches, make_batch
 from sonde.activations.corpus import Corpus, Document, is_held_out
+from sonde.activations.massive import norm_limits
 from sonde.activations.rows import Layout
 from sonde.activations.settings import HarvestKeywords, HarvestSettings
 from sonde.activations.store import FORMAT, Activations, ActivationsFacts
@@ -29,6 +31,7 @@ from sonde.errors import ActivationError, TextError
 from sonde.facts import ModelRef
 from sonde.manifests import storage_errors
 from sonde.models.load import load_arguments, load_model
+from sonde.models.massive import is_massive
 from sonde.models.model import Model
 from sonde.progress import Reporter, default_reporter
 from sonde.settings import from_mapping, to_mapping
@@ -86,7 +89,8 @@ def harvest(
             reporter.say(f"{chosen.out} is finished: {store.n_rows:,} rows")
             return store
         totals = _run(job, options, reporter)
-        facts = finish(draft, totals, job.worker.layout, chosen.store, job.model_ref, job.corpus.skipped)
+        layout, limits = job.worker.layout, job.worker.limits
+        facts = finish(draft, totals, layout, chosen.store, job.model_ref, job.corpus.skipped, limits)
         _report(job, totals, facts, reporter)
     assert draft.finished is not None
     return Activations(chosen.out, draft.finished)
@@ -181,18 +185,26 @@ class _Rows(NamedTuple):
     """[row, bytes]"""
     is_first: np.ndarray
     """[row] whether a row is the first of its context"""
+    massive: list[dict[str, Any]]
+    """the rows that were left out, as the task's record keeps them"""
 
 
 class HarvestWorker(Worker[_Task, _Rows, dict[str, Any]]):
-    """Runs the model over tasks and writes a segment of each; the result of a task is its statistics."""
+    """Runs the model over tasks and writes a segment of each; the result of a task is its statistics.
 
-    def __init__(self, model: Model, settings: HarvestSettings, layout: Layout) -> None:
-        self.model, self.settings, self.layout = model, settings, layout
+    Args:
+        limits: of each site, the norm above which a row is left out.
+    """
+
+    def __init__(
+        self, model: Model, settings: HarvestSettings, layout: Layout, limits: dict[str, float] | None = None
+    ) -> None:
+        self.model, self.settings, self.layout, self.limits = model, settings, layout, limits or {}
         self.out = settings.out
 
     def recipe(self) -> tuple[Callable[..., "HarvestWorker"], tuple]:
         settings = replace(self.settings, out=self.out.resolve())
-        return _load_worker, (load_arguments(self.model), settings, self.layout)
+        return _load_worker, (load_arguments(self.model), settings, self.layout, self.limits)
 
     def size(self, task: _Task) -> float:
         return task.n_tokens
@@ -201,30 +213,63 @@ class HarvestWorker(Worker[_Task, _Rows, dict[str, Any]]):
         return read_totals(self.out, task.number)
 
     def compute(self, task: _Task, advance: Callable[[float], None]) -> _Rows:
-        parts, starts = [self.layout.empty(0)], [np.empty(0, dtype=bool)]
+        parts, starts, massive = [self.layout.empty(0)], [np.empty(0, dtype=bool)], []
         for contexts in batches(task.contexts, BATCH_TOKENS):
             batch = make_batch(self.model, contexts, self.settings.special, self.settings.drop_first)
-            records = self.layout.empty(len(batch.token))
-            for name in ("document", "position", "token"):
-                self.layout.column(records, name).copy_(torch.from_numpy(getattr(batch, name)))
+            vectors = {}
             for site, value in self.model.read(batch.tokens, self.settings.site).items():
-                x = value.flatten(2)[batch.text_mask].float().cpu()
-                _refuse_non_finite(x, batch.document, batch.position, site)
-                self.layout.put_vectors(records, site, x)
-            parts.append(records)
-            starts.append(batch.is_first)
+                vectors[site] = value.flatten(2)[batch.text_mask].float().cpu()
+                _refuse_non_finite(vectors[site], batch.document, batch.position, site)
+            left_out = is_massive(vectors, self.limits)
+            if left_out.any():
+                massive += _described(batch, vectors, left_out)
+                vectors = {site: x[~left_out] for site, x in vectors.items()}
+            kept = (~left_out).numpy()
+            parts.append(self._records(batch, kept, vectors))
+            starts.append(batch.is_first[kept])
             advance(sum(context.n_text for context in contexts))
-        return _Rows(np.concatenate(parts), np.concatenate(starts))
+        return _Rows(np.concatenate(parts), np.concatenate(starts), massive)
+
+    def _records(self, batch: Batch, kept: np.ndarray, vectors: dict[str, Tensor]) -> np.ndarray:
+        """The rows of a batch that are kept, as records [row, bytes]."""
+        records = self.layout.empty(int(kept.sum()))
+        for name in ("document", "position", "token"):
+            self.layout.column(records, name).copy_(torch.from_numpy(getattr(batch, name)[kept]))
+        for site, x in vectors.items():
+            self.layout.put_vectors(records, site, x)
+        return records
 
     def write(self, task: _Task, computed: _Rows) -> dict[str, Any]:
-        counts = {"tokens": task.n_tokens, "documents": task.n_documents, "held_out_documents": task.n_held_out}
-        records, is_first = computed
+        counts: dict[str, Any] = {
+            "tokens": task.n_tokens,
+            "documents": task.n_documents,
+            "held_out_documents": task.n_held_out,
+        }
+        records, is_first, massive = computed
+        counts |= {"massive": massive} if massive else {}
         return write_rows(self.out, task.number, records, self.layout, self.settings.seed, is_first, counts)
 
 
-def _load_worker(model: dict[str, str], settings: HarvestSettings, layout: Layout) -> HarvestWorker:
+def _load_worker(
+    model: dict[str, str], settings: HarvestSettings, layout: Layout, limits: dict[str, float]
+) -> HarvestWorker:
     transformers.utils.logging.disable_progress_bar()  # the parent shows progress
-    return HarvestWorker(load_model(**model), settings, layout)
+    return HarvestWorker(load_model(**model), settings, layout, limits)
+
+
+def _described(batch: Batch, vectors: dict[str, Tensor], left_out: Tensor) -> list[dict[str, Any]]:
+    """What a store keeps of each row that is left out: where it is, its token and its norms."""
+    norms = {site: x.norm(dim=1).tolist() for site, x in vectors.items()}
+    return [
+        {
+            "document": int(batch.document[row]),
+            "position": int(batch.position[row]),
+            "token": int(batch.token[row]),
+            "first": bool(batch.is_first[row]),
+            "norm": {site: round(values[row], 3) for site, values in norms.items()},
+        }
+        for row in left_out.nonzero()[:, 0].tolist()
+    ]
 
 
 def _refuse_non_finite(vectors: Tensor, document: np.ndarray, position: np.ndarray, site: str) -> None:
@@ -247,6 +292,11 @@ def _run(job: _Harvest, options: TaskOptions, reporter: Reporter) -> list[dict[s
     with storage_errors(settings.out):
         (settings.out / "segments").mkdir(exist_ok=True)
     tasks = _tasks(job.corpus, job.cutter, settings, job.task_tokens)
+    first = next(tasks, _Task(0))
+    job.worker.limits = norm_limits(
+        job.worker.model, settings.site, first.contexts, settings.massive, special=settings.special
+    )
+    tasks = itertools.chain([first], tasks)
     gpus = int(job.worker.model.device.type == "cuda")
     with reporter.start("harvest", settings.tokens, "tokens") as progress:
         totals = list(run_tasks(tasks, job.worker, options, progress, threads=settings.threads, gpus=gpus))
@@ -268,6 +318,8 @@ def _report(job: _Harvest, totals: list[dict[str, Any]], facts: ActivationsFacts
         )
     if job.corpus.skipped:
         reporter.say(f"{job.corpus.skipped:,} bad lines were left out")
+    if facts.massive is not None:
+        reporter.say(facts.massive.line(job.worker.model))
     for site, site_facts in facts.sites.items():
         ratio = site_facts.first_token_norm or 0
         if ratio > SINK_RATIO:

@@ -22,12 +22,14 @@ from torch import Tensor
 
 from sonde.activations.contexts import Context, Cutter, groups, make_batch, n_rows
 from sonde.activations.corpus import Corpus, Document, is_held_out
+from sonde.activations.massive import norm_limits
 from sonde.activations.settings import LiveKeywords, LiveSettings
 from sonde.activations.store import Block
 from sonde.devices import DTYPES, ensure_memory
 from sonde.errors import ActivationError, TextError
 from sonde.facts import ModelRef, TextFacts
 from sonde.models.load import load_model
+from sonde.models.massive import is_massive
 from sonde.models.model import Model
 from sonde.settings import check, from_mapping, to_mapping
 
@@ -197,15 +199,22 @@ class Live:
             return self._last[1]
         batch = make_batch(self.model, contexts, self.settings.special, self.settings.drop_first)
         read = self.model.read(batch.tokens, self.sites)
-        parts = [read[site].flatten(2)[batch.text_mask.to(read[site].device)] for site in self.sites]
+        rows = {site: x.flatten(2)[batch.text_mask.to(x.device)] for site, x in read.items()}
+        parts = [rows[site] for site in self.sites]
         x = torch.cat([part.to(self.model.device, parts[0].dtype) for part in parts], dim=1)
         if not torch.isfinite(x).all():
             raise ActivationError(
                 f"activations at {', '.join(self.sites)} are not finite in document {batch.document[0]} or close by; "
                 "the model's weights are broken, or its dtype overflows: try --dtype float32"
             )
-        self._last = (begin, x.to(self._dtype))
+        self._last = (begin, _without_massive(x, is_massive(rows, self.norm_limits)).to(self._dtype))
         return self._last[1]
+
+    @cached_property
+    def norm_limits(self) -> dict[str, float]:
+        """Of each site, the norm above which a row is massive; {} where they are kept."""
+        contexts = itertools.chain.from_iterable(self._one_pass())
+        return norm_limits(self.model, self.sites, contexts, self.settings.massive, special=self.settings.special)
 
     def _n_rows(self, contexts: list[Context]) -> int:
         return sum(n_rows(context, self.settings.special, self.settings.drop_first) for context in contexts)
@@ -219,3 +228,11 @@ class Live:
         documents = self.cutter.tokenize(self.corpus)
         kept = (each for each in documents if not is_held_out(each.document, self.settings.held_out, self.seed))
         return groups(kept, self.cutter)
+
+
+def _without_massive(x: Tensor, massive: Tensor) -> Tensor:
+    """x [row, width], with the ordinary row before it in the place of each massive one: rows are numbered unread."""
+    if not massive.any() or massive.all():
+        return x
+    place = torch.where(massive, -1, torch.arange(len(x), device=x.device)).cummax(dim=0).values
+    return x[place.clamp_min(int((~massive).nonzero()[0]))]

@@ -37,7 +37,8 @@ class Lockstep(SideBySide):
                 raise ActivationError(
                     f"{store.folder} has {store.n_rows:,} rows with seed {store.seed}, "
                     f"but {first.folder} has {first.n_rows:,} with seed {first.seed}; "
-                    "harvest both from the same text with the same settings"
+                    "harvest both from the same text with the same settings, and with --massive 0 where one model has "
+                    "massive activations that the other has not"
                 )
 
     @property
@@ -68,6 +69,12 @@ class Lockstep(SideBySide):
         """The chosen sites, in the order in which their vectors stand in a row."""
         own = (self.stores[number].at(site).blocks[0] for number, site in self._chosen)
         return [replace(block, site=name) for name, block in zip(self.chosen or self.sites, own, strict=True)]
+
+    @property
+    def norm_limits(self) -> dict[str, float]:
+        """Of the chosen sites, the norm above which rows were left out, where there is a limit."""
+        own = (self.stores[number].at(site).norm_limits.values() for number, site in self._chosen)
+        return {name: limit for name, limits in zip(self.chosen or self.sites, own, strict=True) for limit in limits}
 
     @property
     def n_rows(self) -> int:

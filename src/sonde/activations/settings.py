@@ -35,6 +35,8 @@ class HarvestSettings:
     """keep the rows of special tokens too"""
     drop_first: int = 0
     """leave out this many rows at the start of each context, where attention sinks are"""
+    massive: float = 10.0
+    """leave out rows whose norm is above this many times the median (massive activations); 0 keeps them"""
     memory: Bytes | None = None
     """bytes for the rows that a worker holds, such as 200MB, besides the model; decides the size of a task, of which
     the default needs about 400MB at most"""
@@ -50,6 +52,7 @@ class HarvestSettings:
         check(self.memory is None or self.memory >= 10**6, "memory", self.memory, "at least 1MB")
         check(self.threads is None or self.threads > 0, "threads", self.threads, "above 0")
         check(self.drop_first >= 0, "drop_first", self.drop_first, "at least 0")
+        check(self.massive == 0 or self.massive > 1, "massive", self.massive, "0, or above 1")
         check(self.tokens is None or self.tokens > 0, "tokens", self.tokens, "above 0")
         check(0 <= self.held_out < 1, "held_out", self.held_out, "at least 0 and below 1")
         check(self.context is None or self.context >= 8, "context", self.context, "at least 8")
@@ -76,6 +79,8 @@ class LiveSettings:
     """keep the rows of special tokens too"""
     drop_first: int = 0
     """leave out this many rows at the start of each context, where attention sinks are"""
+    massive: float = 10.0
+    """leave out rows whose norm is above this many times the median (massive activations); 0 keeps them"""
     skip_bad: bool = False
     """leave out broken lines of a .jsonl"""
 
@@ -83,6 +88,7 @@ class LiveSettings:
         check(self.pool > 0, "pool", self.pool, "above 0")
         check(0 <= self.held_out < 1, "held_out", self.held_out, "at least 0 and below 1")
         check(self.drop_first >= 0, "drop_first", self.drop_first, "at least 0")
+        check(self.massive == 0 or self.massive > 1, "massive", self.massive, "0, or above 1")
         check(self.context is None or self.context >= 8, "context", self.context, "at least 8")
 
 
@@ -98,6 +104,7 @@ class HarvestKeywords(TypedDict, total=False):
     store: Literal["bfloat16", "float32", "float16", "int8"]
     special: bool
     drop_first: int
+    massive: float
     memory: int | str | None
     threads: int | None
     skip_bad: bool
@@ -115,4 +122,5 @@ class LiveKeywords(TypedDict, total=False):
     field: str
     special: bool
     drop_first: int
+    massive: float
     skip_bad: bool

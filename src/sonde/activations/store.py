@@ -9,7 +9,8 @@ import concurrent.futures
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, replace
+from dataclasses import fields as dataclass_fields
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +27,7 @@ from sonde.display import Drawn, shorten
 from sonde.errors import ActivationError, ArtifactDamagedError, CapacityError, nearest
 from sonde.facts import ModelRef, TextFacts, read_facts
 from sonde.manifests import Manifest, read_manifest, verify
+from sonde.models.model import Model
 from sonde.remote import Place, place
 from sonde.settings import format_bytes
 
@@ -47,6 +49,31 @@ class SiteFacts:
     first_token_norm: float | None
     """mean norm of the first token of a context, as a multiple of that of the other rows; None where there is no such
     row"""
+    norm_limit: float | None = None
+    """rows with a larger norm were left out; None where there is no limit"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MassiveFacts:
+    """The rows that a store leaves out, as their norms are far above the median (see `massive.py`)."""
+
+    rows: int
+    first: int
+    """how many of them are the first of a context"""
+    tokens: list[tuple[int, int]]
+    """(token id, rows) of the tokens that they are most often"""
+    norms: dict[str, float]
+    """site -> mean norm of them"""
+
+    def line(self, model: Model) -> str:
+        """What a person reads about them."""
+        tokenizer = model.require_tokenizer()
+        tokens = ", ".join(f"{tokenizer.decode([token])!r} ({rows:,})" for token, rows in self.tokens[:4])
+        norms = ", ".join(f"{site} {norm:,.0f}" for site, norm in self.norms.items())
+        return (
+            f"{self.rows:,} rows with massive activations were left out, {self.first:,} of them the first of a context: "
+            f"{tokens}; mean norm at {norms} (--massive 0 keeps them)"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,18 +96,28 @@ class ActivationsFacts:
     model: ModelRef
     skipped_lines: int | None = None
     """bad lines of the text; None where vectors were ready"""
+    massive: MassiveFacts | None = None
+    """the rows that were left out; None where there are none"""
 
     def to_json(self) -> dict[str, Any]:
         values = asdict(self) | {"fields": [asdict(field) for field in self.fields]}
-        return {name: value for name, value in values.items() if name != "skipped_lines" or value is not None}
+        for site in values["sites"].values():
+            if site["norm_limit"] is None:
+                del site["norm_limit"]
+        return {name: value for name, value in values.items() if name in _NEEDED or value is not None}
 
     @classmethod
     def from_json(cls, values: dict[str, Any], where: object) -> "ActivationsFacts":
         """Read the facts of a manifest; raises ArtifactDamagedError where one is missing."""
         sites = {name: read_facts(SiteFacts, site, where) for name, site in values.get("sites", {}).items()}
         fields = tuple(read_facts(Field, field, where) for field in values.get("fields", ()))
-        model = read_facts(ModelRef, values.get("model", {}), where)
-        return read_facts(cls, values, where, sites=sites, fields=fields, model=model)
+        known: dict[str, Any] = {"model": read_facts(ModelRef, values.get("model", {}), where)}
+        if values.get("massive") is not None:
+            known["massive"] = read_facts(MassiveFacts, values["massive"], where)
+        return read_facts(cls, values, where, sites=sites, fields=fields, **known)
+
+
+_NEEDED = {field.name for field in dataclass_fields(ActivationsFacts) if field.default is MISSING}
 
 
 @dataclass(frozen=True)
@@ -139,6 +176,11 @@ class SideBySide(ABC):
     def mean(self) -> Tensor:
         """Mean vector [width], float64."""
 
+    @property
+    @abstractmethod
+    def norm_limits(self) -> dict[str, float]:
+        """Of the chosen sites, the norm above which rows were left out, where there is a limit."""
+
     @abstractmethod
     def stream(self, batch_size: int, start: int = 0, **options: Any) -> Iterator[Tensor]:
         """Yield batches [batch_size, width] of the chosen sites' vectors."""
@@ -194,6 +236,8 @@ class Activations(SideBySide, Drawn):
         sites = [
             [site, f"{values.width:,}", f"{values.mean_squared_norm**0.5:.4g}"] for site, values in facts.sites.items()
         ]
+        if facts.massive is not None:
+            rows.append(["left out", f"{facts.massive.rows:,} rows with massive activations"])
         return [
             display.Line(f"activations of {facts.model.short_name}", strong=True),
             display.Grid(rows),
@@ -236,6 +280,12 @@ class Activations(SideBySide, Drawn):
         """The chosen sites, in the order in which their vectors stand in a row."""
         sites = self.facts.sites
         return [Block(site, sites[site].width, sites[site].mean_squared_norm) for site in self._chosen]
+
+    @property
+    def norm_limits(self) -> dict[str, float]:
+        """Of the chosen sites, the norm above which rows were left out, where there is a limit."""
+        limits = {site: self.facts.sites[site].norm_limit for site in self._chosen}
+        return {site: limit for site, limit in limits.items() if limit is not None}
 
     @property
     def n_rows(self) -> int:

@@ -2,6 +2,9 @@
 
 import json
 import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,7 @@ from torch import Tensor
 from sonde.activations import shuffle
 from sonde.activations.dealing import write_segment
 from sonde.activations.rows import Layout, checksum
-from sonde.activations.store import ActivationsFacts, SiteFacts
+from sonde.activations.store import ActivationsFacts, MassiveFacts, SiteFacts
 from sonde.artifacts import Draft
 from sonde.facts import ModelRef
 from sonde.manifests import write_bytes, write_json
@@ -22,6 +25,8 @@ NORM_EDGES = np.geomspace(1e-4, 1e8, 1201)
 """bins of the histogram of norms: 100 to a decade, so quantiles are right to 2.4 %"""
 
 
+MASSIVE_TOKENS = 8
+"""tokens that a manifest names of the rows that were left out"""
 _ROWS_AT_ONCE = 256
 
 
@@ -74,9 +79,15 @@ def finish(
     dtype: str,
     model: ModelRef,
     skipped_lines: int | None = None,
+    limits: Mapping[str, float] | None = None,
 ) -> ActivationsFacts:
-    """Sum up all tasks and declare the store complete; returns what its manifest says."""
+    """Sum up all tasks and declare the store complete; returns what its manifest says.
+
+    Args:
+        limits: of each site, the norm above which rows were left out.
+    """
     sites, statistics = _sum_up(totals, layout.widths)
+    sites = {site: replace(facts, norm_limit=(limits or {}).get(site)) for site, facts in sites.items()}
     rows = sum(task["rows"] for task in totals)
     facts = ActivationsFacts(
         rows=rows,
@@ -90,6 +101,7 @@ def finish(
         dtype=dtype,
         model=model,
         skipped_lines=skipped_lines,
+        massive=_sum_up_massive([row for task in totals for row in task.get("massive", ())]),
     )
     write_bytes(draft.folder / "statistics.safetensors", save(statistics))
     segments = {segment_name(task["segment"]): task["file"] for task in totals}
@@ -142,6 +154,18 @@ def _sum_up(totals: list[dict[str, Any]], widths: dict[str, int]) -> tuple[dict[
         )
         statistics |= {f"mean {site}": torch.from_numpy(mean), f"second_moment {site}": torch.from_numpy(second)}
     return sites, statistics
+
+
+def _sum_up_massive(rows: list[dict[str, Any]]) -> MassiveFacts | None:
+    """What a manifest says of the rows that were left out; each row is as harvest describes it."""
+    if not rows:
+        return None
+    return MassiveFacts(
+        rows=len(rows),
+        first=sum(row["first"] for row in rows),
+        tokens=Counter(row["token"] for row in rows).most_common(MASSIVE_TOKENS),
+        norms={site: sum(row["norm"][site] for row in rows) / len(rows) for site in rows[0]["norm"]},
+    )
 
 
 def _add(parts: list[dict[str, Any]], name: str, width: int) -> np.ndarray:

@@ -104,16 +104,23 @@ class TextVectors:
 
 
 def read_texts(model: Model, dictionary: Dictionary, texts: Sequence[str], site: str | None = None) -> TextVectors:
-    """The vectors that a dictionary reads on every token of some texts, or those at another site, in float32."""
+    """The vectors that a dictionary reads on every token of some texts, or those at another site, in float32.
+
+    A token whose vector is massive, of which the dictionary says nothing, counts as an average one.
+    """
     reading, cutter = Reading(dictionary, model), Cutter(model)
     documents = list(cutter.tokenize(texts))
     spans = [list(document.spans) for document in documents]
     first = np.cumsum([0, *map(len, spans)])
     x = torch.zeros(0, 0)
+    ordinary = torch.zeros(int(first[-1]), dtype=torch.bool)
     for read in stream(reading, groups(iter(documents), cutter), [site] if site else []):
         rows = (read.sites[site] if site else read.x).float().cpu()
         x = x if len(x) else torch.zeros(int(first[-1]), rows.shape[1])
-        x[torch.from_numpy(first[read.batch.document] + read.batch.position)] = rows
+        place = torch.from_numpy(first[read.batch.document] + read.batch.position)
+        x[place], ordinary[place] = rows, True
+    if not ordinary.all():
+        x[~ordinary] = x[ordinary].mean(dim=0)
     return TextVectors(spans, x)
 
 

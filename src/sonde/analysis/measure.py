@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sonde.activations.contexts import BATCH_TOKENS, Batch, Cutter, groups
@@ -62,6 +63,10 @@ class Measurement:
     """bound -> features that fire on a share of tokens up to it and above the bound before; "0": that never fire"""
     tokens: int
     documents: int
+    massive: int
+    """tokens with massive vectors, which all other figures leave out"""
+    fvu_with_massive: float | None
+    """the fraction of variance unexplained with those tokens; None where there are none"""
     loss: float | None
     """cross-entropy of the unchanged model, in nats a token; None if it does not predict next tokens"""
     loss_reconstructed: float | None
@@ -91,6 +96,7 @@ class Measurement:
             "dead": self.dead,
             "tokens": self.tokens,
             "documents": self.documents,
+            **({"massive": self.massive, "fvu_with_massive": self.fvu_with_massive} if self.massive else {}),
             "densities": self.densities,
             "loss_recovered": self.loss_recovered,
             "kl": self.kl,
@@ -175,6 +181,9 @@ class _Sums:
         self.squares_hat = self.products = self.cosines = self.kl = 0.0
         self.error, self.squares, self.total = torch.zeros(3, self.dictionary.d_out, dtype=torch.float64)
         """[d_out] sums of squared errors, of squares, and of values of y"""
+        self.massive = torch.zeros(3, self.dictionary.d_out, dtype=torch.float64)
+        """the same of massive tokens alone"""
+        self.n_massive = 0
         self.counts = torch.zeros(self.dictionary.n_features, dtype=torch.int64)
         self.losses: list[float] = [0.0] * 4
 
@@ -190,12 +199,17 @@ class _Sums:
         self.counts += torch.bincount(feature, minlength=len(self.counts)).cpu()
         self.tokens += len(y)
         self.documents |= set(read.batch.document.tolist())
+        if read.massive is not None:
+            y, y_hat_massive = read.massive.y.double(), self.dictionary.reconstruct(read.massive.x).double()
+            of_rows = torch.stack([(y - y_hat_massive).square(), y.square(), y])
+            self.massive += of_rows.sum(dim=1).cpu()
+            self.n_massive += len(y)
         if with_loss:
-            self._add_losses(read.batch, y_hat)
+            self._add_losses(read, y_hat)
 
-    def _add_losses(self, batch: Batch, y_hat: Tensor) -> None:
-        model, mean = self.model, self.dictionary.output_mean[None]
-        predicted = _predicted(model, batch)
+    def _add_losses(self, read: Read, y_hat: Tensor) -> None:
+        model, batch, mean = self.model, read.batch, self.dictionary.output_mean[None]
+        predicted = _predicted(model, batch, read.text_mask)
         following = batch.tokens.ids[:, 1:][predicted]
         plain = torch.empty(0)
         for place, value in enumerate((None, y_hat, torch.zeros_like(mean), mean)):
@@ -212,10 +226,17 @@ class _Sums:
                 self.kl += (plain.exp() * (plain - log_p)).sum(dim=1).double().sum().item()
         self.predicted += len(following)
 
+    def _fvu(self, sums: Float[Tensor, "3 d_out"], n_rows: int) -> list[float]:
+        """The fraction of variance unexplained at each site that is written."""
+        error, squares, total = sums
+        variance = squares - total.square() / n_rows
+        by_site = zip(error.split(self.widths), variance.split(self.widths), strict=True)
+        return [_ratio(error, variance) for error, variance in by_site]
+
     def result(self) -> Measurement:
-        variance = self.squares - self.total.square() / self.tokens
-        by_site = zip(self.error.split(self.widths), variance.split(self.widths), strict=True)
-        fvu = [_ratio(error, variance) for error, variance in by_site]
+        sums = torch.stack([self.error, self.squares, self.total])
+        fvu = self._fvu(sums, self.tokens)
+        with_massive = self._fvu(sums + self.massive, self.tokens + self.n_massive)
         losses: list[float | None] = [None] * 4
         if self.predicted:
             losses = [loss / self.predicted for loss in self.losses]
@@ -233,6 +254,8 @@ class _Sums:
             densities=dict(zip(names, torch.bincount(bins, minlength=len(names)).tolist(), strict=True)),
             tokens=self.tokens,
             documents=len(self.documents),
+            massive=self.n_massive,
+            fvu_with_massive=sum(with_massive) / len(fvu) if self.n_massive else None,
             loss=losses[0],
             loss_reconstructed=losses[1],
             loss_zero=losses[2],
@@ -245,10 +268,10 @@ def _ratio(part: Tensor, whole: Tensor) -> float:
     return part.sum().item() / max(whole.sum().item(), 1e-30)
 
 
-def _predicted(model: Model, batch: Batch) -> Tensor:
+def _predicted(model: Model, batch: Batch, text_mask: Tensor) -> Tensor:
     """Which tokens after the first of each row are predicted [batch, position - 1]: those of the text.
 
     Image patches are excluded: the head does not predict them.
     """
-    text = batch.text_mask[:, 1:]
+    text = text_mask[:, 1:]
     return text if model.pictures is None else text & (batch.tokens.ids[:, 1:] != model.pictures.image_token_id)

@@ -50,6 +50,8 @@ class DictionaryInfo:
     """site -> width; the vectors of these sites, side by side, are its input x"""
     writes: dict[str, int]
     """site -> width; the vectors of these sites, side by side, are what it reconstructs, y"""
+    norm_limits: dict[str, float] = field(default_factory=dict)
+    """site -> norm above which a vector is massive: it was left out of training, and the dictionary says nothing of it"""
     model: ModelRef | None = None
     other_models: tuple[ModelRef, ...] = ()
     """of a crosscoder of several models, whose sites are "1:...", "2:..." """
@@ -86,6 +88,8 @@ class DictionaryInfo:
         if self.quality is not None:
             facts["training_rows"] = self.quality.to_json()
         facts |= {"reads": self.reads, "writes": self.writes, "text": self.text.to_json() if self.text else None}
+        if self.norm_limits:
+            facts["norm_limits"] = self.norm_limits
         if self.model is not None:
             facts["model"] = self.model.to_json()
         if self.other_models:

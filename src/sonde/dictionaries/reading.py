@@ -9,6 +9,7 @@ from torch import Tensor
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.errors import ActivationError, ArtifactMismatchError
 from sonde.models.load import load_model
+from sonde.models.massive import is_massive
 from sonde.models.model import Model, Tokens
 
 
@@ -59,6 +60,12 @@ class Reading:
         if dictionary.reads == dictionary.writes:
             return Vectors(x, x)
         return Vectors(x, _side_by_side([rows[site] for site in dictionary.writes]).to(dictionary.W_enc))
+
+    def ordinary(self, rows: Mapping[str, Tensor]) -> Tensor | None:
+        """Which rows [row] the dictionary speaks of: those that are massive at no site; None for all."""
+        limits = self.dictionary.info.norm_limits
+        ordinary = ~is_massive({site: rows[site] for site in limits}, limits) if limits else None
+        return None if ordinary is None or ordinary.all() else ordinary
 
 
 def read_each(readings: Sequence[Reading], tokens: Tokens, mask: Tensor) -> list[Vectors]:

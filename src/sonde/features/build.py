@@ -275,12 +275,11 @@ class IndexWorker(Worker[_Task, list[list[Fires]], int]):
         """The activations above zero, for each dictionary in parts."""
         parts: list[list[Fires]] = [[] for _ in self.readings]
         for reads in stream_each(self.readings, batches(task.contexts, BATCH_TOKENS)):
-            batch = reads[0].batch
-            token = task.starts[batch.document - task.first_document] + batch.position
             for fires, read in zip(parts, reads, strict=True):
+                token = task.starts[read.batch.document - task.first_document] + read.batch.position
                 row, feature, value = read.fires
                 fires.append(Fires(token[row], feature, value.astype(np.float32)))
-            advance(len(token))
+            advance(int(reads[0].text_mask.sum()))
         return parts
 
     def write(self, task: _Task, computed: list[list[Fires]]) -> int:

@@ -11,17 +11,21 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sonde.activations.contexts import Batch, Context, make_batch
 from sonde.dictionaries.dictionary import Dictionary
-from sonde.dictionaries.reading import Reading, read_rows
+from sonde.dictionaries.reading import Reading, Vectors, read_rows
 
 
 @dataclass(frozen=True)
 class Read:
-    """What one dictionary reads in one batch of text. Special tokens and padding are left out."""
+    """What one dictionary reads in one batch of text.
+
+    Special tokens and padding are left out, and so are tokens whose vectors are massive (the dictionary says nothing of
+    them; `DictionaryInfo.norm_limits`).
+    """
 
     batch: Batch
     """the tokens; its `document` and `position` [row] say where in the text each row is"""
@@ -32,6 +36,10 @@ class Read:
     """what it reconstructs"""
     sites: Mapping[str, Float[Tensor, "row width"]]
     """the vectors at the other sites that were asked for, in the model's dtype"""
+    text_mask: Bool[Tensor, "context position"]
+    """all tokens of the text, those with massive vectors too"""
+    massive: Vectors | None = None
+    """what the dictionary would read on massive tokens; None where there are none"""
 
     @property
     def n_rows(self) -> int:
@@ -73,5 +81,13 @@ def stream_each(
     for contexts in batches:
         batch = make_batch(models[0], contexts)
         rows = read_rows(models, wanted, batch.tokens, batch.text_mask)
-        others = {site: rows[site] for site in sites}
-        yield [Read(batch, reading.dictionary, *reading.take(rows), others) for reading in readings]
+        yield [_read(reading, batch, rows, sites) for reading in readings]
+
+
+def _read(reading: Reading, batch: Batch, rows: Mapping[str, Tensor], sites: Sequence[str]) -> Read:
+    """What one dictionary reads, of the vectors [row, width] at each site."""
+    ordinary, massive, mask = reading.ordinary(rows), None, batch.text_mask
+    if ordinary is not None:
+        massive = reading.take({site: x[~ordinary] for site, x in rows.items()})
+        batch, rows = batch.only(ordinary), {site: x[ordinary] for site, x in rows.items()}
+    return Read(batch, reading.dictionary, *reading.take(rows), {site: rows[site] for site in sites}, mask, massive)

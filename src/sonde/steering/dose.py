@@ -134,9 +134,13 @@ def _read_again(
     concepts: list[float | None] = [None] * len(answers)
     if features:
         batch, is_answer = _with_answers(model, prompts, answers)
-        x = Reading(dictionary, model)(batch, is_answer).x
+        reading = Reading(dictionary, model)
+        x = reading(batch, is_answer).x
+        ordinary = reading.ordinary({reader.dictionary.site: x})
         maxima = torch.as_tensor(reader.index.statistics["maximum"][features]).clamp_min(1e-30)
         strongest = (dictionary.encode(x)[:, features].cpu() / maxima).max(dim=1).values
+        if ordinary is not None:
+            strongest = strongest * ordinary.cpu()
         rows = is_answer.nonzero()[:, 0].cpu()
         concepts = [float(strongest[rows == row].mean()) if answer else 0.0 for row, answer in enumerate(answers)]
     return list(zip(concepts, perplexities(model, prompts, answers), strict=True))

@@ -53,6 +53,11 @@ class RowFeatureEdits:
         self.sizes = [len(edit.edit.numbers) for edit in self.edits]
         self.row_of = torch.tensor([row for row, edit in edits for _ in edit.edit.numbers], device=device)
         """[feature] the row in which each feature is edited"""
+        limits = [edit.norm_limit for edit in self.edits for _ in edit.edit.numbers]
+        self.limits = None
+        if any(limit is not None for limit in limits):
+            self.limits = torch.tensor([float("inf") if limit is None else limit for limit in limits], device=device)
+        """[feature] longer vectors are left as they are; None to move all"""
         self.features = torch.tensor([number for edit in self.edits for number in edit.edit.numbers], device=device)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -67,6 +72,8 @@ class RowFeatureEdits:
             activation = dictionary.encode(wide[own])[place, :, self.features].T
         parts = activation.split(self.sizes, dim=-1)
         shift = torch.cat([edit.shift(part) for edit, part in zip(self.edits, parts, strict=True)], dim=-1).T
+        if self.limits is not None:
+            shift = shift * (wide.norm(dim=-1)[self.row_of] <= self.limits[:, None])
         step = torch.zeros_like(wide).index_add_(
             0, self.row_of, shift[..., None] * dictionary.W_dec[self.features][:, None]
         )

@@ -205,6 +205,7 @@ class Run:
             dictionary.info,
             reads=self.sides.reads,
             writes=self.sides.writes,
+            norm_limits=self.store.norm_limits,
             model=first,
             other_models=tuple(others),
             text=self.store.text_facts,

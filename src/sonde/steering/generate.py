@@ -1,0 +1,174 @@
+"""Let a model write text: many prompts in one batch, answered under temperature, as a .jsonl that can be harvested."""
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Required, TypedDict, Unpack
+
+import torch
+
+from sonde.activations.corpus import Corpus, Document, as_document
+from sonde.errors import ArtifactDamagedError, OutputOccupiedError
+from sonde.manifests import storage_errors, write_json
+from sonde.models.load import load_model
+from sonde.models.model import Model, Tokens
+from sonde.progress import Reporter, default_reporter
+from sonde.settings import Count, check, from_mapping, to_mapping
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateSettings:
+    """What the model writes, and how."""
+
+    out: Path
+    """.jsonl file to write: a line for each answer, with its text in the form in which the model read it"""
+    tokens: Count | None = None
+    """stop after the batch in which this many tokens are written; by default each prompt is answered `repeat` times"""
+    repeat: int = 1
+    """answers to each prompt"""
+    max_new_tokens: int = 200
+    """longest answer"""
+    temperature: float = 1.0
+    """of sampling; 0 takes the likeliest token"""
+    top_p: float = 1.0
+    """sample from the likeliest tokens that have this share of the probability"""
+    plain: bool = False
+    """continue prompts as plain text; by default each is a user's question, in the model's chat template"""
+    batch: int = 32
+    """answers that are written at the same time"""
+    field: str = "text"
+    """field of a .jsonl that holds the prompt"""
+    seed: int = 0
+    """decides the answers"""
+
+    def __post_init__(self) -> None:
+        check(self.out.suffix == ".jsonl", "out", self.out, "a .jsonl file")
+        check(self.tokens is None or self.tokens > 0, "tokens", self.tokens, "above 0")
+        for name in ("repeat", "max_new_tokens", "batch"):
+            check(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        check(self.temperature >= 0, "temperature", self.temperature, "at least 0")
+        check(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1")
+
+
+def generate(
+    model: Model | str | Path,
+    prompts: str | Path | Sequence[str | Document],
+    *,
+    reporter: Reporter | None = None,
+    **settings: Unpack["GenerateKeywords"],
+) -> Path:
+    """Let a model answer prompts, many at a time; the same call, made again, goes on where it stopped.
+
+    Args:
+        model: a model or what `load_model` takes.
+        prompts: a .txt or .jsonl file, a folder of them, or a list of texts.
+        reporter: shows progress.
+        settings: the other fields of `GenerateSettings`; `out` is needed.
+
+    Returns:
+        The .jsonl file, a line an answer: `text` (prompt and answer as the model reads them), `prompt`, `answer` and
+        `tokens`, the number written. Equal settings give equal answers on the same machine.
+
+    Raises:
+        TextError, ModelLacksError (no head or no chat template), OutputOccupiedError (the file is of other settings),
+        StorageError.
+    """
+    chosen = from_mapping(GenerateSettings, dict(settings))
+    loaded = model if isinstance(model, Model) else load_model(model)
+    loaded.require_head("generating")
+    corpus = Corpus(prompts, chosen.field)
+    recorded = to_mapping(chosen) | {"model": loaded.name, "model_id": loaded.identity, "prompts": corpus.name}
+    reporter = reporter or default_reporter()
+    with storage_errors(chosen.out):
+        done = _resume(chosen.out, recorded)
+        written = sum(done)
+        asked = itertools.islice(_asked(corpus, chosen), len(done), None)
+        with (
+            chosen.out.open("a", encoding="utf-8") as lines,
+            reporter.start("generate", chosen.tokens, "tokens", done=written) as progress,
+        ):
+            number = len(done)
+            while (not chosen.tokens or written < chosen.tokens) and (batch := list(itertools.islice(asked, chosen.batch))):
+                answers = _answer(loaded, batch, chosen, number)
+                lines.write("".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers))
+                lines.flush()
+                n_tokens = sum(answer["tokens"] for answer in answers)
+                written, number = written + n_tokens, number + len(batch)
+                progress.advance(n_tokens)
+    return chosen.out
+
+
+def _asked(corpus: Corpus, settings: GenerateSettings) -> Iterator[str]:
+    """All prompts, as often as each is to be answered: one round after the other."""
+    rounds = itertools.count() if settings.tokens else range(settings.repeat)
+    return (as_document(document).text for _ in rounds for document in corpus)
+
+
+def _resume(out: Path, recorded: dict[str, Any]) -> list[int]:
+    """The tokens of each answer that whole batches of an earlier run left; what comes after them is cut off."""
+    beside = out.with_suffix(".run.json")
+    if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(beside, recorded)
+        return []
+    if not beside.exists() or json.loads(beside.read_text(encoding="utf-8")) != json.loads(json.dumps(recorded)):
+        raise OutputOccupiedError(f"{out} holds other text; give a new file, or the settings with which it was begun")
+    lengths, end = [], 0
+    try:
+        with out.open("rb") as lines:
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    break
+                lengths.append(json.loads(line)["tokens"])
+                end += len(line)
+                if len(lengths) % recorded["batch"] == 0:
+                    whole = (len(lengths), end)
+    except (ValueError, KeyError) as error:
+        raise ArtifactDamagedError(f"{out}, line {len(lengths) + 1} is no answer ({error}); delete the file") from error
+    n_whole, end = whole if len(lengths) >= recorded["batch"] else (0, 0)
+    with out.open("rb+") as lines:
+        lines.truncate(end)
+    return lengths[:n_whole]
+
+
+@torch.no_grad()
+def _answer(model: Model, prompts: list[str], settings: GenerateSettings, number: int) -> list[dict[str, Any]]:
+    """The answers to a batch of prompts, of which the first has a number among all."""
+    tokenizer = model.require_tokenizer()
+    rows = [_prompt(model, prompt, settings.plain) for prompt in prompts]
+    batch = model.pad([row.ids[0].tolist() for row in rows], side="left")
+    options: dict[str, Any] = {"do_sample": False}
+    if settings.temperature:
+        options = {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(settings.seed * 1_000_003 + number)
+        ids = model.generate_ids(batch, settings.max_new_tokens, **options)
+    start, ends = batch.ids.shape[1], _ends(model)
+    answers = []
+    for prompt, row, answer in zip(prompts, rows, ids[:, start:].tolist(), strict=True):
+        length = next((place + 1 for place, token in enumerate(answer) if token in ends), len(answer))
+        whole = tokenizer.decode([*row.ids[0].tolist(), *answer[:length]], skip_special_tokens=False)
+        text = tokenizer.decode(answer[:length], skip_special_tokens=True)
+        answers.append({"text": whole, "prompt": prompt, "answer": text.strip(), "tokens": length})
+    return answers
+
+
+def _prompt(model: Model, prompt: str, plain: bool) -> Tokens:
+    if plain:
+        return model.tokenize(prompt, side="left")
+    return model.chat_tokens([{"role": "user", "content": prompt}])
+
+
+def _ends(model: Model) -> set[int]:
+    from sonde.steering.batching import _ends
+
+    return set(_ends(model))
+
+
+class GenerateKeywords(TypedDict, total=False):
+    """The fields of `GenerateSettings` as keywords; written by tools/keywords.py."""
+
+    out: Required[str | Path]
