@@ -1,10 +1,10 @@
 """Massive activations: the few rows whose vectors are many times as long as others.
 
-In many models the first token of a context, and now and then a delimiter, has a vector a hundred times as long as the
-others (attention sinks; Sun et al. 2024, "Massive Activations in Large Language Models", arXiv 2402.17762). A handful of
-such rows is most of a store's variance, so that input scaling, statistics and the fraction of variance unexplained speak
-of them alone. A row is massive where its norm is above a multiple of the median norm at its site, which a first read of
-the text fixes. dictionary_learning filters rows by the same rule, with the same multiple.
+In many models the first token of a context, and now and then a delimiter, has a vector a hundred times as long as
+the others (attention sinks; Sun et al. 2024, "Massive Activations in Large Language Models", arXiv 2402.17762). A
+handful of such rows is most of a store's variance, so that input scaling, statistics and the fraction of variance
+unexplained speak of them alone. A row is massive where its norm is above a multiple of the median norm at its site,
+which a first read of the text fixes. dictionary_learning filters rows by the same rule, with the same multiple.
 """
 
 from collections.abc import Iterable, Sequence

@@ -71,8 +71,8 @@ class MassiveFacts:
         tokens = ", ".join(f"{tokenizer.decode([token])!r} ({rows:,})" for token, rows in self.tokens[:4])
         norms = ", ".join(f"{site} {norm:,.0f}" for site, norm in self.norms.items())
         return (
-            f"{self.rows:,} rows with massive activations were left out, {self.first:,} of them the first of a context: "
-            f"{tokens}; mean norm at {norms} (--massive 0 keeps them)"
+            f"{self.rows:,} rows with massive activations were left out, {self.first:,} of them the first of a "
+            f"context: {tokens}; mean norm at {norms} (--massive 0 keeps them)"
         )
 
 

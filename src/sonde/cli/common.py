@@ -81,7 +81,8 @@ def quality_table(found: Any) -> str:
     if found.fvu_by_site:
         rows[1:1] = [[f"  {site}", f"{fvu:.4f}", ""] for site, fvu in found.fvu_by_site.items()]
     if found.fvu_with_massive is not None:
-        rows.insert(1, ["  with massive", f"{found.fvu_with_massive:.4f}", f"with {found.massive:,} tokens of massive norm"])
+        said = f"with {found.massive:,} tokens of massive norm, which the other figures leave out"
+        rows.insert(1, ["  with massive", f"{found.fvu_with_massive:.4f}", said])
     if found.loss is None:
         rows.append(["loss", "-", "not measured: the model predicts no next token"])
     for name, value in found.loss_recovered.items():

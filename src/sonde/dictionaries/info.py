@@ -51,7 +51,7 @@ class DictionaryInfo:
     writes: dict[str, int]
     """site -> width; the vectors of these sites, side by side, are what it reconstructs, y"""
     norm_limits: dict[str, float] = field(default_factory=dict)
-    """site -> norm above which a vector is massive: it was left out of training, and the dictionary says nothing of it"""
+    """site -> norm above which a vector is massive: left out of training, and the dictionary says nothing of it"""
     model: ModelRef | None = None
     other_models: tuple[ModelRef, ...] = ()
     """of a crosscoder of several models, whose sites are "1:...", "2:..." """

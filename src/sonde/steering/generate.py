@@ -90,7 +90,9 @@ def generate(
             reporter.start("generate", chosen.tokens, "tokens", done=written) as progress,
         ):
             number = len(done)
-            while (not chosen.tokens or written < chosen.tokens) and (batch := list(itertools.islice(asked, chosen.batch))):
+            while (not chosen.tokens or written < chosen.tokens) and (
+                batch := list(itertools.islice(asked, chosen.batch))
+            ):
                 answers = _answer(loaded, batch, chosen, number)
                 lines.write("".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers))
                 lines.flush()
@@ -115,7 +117,7 @@ def _resume(out: Path, recorded: dict[str, Any]) -> list[int]:
         return []
     if not beside.exists() or json.loads(beside.read_text(encoding="utf-8")) != json.loads(json.dumps(recorded)):
         raise OutputOccupiedError(f"{out} holds other text; give a new file, or the settings with which it was begun")
-    lengths, end = [], 0
+    lengths, end, whole = [], 0, (0, 0)
     try:
         with out.open("rb") as lines:
             for line in lines:
@@ -127,7 +129,7 @@ def _resume(out: Path, recorded: dict[str, Any]) -> list[int]:
                     whole = (len(lengths), end)
     except (ValueError, KeyError) as error:
         raise ArtifactDamagedError(f"{out}, line {len(lengths) + 1} is no answer ({error}); delete the file") from error
-    n_whole, end = whole if len(lengths) >= recorded["batch"] else (0, 0)
+    n_whole, end = whole
     with out.open("rb+") as lines:
         lines.truncate(end)
     return lengths[:n_whole]
@@ -146,7 +148,7 @@ def _answer(model: Model, prompts: list[str], settings: GenerateSettings, number
     with torch.random.fork_rng(devices):
         torch.manual_seed(settings.seed * 1_000_003 + number)
         ids = model.generate_ids(batch, settings.max_new_tokens, **options)
-    start, ends = batch.ids.shape[1], _ends(model)
+    start, ends = batch.ids.shape[1], model.end_tokens
     answers = []
     for prompt, row, answer in zip(prompts, rows, ids[:, start:].tolist(), strict=True):
         length = next((place + 1 for place, token in enumerate(answer) if token in ends), len(answer))
@@ -162,13 +164,16 @@ def _prompt(model: Model, prompt: str, plain: bool) -> Tokens:
     return model.chat_tokens([{"role": "user", "content": prompt}])
 
 
-def _ends(model: Model) -> set[int]:
-    from sonde.steering.batching import _ends
-
-    return set(_ends(model))
-
-
 class GenerateKeywords(TypedDict, total=False):
     """The fields of `GenerateSettings` as keywords; written by tools/keywords.py."""
 
     out: Required[str | Path]
+    tokens: int | str | None
+    repeat: int
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    plain: bool
+    batch: int
+    field: str
+    seed: int
