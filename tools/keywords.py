@@ -21,7 +21,7 @@ SETTINGS = {
     "sonde.training.settings": {"TrainSettings": ()},
     "sonde.features.settings": {"IndexSettings": ()},
     "sonde.labels.settings": {"LabelSettings": ()},
-    "sonde.steering.generate": {"GenerateSettings": ()},
+    "sonde.steering.settings": {"GenerateSettings": ()},
 }
 """module -> its classes, and of each the fields that the verb names itself"""
 

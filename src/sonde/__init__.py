@@ -17,6 +17,7 @@ _WHERE = {
     "load_model": "sonde.models.load",
     "wrap_model": "sonde.models.load",
     "Model": "sonde.models.model",
+    "generate": "sonde.steering.generate",
     "harvest": "sonde.activations.harvest",
     "Activations": "sonde.activations.store",
     "load_activations": "sonde.activations.store",
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from sonde.steering.directions import Scale as Scale
     from sonde.steering.directions import VectorEdit as VectorEdit
     from sonde.steering.edits import Edit as Edit
+    from sonde.steering.generate import generate as generate
     from sonde.steering.replace import NeuronEdit as NeuronEdit
     from sonde.steering.replace import Replace as Replace
     from sonde.steering.session import Session as Session

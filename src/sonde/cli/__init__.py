@@ -30,6 +30,7 @@ VERBS = {  # group: {verb: (function, what it does)}, both in the order of a per
     },
     "Make": {
         "sites": ("sites:sites", "List the places of a model that can be read and edited."),
+        "generate": ("generate:generate", "Let a model write text, to harvest or to index."),
         "harvest": ("harvest:harvest", "Run a model over text once and keep the activations at some sites."),
         "import": ("importing:import_vectors", "Make activations of vectors that were harvested elsewhere."),
         "train": ("train:train", "Train a dictionary of features on harvested activations."),
