@@ -28,8 +28,9 @@ from sonde.devices import ensure_memory
 from sonde.errors import ActivationError, TextError
 from sonde.facts import ModelRef
 from sonde.manifests import storage_errors
-from sonde.models.load import load_arguments, load_model
+from sonde.models.load import load_model
 from sonde.models.model import Model
+from sonde.models.recorded import SentModel
 from sonde.progress import Reporter, default_reporter
 from sonde.settings import from_mapping, to_mapping
 from sonde.tasks.run import run_tasks
@@ -80,7 +81,8 @@ def harvest(
     options = TaskOptions(workers=workers, executor=executor)
     reporter = reporter or default_reporter()
     job = _open(model if isinstance(model, Model) else load_model(model), text, chosen, options)
-    with new_artifact(chosen.out, format=FORMAT, settings=job.recorded_settings, parents={}) as draft:
+    recipe = {"settings": job.recorded_settings, "parents": {}, "model": job.model_ref}
+    with new_artifact(chosen.out, format=FORMAT, **recipe) as draft:
         if draft.finished:
             store = Activations(chosen.out, draft.finished)
             reporter.say(f"{chosen.out} is finished: {store.n_rows:,} rows")
@@ -116,7 +118,7 @@ class _Harvest:
 
     @property
     def model_ref(self) -> ModelRef:
-        return ModelRef(self.worker.model.name, self.worker.model.identity)
+        return self.worker.model.ref
 
 
 def _open(model: Model, text: Any, settings: HarvestSettings, options: TaskOptions) -> _Harvest:
@@ -124,7 +126,7 @@ def _open(model: Model, text: Any, settings: HarvestSettings, options: TaskOptio
     for name in settings.site:
         model.site(name)  # raises where there is none
     if not options.is_local:
-        load_arguments(model)  # raises where workers could not load it
+        SentModel.of(model)  # raises where workers could not load it
     corpus = Corpus(text, settings.field, settings.skip_bad)
     cutter = Cutter(model, settings.context, settings.pack)
     probe = model.read(model.pad([[*cutter.before, 0]]), settings.site)
@@ -192,7 +194,7 @@ class HarvestWorker(Worker[_Task, _Rows, dict[str, Any]]):
 
     def recipe(self) -> tuple[Callable[..., "HarvestWorker"], tuple]:
         settings = replace(self.settings, out=self.out.resolve())
-        return _load_worker, (load_arguments(self.model), settings, self.layout)
+        return _load_worker, (SentModel.of(self.model), settings, self.layout)
 
     def size(self, task: _Task) -> float:
         return task.n_tokens
@@ -222,9 +224,9 @@ class HarvestWorker(Worker[_Task, _Rows, dict[str, Any]]):
         return write_rows(self.out, task.number, records, self.layout, self.settings.seed, is_first, counts)
 
 
-def _load_worker(model: dict[str, str], settings: HarvestSettings, layout: Layout) -> HarvestWorker:
+def _load_worker(model: SentModel, settings: HarvestSettings, layout: Layout) -> HarvestWorker:
     transformers.utils.logging.disable_progress_bar()  # the parent shows progress
-    return HarvestWorker(load_model(**model), settings, layout)
+    return HarvestWorker(model.load(), settings, layout)
 
 
 def _refuse_non_finite(vectors: Tensor, document: np.ndarray, position: np.ndarray, site: str) -> None:

@@ -82,7 +82,7 @@ class Live:
     @property
     def models(self) -> tuple[ModelRef, ...]:
         """The model whose activations these are."""
-        return (ModelRef(self.model.name, self.model.identity),)
+        return (self.model.ref,)
 
     def to_json(self) -> dict[str, Any]:
         """What a manifest keeps of it."""

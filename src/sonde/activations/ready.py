@@ -17,8 +17,8 @@ from sonde.activations.store import FORMAT, Activations
 from sonde.activations.writing import finish, read_totals, write_rows
 from sonde.artifacts import new_artifact
 from sonde.errors import ActivationError
-from sonde.facts import ModelRef
 from sonde.manifests import storage_errors
+from sonde.models.load import model_ref
 from sonde.progress import Reporter, default_reporter
 from sonde.remote import Place, place
 
@@ -67,8 +67,9 @@ def from_vectors(
         )
     n_rows, width = source.shape
     layout = Layout.of_sites({site: width}, store)
-    settings = {"site": [site], "store": store, "seed": seed, "text": source.name, "model": model, "out": str(folder)}
-    with new_artifact(folder, format=FORMAT, settings=settings, parents={}) as draft:
+    settings = {"site": [site], "store": store, "seed": seed, "text": source.name, "out": str(folder)}
+    ref = model_ref(model)
+    with new_artifact(folder, format=FORMAT, settings=settings | {"model": ref.name}, parents={}, model=ref) as draft:
         if draft.finished:
             finished = Activations(folder, draft.finished)
             reporter.say(f"{folder} is finished: {finished.n_rows:,} rows")
@@ -84,7 +85,7 @@ def from_vectors(
                     task = _write(source, first, last, folder, number, layout, site, seed)
                 totals.append(task)
                 progress.advance(last - first)
-        finish(draft, totals, layout, store, ModelRef(model, ""))
+        finish(draft, totals, layout, store, ref)
     assert draft.finished is not None
     return Activations(folder, draft.finished)
 

@@ -29,8 +29,8 @@ from sonde.errors import StorageError, TextError
 from sonde.facts import TextFacts
 from sonde.features.stream import Read, stream
 from sonde.manifests import write_json
-from sonde.models.load import load_model
 from sonde.models.model import Model
+from sonde.models.recorded import is_same, recorded_model
 from sonde.progress import Reporter, default_reporter
 from sonde.steering.replace import Replace
 
@@ -119,15 +119,17 @@ def measure(
         dictionary: a dictionary or its folder.
         model: by default the one that the dictionary was trained on.
         text: by default the text that the dictionary was trained on, of which only the held-out documents
-            are read, and the result is kept beside the dictionary; any other text is read whole.
+            are read, and the result is kept beside the dictionary if the model is its own; any other text is read whole.
         tokens: stop after the document in which this many tokens are reached; all by default.
         device: of what is loaded here.
 
     Raises:
-        ArtifactMismatchError (dictionary and model do not fit), TextError, ActivationError.
+        ArtifactMismatchError (dictionary and model do not fit, or another model has taken its model's place), TextError,
+        ActivationError.
     """
     loaded = dictionary if isinstance(dictionary, Dictionary) else load_dictionary(dictionary, device)
-    reader = model if isinstance(model, Model) else load_model(model or loaded.info.require_model().name, device=device)
+    reporter = reporter or default_reporter()
+    reader = recorded_model(loaded.info.model, model, of=loaded.described, device=device, reporter=reporter)
     reading = Reading(loaded, reader)
     trained_on = loaded.info.text or TextFacts()
     documents, name = _documents(trained_on, text)
@@ -136,7 +138,7 @@ def measure(
     with_loss = reader.is_causal and reader.has_head and len(reading.models) == 1
     batch_tokens = min(BATCH_TOKENS, max(256, LOGIT_NUMBERS // reader.vocab_size)) if with_loss else BATCH_TOKENS
     cutter = Cutter(reader, trained_on.context, trained_on.pack)
-    with (reporter or default_reporter()).start("measure", tokens, "tokens") as progress:
+    with reporter.start("measure", tokens, "tokens") as progress:
         for batch in stream(reading, groups(cutter.tokenize(documents), cutter, tokens, batch_tokens)):
             sums.add(batch, with_loss)
             progress.advance(batch.n_rows)
@@ -144,7 +146,7 @@ def measure(
         kept = f"{trained_on.held_out:.0%} were kept from training"
         raise TextError(f"{name} has no held-out documents to measure on ({kept}); give other text with --text")
     measurement = sums.result()
-    if text is None and loaded.artifact is not None:
+    if text is None and loaded.artifact is not None and is_same(loaded.info.model, reader):
         with contextlib.suppress(StorageError):  # the folder may be read-only, and nobody asked for the file
             write_json(loaded.artifact.folder / MEASUREMENT, measurement.to_json())
     return measurement

@@ -47,6 +47,16 @@ def load_model(name: str, options: ModelOptions) -> Any:
     return load_model(name, device=options.device, dtype=options.dtype)
 
 
+def load_recorded(recorded: Any, given: str | None, of: str, options: ModelOptions) -> Any:
+    """The model that an artifact was made with, or the one that --model names in its place."""
+    if given is not None:
+        return load_model(given, options)  # the verb's function says where it is another one
+    quiet_libraries()
+    from sonde.models.recorded import recorded_model
+
+    return recorded_model(recorded, of=of, device=options.device, dtype=options.dtype)
+
+
 def quiet_libraries() -> None:
     import warnings
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sonde.cli.common import ModelOptions, load_model, print_json, reporter
+from sonde.cli.common import ModelOptions, load_recorded, print_json, reporter
 from sonde.features.settings import IndexSettings
 from sonde.settings import Bytes, to_mapping
 from sonde.tasks.settings import TaskOptions
@@ -44,7 +44,7 @@ def index(
     from sonde.features.build import index
 
     loaded = [load_dictionary(folder, options.device) for folder in dictionary]
-    reader = load_model(model or loaded[0].info.require_model().name, options)
+    reader = load_recorded(loaded[0].info.model, model, loaded[0].described, options)
     keywords: dict[str, Any] = {"memory": memory, "reporter": reporter()} | to_mapping(tasks) | to_mapping(settings)
     if len(loaded) > 1:
         indexes = index(reader, loaded, text, **keywords)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sonde.cli.common import ModelOptions, load_model, print_json, quality_table, reporter
+from sonde.cli.common import ModelOptions, load_recorded, print_json, quality_table, reporter
 from sonde.settings import Count
 
 
@@ -39,7 +39,7 @@ def measure(
     from sonde.dictionaries.load import load_dictionary
 
     loaded = load_dictionary(dictionary, options.device)
-    reader = load_model(model or loaded.info.require_model().name, options)
+    reader = load_recorded(loaded.info.model, model, loaded.described, options)
     measurement = measure(loaded, model=reader, text=text, tokens=tokens, reporter=reporter())
     if json:
         print_json(measurement.to_json())

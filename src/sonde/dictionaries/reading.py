@@ -8,8 +8,8 @@ from torch import Tensor
 
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.errors import ActivationError, ArtifactMismatchError
-from sonde.models.load import load_model
 from sonde.models.model import Model, Tokens
+from sonde.models.recorded import recorded_model
 
 
 class Vectors(NamedTuple):
@@ -31,7 +31,8 @@ class Reading:
 
     def __init__(self, dictionary: Dictionary, model: Model, others: Sequence[Model] | None = None) -> None:
         if others is None:
-            others = [load_model(other.name, device=str(model.device)) for other in dictionary.info.other_models]
+            where = {"of": dictionary.described, "device": str(model.device)}
+            others = [recorded_model(other, **where) for other in dictionary.info.other_models]
         self.models = [model, *others]
         self.dictionary = dictionary
         self.widths = dictionary.reads | dictionary.writes

@@ -34,8 +34,8 @@ from sonde.features.segments import SEGMENTS, Sampling, is_written, write_task
 from sonde.features.settings import IndexKeywords, IndexSettings
 from sonde.features.stream import stream_each
 from sonde.manifests import parent_entry
-from sonde.models.load import load_arguments, load_model
 from sonde.models.model import Model
+from sonde.models.recorded import SentModel, recorded_model
 from sonde.progress import Reporter, default_reporter
 from sonde.settings import check, from_mapping, to_mapping
 from sonde.tasks.run import run_tasks
@@ -118,8 +118,8 @@ def index(
     sources = [dictionary] if isinstance(dictionary, Dictionary | str | Path) else list(dictionary)
     check(len(sources) > 0, "dictionary", "none", "at least one")
     dictionaries = [source if isinstance(source, Dictionary) else load_dictionary(source, device) for source in sources]
-    model = model or dictionaries[0].info.require_model().name
-    loaded = model if isinstance(model, Model) else load_model(model, device=device)
+    first = dictionaries[0]
+    loaded = recorded_model(first.info.model, model, of=first.described, device=device, reporter=reporter)
     job = _open(loaded, dictionaries, text, chosen, options)
     outs = [chosen.out] if is_one else _own_folders(chosen.out, dictionaries)
     with contextlib.ExitStack() as stack:
@@ -166,7 +166,7 @@ def _open(
 ) -> _Job:
     """Check everything that can be checked before a folder is made."""
     if not options.is_local:
-        load_arguments(model)  # raises where workers could not load it
+        SentModel.of(model)  # raises where workers could not load it
     readings = _readings(dictionaries, model)
     return _Job(readings, Corpus(text, settings.field, settings.skip_bad), Cutter(model, settings.context), settings)
 
@@ -206,7 +206,8 @@ def _draft(job: _Job, dictionary: Dictionary, out: Path) -> AbstractContextManag
         parent = {"id": content_id(dictionary), "path": INNER_DICTIONARY}
     else:
         parent = parent_entry(*dictionary.artifact)
-    return new_artifact(out, format=FORMAT, settings=job.recorded_settings, parents={"dictionary": parent})
+    model = job.readings[0].models[0].ref
+    return new_artifact(out, format=FORMAT, settings=job.recorded_settings, parents={"dictionary": parent}, model=model)
 
 
 # ---------------------------------------------------------------- tasks
@@ -256,7 +257,7 @@ class IndexWorker(Worker[_Task, list[list[Fires]], int]):
         self.out = outs[0]
 
     def recipe(self) -> tuple[Callable[..., "IndexWorker"], tuple]:
-        models = [load_arguments(model) for model in self.readings[0].models]
+        models = [SentModel.of(model) for model in self.readings[0].models]
         outs = [out.resolve() for out in self.outs]
         artifacts = [reading.dictionary.artifact for reading in self.readings]
         folders = [
@@ -291,11 +292,11 @@ class IndexWorker(Worker[_Task, list[list[Fires]], int]):
 
 
 def _load_worker(
-    models: list[dict[str, str]], dictionaries: list[Path], outs: list[Path], sampling: Sampling
+    models: list[SentModel], dictionaries: list[Path], outs: list[Path], sampling: Sampling
 ) -> IndexWorker:
     transformers.utils.logging.disable_progress_bar()  # the parent shows progress
-    model, *others = (load_model(**arguments) for arguments in models)
-    loaded = [load_dictionary(folder, models[0]["device"]) for folder in dictionaries]
+    model, *others = (sent.load() for sent in models)
+    loaded = [load_dictionary(folder, models[0].device) for folder in dictionaries]
     return IndexWorker(_readings(loaded, model, others), outs, sampling)
 
 

@@ -19,8 +19,8 @@ from sonde.errors import TextError
 from sonde.features.feature import Feature, Hits
 from sonde.features.index import Index, load_index
 from sonde.features.stream import stream
-from sonde.models.load import load_model
 from sonde.models.model import Model
+from sonde.models.recorded import recorded_model
 
 On = Literal["last", "mean", "max"] | slice
 """which tokens of a text count: the last one, the mean or the maximum of all, or the mean of a slice"""
@@ -135,12 +135,13 @@ class Reader:
 
     Raises:
         ArtifactMissingError: the dictionary's folder is gone.
-        ArtifactMismatchError: dictionary and model do not fit each other.
+        ArtifactMismatchError: another model has taken the place of the index's, or dictionary and model do not fit each
+            other.
     """
 
     def __init__(self, index: Index | str | Path, model: Model | None = None, device: str = "auto") -> None:
         self.index = index if isinstance(index, Index) else load_index(index)
-        self.model = model or load_model(self.index.facts.model.name, device=device)
+        self.model = recorded_model(self.index.facts.model, model, of=f"the index {self.index.folder}", device=device)
         self.dictionary = dictionary_of(self.index, self.model.device)
         self._reading = Reading(self.dictionary, self.model)
 

@@ -95,8 +95,13 @@ class Model(Drawn):
     _with_gradients: bool = field(default=False, repr=False)
     _generation: _Generation | None = field(default=None, repr=False)
 
+    @property
+    def ref(self) -> ModelRef:
+        """Its name and content id, as manifests keep them."""
+        return ModelRef(self.name, self.identity)
+
     def __repr__(self) -> str:
-        name = shorten(ModelRef(self.name, self.identity).short_name, 60)
+        name = shorten(self.ref.short_name, 60)
         return f"Model({name}: {self._architecture}, {self._runs_on})"
 
     def draw(self) -> list[Block]:

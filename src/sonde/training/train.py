@@ -139,7 +139,8 @@ def _train_all(
         unfinished = []
         for settings in combinations:
             recorded = to_mapping(settings) | described
-            draft = stack.enter_context(new_artifact(settings.out, format=FORMAT, settings=recorded, parents=parents))
+            recipe = {"settings": recorded, "parents": parents, "model": store.models[0]}
+            draft = stack.enter_context(new_artifact(settings.out, format=FORMAT, **recipe))
             if draft.finished:
                 reporter.say(f"{settings.out} is finished: {settings.n_features:,} features")
             else:

@@ -12,8 +12,9 @@ from fastapi import Path as PathParameter
 from sonde.errors import ModelError
 from sonde.features.index import Index
 from sonde.features.reader import Fired, Reader
-from sonde.models.load import load_config, load_model
+from sonde.models.load import load_config
 from sonde.models.model import Model
+from sonde.models.recorded import recorded_model
 from sonde.steering.batching import Batcher
 from sonde.steering.group import shares_batches
 from sonde.web.wire import Problem
@@ -34,7 +35,8 @@ class ModelLoader:
         """The model, and the batcher through which everything that runs it must go."""
         with self._lock:
             if self._loaded is None:
-                model = load_model(self._index.facts.model.name, device=self._device)
+                of = f"the index {self._index.folder}"
+                model = recorded_model(self._index.facts.model, of=of, device=self._device)
                 self._loaded = model, Batcher(model)
             return self._loaded
 
@@ -61,7 +63,7 @@ class Served:
 
     @property
     def model_name(self) -> str:
-        return Path(self.index.facts.model.name).name
+        return Path(self.index.facts.model.name).name or self.index.facts.model.short_name
 
     @cached_property
     def shares_batches(self) -> bool | None:
