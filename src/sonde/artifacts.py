@@ -114,7 +114,7 @@ def new_artifact(
 def _recipe(
     format: str, version: int, settings: dict[str, Any], parents: dict[str, dict[str, Any]], model: str
 ) -> dict[str, Any]:
-    """What decides whether two runs make the same artifact; of a model its content id, or where none is known its name."""
+    """What decides whether two runs make the same artifact; of a model its content id, or its name if none is known."""
     elsewhere = ("out", *parents, *(["model"] if model else []))
     return {
         "format": format,

@@ -119,13 +119,13 @@ def measure(
         dictionary: a dictionary or its folder.
         model: by default the one that the dictionary was trained on.
         text: by default the text that the dictionary was trained on, of which only the held-out documents
-            are read, and the result is kept beside the dictionary if the model is its own; any other text is read whole.
+            are read, and the result is kept beside the dictionary if the model is its own; other text is read whole.
         tokens: stop after the document in which this many tokens are reached; all by default.
         device: of what is loaded here.
 
     Raises:
-        ArtifactMismatchError (dictionary and model do not fit, or another model has taken its model's place), TextError,
-        ActivationError.
+        ArtifactMismatchError (dictionary and model do not fit, or another model has taken its model's place),
+        TextError, ActivationError.
     """
     loaded = dictionary if isinstance(dictionary, Dictionary) else load_dictionary(dictionary, device)
     reporter = reporter or default_reporter()

@@ -44,8 +44,8 @@ def recorded_model(
         if not is_same(recorded, model):
             assert recorded is not None
             (reporter or default_reporter()).say(
-                f"{of} was made with the model {recorded.name} (id {recorded.id}), but {model.name} (id {model.identity}) "
-                "was given: its numbers are another model's"
+                f"{of} was made with the model {recorded.name} (id {recorded.id}), but {model.name} "
+                f"(id {model.identity}) was given: its numbers are another model's"
             )
         return model
     if recorded is None or not recorded.name:
