@@ -22,6 +22,7 @@ from sonde.models.gradients import freeze, freeze_scale, norms_of, track
 from sonde.models.hooks import attached
 from sonde.models.pictures import Picture, PictureReader, stack
 from sonde.models.sites import Site, find_site, has_head, site_names, trunk_of
+from sonde.models.token_text import decode
 from sonde.models.where import acts_on, where_of
 
 Side = Literal["left", "right"]
@@ -573,7 +574,7 @@ class Model(Drawn):
         tokenizer = self.require_tokenizer()
         batch = prompt if isinstance(prompt, Tokens) else self.tokenize(prompt, side="left")
         ids = self.generate_ids(batch, max_new_tokens, **options)
-        return tokenizer.decode(ids[0, batch.ids.shape[1] :], skip_special_tokens=True).strip()
+        return decode(tokenizer, ids[0, batch.ids.shape[1] :].tolist()).strip()
 
     @torch.no_grad()
     def generate_ids(self, batch: Tokens, max_new_tokens: int, **options: Any) -> Tensor:

@@ -9,6 +9,7 @@ from sonde.features.feature import Hits
 from sonde.features.index import Index
 from sonde.features.reader import Fired, On, Reader
 from sonde.models.model import Model, Tokens
+from sonde.models.token_text import decode
 from sonde.steering.apply import AnyEdit, make_edits
 from sonde.steering.batching import Batcher
 from sonde.steering.dose import DOSES, Responses, dose_response
@@ -86,7 +87,7 @@ class Session:
         bound = self.edits if edits is None else make_edits(edits, self.index)
         pieces = self.batcher.answer(self._prompt(messages), bound, Sampling(max_new_tokens))
         tokens = [piece.token for piece in pieces if piece.token is not None]
-        text = self.model.require_tokenizer().decode(tokens, skip_special_tokens=True).strip()
+        text = decode(self.model.require_tokenizer(), tokens).strip()
         return Answer(text, (str(getattr(edit, "edit", type(edit).__name__)) for edit in bound))
 
     def dose(
