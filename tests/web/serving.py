@@ -32,7 +32,7 @@ def served(index: Path):
 
 
 def make_parrot(folder: Path, tokenizer, says: list[int]) -> Path:
-    """A model folder of a model that says these tokens in their order, whatever it is asked; none may stand there twice.
+    """A model folder of a model that says these tokens in their order, whatever it is asked; none may stand twice.
 
     Its stream holds the last token alone, as all weights but embedding and head are zero.
     """

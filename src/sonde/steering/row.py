@@ -10,7 +10,6 @@ from sonde.errors import EditError
 from sonde.models.token_text import BEFORE, TextStream
 from sonde.steering.request import Piece, Request
 
-
 SMALLEST_TEMPERATURE = 1e-4
 """below it the likeliest token is taken, as at 0: the quotient of a logarithm and less would overflow"""
 

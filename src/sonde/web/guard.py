@@ -77,7 +77,7 @@ def _problem(
 
 
 def _worst(errors: Sequence[Any]) -> tuple[str, str]:
-    """The place and the words of the error that says most: of a value that may have several types, not that one fails."""
+    """The place and words of the error that says most: of a value that may have several types, not which it has not."""
     chosen = next((error for error in errors if not error["type"].endswith("_type")), errors[0])
     if chosen["type"] == "json_invalid":
         return "", f"the body is no JSON: {chosen.get('ctx', {}).get('error', chosen['msg'])}"

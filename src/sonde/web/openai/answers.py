@@ -115,7 +115,7 @@ class TextFormat(AnswerFormat):
     def _top(self, chosen: int, piece: Piece) -> dict[str, float]:
         """Name of each of the likeliest tokens and of the chosen one -> logprob.
 
-        Of tokens with equal text the chosen one has the text for its name, or else the likeliest; others are token_id:N.
+        Of tokens with equal text the chosen one, or else the likeliest, has it for its name; others are token_id:N.
         """
         top: dict[str, float] = {}
         names = {self._name(chosen): chosen}
