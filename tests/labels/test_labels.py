@@ -132,7 +132,7 @@ def test_failures_count_as_wrong_and_are_shown(index):
     assert report.failed == 1 and report.scores["detection"]["failed"] == 1
     assert report.scores["detection"]["mean"] < 1
     with server(lambda _: {"something": "else"}) as (url, _):
-        with pytest.raises(JudgeError, match="answered none of"):
+        with pytest.raises(JudgeError, match="no answer that can be read; the first said .*else"):
             sonde.label(index, judge="openai:mute", base_url=url)
 
 
@@ -186,7 +186,7 @@ def test_history_notes_search_and_exchange(index, tmp_path):
     assert labels[0] is None and labels.history(0) == [] and labels.search("bridge") == []
     labels.add(0, "a  bridge\nover water")
     labels.add(0, "bridges", by="openai:x", evidence={"words": ["bridge"]})
-    labels.add_note(0, "compare with the river")
+    labels.add_note(0, "compare\u2028with\x85the river")  # letters at which some split lines
     assert [(said.label, said.by) for said in labels.history(0)] == [
         ("a bridge over water", "person"),
         ("bridges", "openai:x"),

@@ -64,6 +64,8 @@ def label(
             f"{report.asked:,} questions, {report.answered_before:,} of them answered before, "
             f"{report.failed:,} failed; {cost}"
         )
+    if report.failed:
+        print(f"the first answer that could not be read: {report.first_unread}")
     if report.scores:
         rows = [["score", "mean", "chance", "another's label", "random directions", "features", "failed"]]
         for name, score in report.scores.items():

@@ -198,7 +198,10 @@ class Labels:
         Raises TextError where a line is none of those, and then nothing is added.
         """
         with self._writing() as database:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
+            lines = (
+                Path(path).read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+            )  # not at U+2028, as in notes
+            lines = [line for line in lines if line.strip()]
             return sum(self._add_line(database, line, f"{path}, line {n}") for n, line in enumerate(lines, 1))
 
     def _add_line(self, database: sqlite3.Connection, line: str, where: str) -> bool:

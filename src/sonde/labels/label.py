@@ -51,6 +51,8 @@ class LabelReport:
     answered_before: int = 0
     failed: int = 0
     """questions to which there was no answer in the requested form"""
+    first_unread: str = ""
+    """the first words of the first such answer"""
     tokens: int = 0
     usd: float = 0.0
     out_of_budget: bool = False
@@ -122,7 +124,7 @@ class _Run:
             return None
         make = CountingJudge if self.dry_run else Judge
         budget = Budget(settings.budget_usd, settings.budget_tokens, price)
-        return make(settings.judge, self.index.folder / CACHE, budget, settings.base_url)
+        return make(settings.judge, self.index.folder / CACHE, budget, settings.base_url, settings.answer_tokens)
 
     def explain_features(self) -> None:
         self._for_each("label", self._explain, self.features)
@@ -216,15 +218,15 @@ class _Run:
     def _raise_if_most_fail(self, judge: Judge) -> None:
         if judge.n_failed >= REFUSED_AFTER and 2 * judge.n_failed >= judge.n_asked:
             raise JudgeError(
-                f"{judge.name} answered none of {judge.n_failed} questions in the requested form; try another model, "
-                f"or look at its answers in {self.index.folder / CACHE}"
+                f"{judge.name} gave {judge.n_failed} questions no answer that can be read; the first said "
+                f"{judge.first_unread}; labels so far are kept; try another model"
             )
 
     def close(self) -> None:
         """Close the judge, and report what it was asked."""
         if self.judge is not None:
             self.report.asked, self.report.answered_before = self.judge.n_asked, self.judge.n_cached
-            self.report.failed = self.judge.n_failed
+            self.report.failed, self.report.first_unread = self.judge.n_failed, self.judge.first_unread
             self.report.tokens, self.report.usd = self.judge.budget.spent_tokens, self.judge.budget.spent_usd
             self.judge.close()
 
@@ -274,7 +276,9 @@ def _ask_for_label(judge: Judge, evidence: Evidence) -> str | None:
         text = reply["label"]
         if not isinstance(text, str) or not text.strip():
             raise ValueError("no label")
-        return text
+        return text.encode("utf-16", "surrogatepass").decode(
+            "utf-16", "replace"
+        )  # half a letter may be escaped in JSON
 
     return judge.ask(question, read)
 
