@@ -1,7 +1,7 @@
 """Everything that sonde raises on purpose, in one tree.
 
     SondeError
-    |-- UsageError              a command line that names a verb, flag or value that is not there
+    |-- UsageError              a command line or a call that names or gives what is not taken there
     |-- SettingsError           a setting that is unknown, of the wrong type or out of range
     |-- CapacityError           a job that will not fit into memory, estimated before it starts
     |-- ModelError
@@ -38,7 +38,7 @@ class SondeError(Exception):
 
 
 class UsageError(SondeError):
-    """The command line names a verb, flag or value that does not exist."""
+    """A command line names a verb, flag or value that does not exist, or a call gives what is not taken there."""
 
 
 class SettingsError(SondeError):

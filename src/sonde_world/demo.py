@@ -29,6 +29,7 @@ from sonde.analysis.contrast import Firing, firing, separation
 from sonde.analysis.layout import feature_map
 from sonde.analysis.measure import measure
 from sonde.artifacts import new_artifact
+from sonde.calls import public
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.features.build import index
 from sonde.features.index import Index
@@ -86,8 +87,16 @@ QUESTIONS = (
 )
 
 
+@public()
 def demo(out: str | Path = "sonde-demo", *, device: str = "auto", reporter: Reporter | None = None) -> dict[str, Any]:
     """Make the demo in a folder, or read it where it is already made; returns its summary.
+
+    `sonde.open` shows its index.
+
+    Args:
+        out: the folder, in which the index lies under index.
+        device: auto, cpu, cuda, cuda:N or mps.
+        reporter: shows progress.
 
     Raises ArtifactError where the folder holds something else, StorageError where it cannot be written.
     """

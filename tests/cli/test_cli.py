@@ -156,7 +156,7 @@ def test_labels_and_what_is_made_of_an_index(walk, tmp_path, capsys):
     report = result(capsys, "label", index, "--n", 20)
     assert report["labelled"] == 20 and report["asked"] == 0
     code, out, _ = sonde(capsys, "label", index)
-    assert code == 0 and "got a label; sonde search" in out
+    assert code == 0 and "features got a label" in out and "sonde search" in out
     assert sonde(capsys, "label", index, "--export", tmp_path / "said.jsonl")[0] == 0
     shutil.copytree(walk.index, tmp_path / "other")
     assert (
@@ -180,7 +180,7 @@ def test_labels_and_what_is_made_of_an_index(walk, tmp_path, capsys):
     assert [row["feature"] for row in near] == [
         hit.feature.number for hit in load_index(index).feature(3).neighbours(5)
     ]
-    assert "--density: 'much' is not a range" in refused(capsys, "search", index, "--density", "much")
+    assert "density: 'much' is not a range" in refused(capsys, "search", index, "--density", "much")
     assert "write 1e-4..1e-2" in refused(capsys, "search", index, "--density", "1e-4:1e-2")
     assert result(capsys, "search", index, "--density", "0.001..")["density"] == [0.001, None]
     assert "one thing only" in refused(capsys, "search", index, "bridge", "--like", 3)

@@ -24,6 +24,7 @@ from sonde.activations.settings import HarvestKeywords, HarvestSettings
 from sonde.activations.store import FORMAT, Activations, ActivationsFacts
 from sonde.activations.writing import finish, read_totals, write_rows
 from sonde.artifacts import new_artifact
+from sonde.calls import public
 from sonde.devices import ensure_memory
 from sonde.errors import ActivationError, TextError
 from sonde.facts import ModelRef
@@ -46,6 +47,7 @@ SINK_RATIO = 3.0
 """where the mean norm of the first tokens of contexts is this many times that of the others, harvest says so"""
 
 
+@public(HarvestSettings)
 def harvest(
     model: Model | str | Path,
     text: str | Path | Sequence[str | Document],
@@ -53,6 +55,8 @@ def harvest(
     site: str | Sequence[str],
     workers: int | None = None,
     executor: Executor | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
     reporter: Reporter | None = None,
     **settings: Unpack[HarvestKeywords],
 ) -> Activations:
@@ -66,6 +70,7 @@ def harvest(
             each node. The rows and their order are the same for any number, and for equal `threads` so are the bytes.
         executor: local (this process), processes, or ray (a Ray cluster, which RAY_ADDRESS names); by default
             processes where there are several workers.
+        device, dtype: as for `load_model`; of a model that is loaded here.
         reporter: shows progress.
         settings: the other fields of `HarvestSettings`; `out` is needed.
 
@@ -80,7 +85,8 @@ def harvest(
     chosen = from_mapping(HarvestSettings, dict(settings) | {"site": sites})
     options = TaskOptions(workers=workers, executor=executor)
     reporter = reporter or default_reporter()
-    job = _open(model if isinstance(model, Model) else load_model(model), text, chosen, options)
+    loaded = model if isinstance(model, Model) else load_model(model, device=device, dtype=dtype)
+    job = _open(loaded, text, chosen, options)
     recipe = {"settings": job.recorded_settings, "parents": {}, "model": job.model_ref}
     with new_artifact(chosen.out, format=FORMAT, **recipe) as draft:
         if draft.finished:

@@ -24,6 +24,7 @@ from sonde.activations.contexts import Context, Cutter, groups, make_batch, n_ro
 from sonde.activations.corpus import Corpus, Document, is_held_out
 from sonde.activations.settings import LiveKeywords, LiveSettings
 from sonde.activations.store import Block
+from sonde.calls import public
 from sonde.devices import DTYPES, ensure_memory
 from sonde.errors import ActivationError, TextError
 from sonde.facts import ModelRef, TextFacts
@@ -49,6 +50,7 @@ class Live:
         TextError, SiteError, ModelLacksError, CapacityError (the pool does not fit into memory).
     """
 
+    @public(LiveSettings)
     def __init__(
         self,
         model: Model | str | Path,

@@ -16,6 +16,7 @@ from sonde.activations.settings import StoreFormat
 from sonde.activations.store import FORMAT, Activations
 from sonde.activations.writing import finish, read_totals, write_rows
 from sonde.artifacts import new_artifact
+from sonde.calls import public
 from sonde.errors import ActivationError
 from sonde.manifests import storage_errors
 from sonde.models.load import model_ref
@@ -36,6 +37,7 @@ class _Source(Protocol):
         ...
 
 
+@public()
 def from_vectors(
     vectors: Tensor | np.ndarray | str | Path,
     *,
@@ -54,7 +56,10 @@ def from_vectors(
             each sequence of a folder is one, and keeps its tokens.
         site: where in the model the vectors are from, as `sonde sites` has it.
         model: folder or hub name of the model that they are from; needed to measure and to index.
-        store, seed: as for `harvest`.
+        out: folder to write, or a URL on an object store (s3://, gs://, az://).
+        store: number format of the vectors on disk; int8 has a scale for each row.
+        seed: decides the shuffle.
+        reporter: shows progress.
 
     Raises:
         ActivationError: no matrix, an empty one, or values that are not finite.

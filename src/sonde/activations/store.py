@@ -22,6 +22,7 @@ from sonde import display
 from sonde.activations import dealing, shuffle
 from sonde.activations.dealing import Segment
 from sonde.activations.rows import Field, Layout
+from sonde.calls import public
 from sonde.display import Drawn, shorten
 from sonde.errors import ActivationError, ArtifactDamagedError, CapacityError, nearest
 from sonde.facts import ModelRef, TextFacts, read_facts
@@ -419,8 +420,9 @@ def _take(records: np.ndarray, places: np.ndarray) -> np.ndarray:
     return np.take(records, places, axis=0, mode="clip")  # the default mode copies once more
 
 
+@public()
 def load_activations(folder: str | Place) -> Activations:
-    """Open a store, local or on an object store.
+    """Open a store in a folder, local or on an object store.
 
     Raises ArtifactError where it is missing, of another kind, unfinished or truncated.
     """

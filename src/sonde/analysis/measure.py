@@ -22,9 +22,11 @@ from torch import Tensor
 
 from sonde.activations.contexts import BATCH_TOKENS, Batch, Cutter, groups
 from sonde.activations.corpus import IN_MEMORY, Corpus, Document, is_held_out
+from sonde.calls import public
 from sonde.dictionaries.dictionary import DENSITY_EDGES, Dictionary
 from sonde.dictionaries.load import load_dictionary
 from sonde.dictionaries.reading import Reading
+from sonde.display import Block, Drawn, Grid
 from sonde.errors import StorageError, TextError
 from sonde.facts import TextFacts
 from sonde.features.stream import Read, stream
@@ -32,6 +34,7 @@ from sonde.manifests import write_json
 from sonde.models.model import Model
 from sonde.models.recorded import is_same, recorded_model
 from sonde.progress import Reporter, default_reporter
+from sonde.settings import Count
 from sonde.steering.replace import Replace
 
 MEASUREMENT = "measurement.json"
@@ -41,7 +44,7 @@ LOGIT_NUMBERS = 1 << 26
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Measurement(Drawn):
     """How good a dictionary is on some text."""
 
     fvu: float
@@ -80,6 +83,30 @@ class Measurement:
             return None
         return (ablated - self.loss_reconstructed) / (ablated - self.loss)
 
+    def draw(self) -> list[Block]:
+        """A table of the numbers, each with a word of what it says."""
+        rows = [
+            ["FVU", f"{self.fvu:.4f}", "share of variance left unexplained"],
+            *([f"  {site}", f"{fvu:.4f}", ""] for site, fvu in self.fvu_by_site.items()),
+            ["FVU, uncentred", f"{self.fvu_uncentred:.4f}", "share of mean squared length left unexplained"],
+            ["gamma", f"{self.gamma:.4f}", "1 where reconstructions are not shortened"],
+            ["cosine", f"{self.cosine:.4f}", "of tokens and their reconstructions, mean"],
+            ["L0", f"{self.l0:.1f}", "features active on a token"],
+            ["dead", f"{self.dead:.2%}", "features that fire on none of these tokens"],
+            ["tokens", f"{self.tokens:,}", f"in {self.documents:,} documents"],
+        ]
+        return [Grid([*rows, *self._loss_rows()], right=(1,))]
+
+    def _loss_rows(self) -> list[list[str]]:
+        rows = [["loss", "-", "not measured: the model predicts no next token"]] if self.loss is None else []
+        for name, value in self.loss_recovered.items():
+            if value is not None:
+                rows.append([f"loss recovered ({name})", f"{value:.4f}", f"against {name} ablation"])
+        if self.kl is not None:
+            said = "nats a token, from the model's predictions with the reconstruction in place"
+            rows.append(["KL", f"{self.kl:.4f}", said])
+        return rows
+
     def to_json(self) -> dict[str, Any]:
         return {
             "fvu": self.fvu,
@@ -103,14 +130,16 @@ class Measurement:
         }
 
 
+@public()
 @torch.no_grad()
 def measure(
     dictionary: Dictionary | str | Path,
     *,
     model: Model | str | Path | None = None,
     text: str | Path | Sequence[str | Document] | None = None,
-    tokens: int | None = None,
+    tokens: int | str | None = None,
     device: str = "auto",
+    dtype: str = "auto",
     reporter: Reporter | None = None,
 ) -> Measurement:
     """Measure a dictionary on documents that it was not trained on.
@@ -121,7 +150,8 @@ def measure(
         text: by default the text that the dictionary was trained on, of which only the held-out documents
             are read, and the result is kept beside the dictionary if the model is its own; other text is read whole.
         tokens: stop after the document in which this many tokens are reached; all by default.
-        device: of what is loaded here.
+        device, dtype: as for `load_model`; of what is loaded here.
+        reporter: shows progress.
 
     Raises:
         ArtifactMismatchError (dictionary and model do not fit, or another model has taken its model's place),
@@ -129,7 +159,19 @@ def measure(
     """
     loaded = dictionary if isinstance(dictionary, Dictionary) else load_dictionary(dictionary, device)
     reporter = reporter or default_reporter()
-    reader = recorded_model(loaded.info.model, model, of=loaded.described, device=device, reporter=reporter)
+    reader = recorded_model(
+        loaded.info.model, model, of=loaded.described, device=device, dtype=dtype, reporter=reporter
+    )
+    return _measure(loaded, reader, text, None if tokens is None else Count(tokens), reporter)
+
+
+def _measure(
+    loaded: Dictionary,
+    reader: Model,
+    text: str | Path | Sequence[str | Document] | None,
+    tokens: int | None,
+    reporter: Reporter,
+) -> Measurement:
     reading = Reading(loaded, reader)
     trained_on = loaded.info.text or TextFacts()
     documents, name = _documents(trained_on, text)

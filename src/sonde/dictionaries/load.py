@@ -7,6 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from sonde.artifacts import new_artifact
+from sonde.calls import public
 from sonde.devices import choose_device
 from sonde.dictionaries.batchtopk import BatchTopK, Matryoshka
 from sonde.dictionaries.dictionary import Dictionary
@@ -24,8 +25,13 @@ KINDS: dict[str, type[Dictionary]] = {kind.kind: kind for kind in (TopK, BatchTo
 WEIGHTS = "dictionary.safetensors"
 
 
+@public()
 def load_dictionary(folder: str | Path, device: str = "auto") -> Dictionary:
     """Load a dictionary from its folder.
+
+    Args:
+        folder: what `train` or `save_dictionary` wrote.
+        device: auto, cpu, cuda, cuda:N or mps.
 
     Raises ArtifactError where the folder is missing, foreign, unfinished, truncated or altered.
     """
@@ -48,6 +54,7 @@ def load_dictionary(folder: str | Path, device: str = "auto") -> Dictionary:
     return dictionary.to(choose_device(device)).eval()
 
 
+@public()
 def save_dictionary(dictionary: Dictionary, folder: str | Path) -> Artifact[Path]:
     """Write a dictionary that was made in memory as an artifact, which `load_dictionary` loads.
 

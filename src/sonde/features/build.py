@@ -21,6 +21,7 @@ import transformers
 from sonde.activations.contexts import BATCH_TOKENS, Context, Cutter, Tokenized, batches
 from sonde.activations.corpus import Corpus, Document
 from sonde.artifacts import Draft, new_artifact
+from sonde.calls import public
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import content_id, load_dictionary, save_dictionary
 from sonde.dictionaries.reading import Reading
@@ -37,7 +38,7 @@ from sonde.manifests import parent_entry
 from sonde.models.model import Model
 from sonde.models.recorded import SentModel, recorded_model
 from sonde.progress import Reporter, default_reporter
-from sonde.settings import check, from_mapping, to_mapping
+from sonde.settings import Bytes, check, from_mapping, to_mapping
 from sonde.tasks.run import run_tasks
 from sonde.tasks.settings import Executor, TaskOptions
 from sonde.tasks.worker import Worker
@@ -57,8 +58,9 @@ def index(
     *,
     workers: int | None = None,
     executor: Executor | None = None,
-    memory: int = MEMORY,
+    memory: int | str = MEMORY,
     device: str = "auto",
+    dtype: str = "auto",
     reporter: Reporter | None = None,
     **settings: Unpack[IndexKeywords],
 ) -> Index: ...
@@ -70,11 +72,13 @@ def index(
     *,
     workers: int | None = None,
     executor: Executor | None = None,
-    memory: int = MEMORY,
+    memory: int | str = MEMORY,
     device: str = "auto",
+    dtype: str = "auto",
     reporter: Reporter | None = None,
     **settings: Unpack[IndexKeywords],
 ) -> list[Index]: ...
+@public(IndexSettings)
 def index(
     model: Model | str | Path | None,
     dictionary: Dictionary | str | Path | Sequence[Dictionary | str | Path],
@@ -82,8 +86,9 @@ def index(
     *,
     workers: int | None = None,
     executor: Executor | None = None,
-    memory: int = MEMORY,
+    memory: int | str = MEMORY,
     device: str = "auto",
+    dtype: str = "auto",
     reporter: Reporter | None = None,
     **settings: Unpack[IndexKeywords],
 ) -> Index | list[Index]:
@@ -98,8 +103,9 @@ def index(
             node. The index is the same for any number, where `threads` is.
         executor: local (this process), processes, or ray (a Ray cluster, which RAY_ADDRESS names); by default
             processes where there are several workers.
-        memory: bytes for what is merged at once, besides model and dictionaries; changes nothing that is written.
-        device: auto, cpu, cuda, cuda:N or mps; for what is loaded here.
+        memory: bytes for what is merged at once, such as "200MB", besides model and dictionaries; changes nothing that
+            is written.
+        device, dtype: as for `load_model`; of what is loaded here.
         reporter: shows progress.
         settings: the fields of `IndexSettings`; `out` is needed.
 
@@ -112,6 +118,7 @@ def index(
     """
     chosen = from_mapping(IndexSettings, settings)
     options = TaskOptions(workers=workers, executor=executor)
+    memory = Bytes(memory)
     check(memory >= 10**6, "memory", memory, "at least 1MB")
     reporter = reporter or default_reporter()
     is_one = isinstance(dictionary, Dictionary | str | Path)
@@ -119,7 +126,7 @@ def index(
     check(len(sources) > 0, "dictionary", "none", "at least one")
     dictionaries = [source if isinstance(source, Dictionary) else load_dictionary(source, device) for source in sources]
     first = dictionaries[0]
-    loaded = recorded_model(first.info.model, model, of=first.described, device=device, reporter=reporter)
+    loaded = recorded_model(first.info.model, model, of=first.described, device=device, dtype=dtype, reporter=reporter)
     job = _open(loaded, dictionaries, text, chosen, options)
     outs = [chosen.out] if is_one else _own_folders(chosen.out, dictionaries)
     with contextlib.ExitStack() as stack:

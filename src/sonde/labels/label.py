@@ -17,8 +17,10 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from sonde.calls import public
+from sonde.display import Block, Drawn, Grid, Line
 from sonde.errors import FeatureError, JudgeError
-from sonde.features.index import Index, load_index
+from sonde.features.index import Index, as_index
 from sonde.features.labels import Score
 from sonde.labels import embedded
 from sonde.labels.evidence import Evidence, Gatherer, shown, strong_places
@@ -37,8 +39,8 @@ DRY_LABEL = "a description of a feature in a few words"
 """stands for labels in a dry run"""
 
 
-@dataclass
-class LabelReport:
+@dataclass(repr=False)
+class LabelReport(Drawn):
     """What a run of `label` did."""
 
     n_features: int
@@ -56,8 +58,37 @@ class LabelReport:
     tokens: int = 0
     usd: float = 0.0
     out_of_budget: bool = False
+    dry_run: bool = False
+
+    def __repr__(self) -> str:
+        return f"LabelReport({self._said[0]})"
+
+    def draw(self) -> list[Block]:
+        """What was done, what it cost, and the means of the scores."""
+        lines: list[Block] = [Line(text) for text in self._said]
+        header = ("score", "mean", "chance", "another's label", "random directions", "features", "failed")
+        rows = []
+        for name, score in self.scores.items():
+            means = (score[part] for part in ("mean", "chance", "another feature's label", "random directions"))
+            shown = ["-" if value is None else f"{value:.3f}" for value in means]
+            rows.append([name, *shown, f"{score['features']:,}", str(score["failed"])])
+        return [*lines, Grid(rows, header, right=(1, 2, 3, 4, 5, 6))] if rows and not self.dry_run else lines
+
+    @property
+    def _said(self) -> list[str]:
+        cost = f"{self.tokens:,} tokens" + (f", {self.usd:.2f} USD" if self.usd else "")
+        if self.dry_run:
+            return [f"{self.n_features:,} features, {self.asked:,} questions, at most {cost}"]
+        done = [f"{self.labelled:,} of {self.n_features:,} features got a label"]
+        if self.asked:
+            before = f"{self.answered_before:,} of them answered before, {self.failed:,} failed"
+            done.append(f"{self.asked:,} questions, {before}; {cost}")
+        if self.failed:
+            done.append(f"the first answer that could not be read: {self.first_unread}")
+        return done
 
 
+@public(LabelSettings)
 def label(
     index: Index | str | Path,
     *,
@@ -79,8 +110,7 @@ def label(
         SettingsError: a budget in dollars without a price.
     """
     chosen = from_mapping(LabelSettings, settings)
-    loaded = index if isinstance(index, Index) else load_index(index)
-    run = _Run(loaded, chosen, dry_run, reporter or default_reporter())
+    run = _Run(as_index(index), chosen, dry_run, reporter or default_reporter())
     try:
         run.explain_features()
         if run.scores:
@@ -106,7 +136,7 @@ class _Run:
         self.judge = self._make_judge()
         self.embed = _embedder(settings.embedder) if settings.embedder and not dry_run else None
         self._evidence = lru_cache(maxsize=64)(Gatherer(index, settings.seed).gather)
-        self.report = LabelReport(len(self.features))
+        self.report = LabelReport(len(self.features), dry_run=dry_run)
         self._random_values: dict[str, dict[int, float | None]] = {}
         """score -> number of a random direction -> value"""
 

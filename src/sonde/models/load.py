@@ -13,6 +13,7 @@ import torch
 import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+from sonde.calls import public
 from sonde.devices import choose_device, choose_dtype
 from sonde.errors import ModelError, ModelNotFoundError
 from sonde.facts import ModelRef
@@ -37,6 +38,7 @@ TOKENIZER_FILES = (
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
 
+@public()
 def load_model(
     name: str | Path,
     *,
@@ -103,6 +105,7 @@ def model_ref(name: str | Path) -> ModelRef:
     return ModelRef(str(name) if str(name) in BUILT_IN else str(source.resolve()), _identity(str(source), None))
 
 
+@public()
 def wrap_model(
     network: torch.nn.Module,
     tokenizer: Any = None,
@@ -110,7 +113,15 @@ def wrap_model(
     identity: str = "",
     pictures: PictureReader | None = None,
 ) -> Model:
-    """Make a Model of a transformers model that is already in memory."""
+    """Make a Model of a transformers model that is already in memory.
+
+    Args:
+        network: the model; it is put into evaluation, and its weights take no gradients.
+        tokenizer: its tokenizer, which reading text needs.
+        name: folder or hub name from which other processes can load the same.
+        identity: content id, for manifests.
+        pictures: how it reads pictures.
+    """
     network.eval()
     network.requires_grad_(False)
     return Model(network, tokenizer, name, identity, pictures)

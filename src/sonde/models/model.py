@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, overload
 import torch
 from torch import Tensor, nn
 
+from sonde.calls import public
 from sonde.display import Block, Drawn, Grid, Line, shorten
 from sonde.errors import EditError, ModelLacksError, SiteError, TextError
 from sonde.facts import ModelRef
@@ -342,6 +343,7 @@ class Model(Drawn):
     @overload
     def read(self, tokens: str | Sequence[str] | Tokens, sites: Iterable[str]) -> dict[str, Tensor]: ...
 
+    @public()
     def read(self, tokens: str | Sequence[str] | Tokens, sites: str | Iterable[str]) -> Tensor | dict[str, Tensor]:
         """The values at one site, or at several, from one forward pass that stops after the last one needed.
 
@@ -378,6 +380,7 @@ class Model(Drawn):
             raise SiteError(f"site {missing[0]!r} was not reached in the forward pass of this model")
         return values[sites] if isinstance(sites, str) else {site.name: values[site.name] for site in found}
 
+    @public()
     def logits(self, tokens: str | Sequence[str] | Tokens) -> Tensor:
         """The head's logits [batch, position, vocabulary] of a whole forward pass."""
         if not self.has_head:
@@ -565,6 +568,7 @@ class Model(Drawn):
 
     # ---------------------------------------------------------------- generating
 
+    @public()
     @torch.no_grad()
     def generate(self, prompt: str | Tokens, max_new_tokens: int = 60, **options: Any) -> str:
         """Continue a prompt, under the edits of an enclosing block, and return the new text alone.

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sonde.calls import public
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.errors import EditError
 from sonde.features.index import Index
@@ -155,6 +156,11 @@ Features = int | Sequence[int]
 """number of a feature, or of several"""
 
 
+OF_EDITS = ("feature", "value", "unit", "where", "rows")
+"""what `Edit` and `FeatureEdit` check, with an EditError"""
+
+
+@public(own=OF_EDITS)
 def Clamp(
     source: Dictionary | Index,
     feature: Features,
@@ -163,10 +169,22 @@ def Clamp(
     where: Where = "all",
     rows: Rows = None,
 ) -> FeatureEdit:
-    """An edit that sets one or several features to a value; see `FeatureEdit` and `Edit` for arguments and errors."""
+    """An edit that sets one or several features to a value.
+
+    Args:
+        source: the dictionary of the features, or an index, whose maxima then count.
+        feature: a number, or several.
+        value: in `unit`.
+        unit: "raw", or "max" for multiples of each feature's maximum.
+        where: "all" tokens, those of the "prompt", or those of the "answer".
+        rows: of a batch, from zero; all by default.
+
+    Raises FeatureError and EditError, as `FeatureEdit` and `Edit` do.
+    """
     return _of_features(source, "clamp", feature, value, unit, where, rows)
 
 
+@public(own=OF_EDITS)
 def Add(
     source: Dictionary | Index,
     feature: Features,
@@ -175,19 +193,24 @@ def Add(
     where: Where = "all",
     rows: Rows = None,
 ) -> FeatureEdit:
-    """An edit that adds a value to one or several features, also where they do not fire."""
+    """An edit that adds a value to one or several features, also where they do not fire.
+
+    Arguments are as for `Clamp`.
+    """
     return _of_features(source, "add", feature, value, unit, where, rows)
 
 
+@public(own=OF_EDITS)
 def Scale(
     source: Dictionary | Index, feature: Features, value: float, where: Where = "all", rows: Rows = None
 ) -> FeatureEdit:
-    """An edit that multiplies one or several features by a factor where they fire."""
+    """An edit that multiplies one or several features by a factor where they fire; arguments are as for `Clamp`."""
     return _of_features(source, "scale", feature, value, "raw", where, rows)
 
 
+@public(own=OF_EDITS)
 def Ablate(source: Dictionary | Index, feature: Features, where: Where = "all", rows: Rows = None) -> FeatureEdit:
-    """An edit that sets one or several features to 0."""
+    """An edit that sets one or several features to 0; arguments are as for `Clamp`."""
     return _of_features(source, "ablate", feature, 0.0, "raw", where, rows)
 
 

@@ -5,12 +5,56 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from sonde.errors import ArtifactDamagedError, EditError, nearest
+from sonde.calls import public
+from sonde.display import Block, Drawn, Grid, Line
+from sonde.errors import ArtifactDamagedError, EditError, UsageError, nearest
+from sonde.features.index import Index, as_index
 from sonde.manifests import write_json
+from sonde.steering.apply import make_edits
 from sonde.steering.edits import Edit, EditLike, as_list, read_edit
 
 PRESETS = "presets.json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+
+
+class Presets(dict[str, list[Edit]], Drawn):
+    """The presets of an index: name -> its edits."""
+
+    def __repr__(self) -> str:
+        return f"Presets({', '.join(self) or 'none'})"
+
+    def draw(self) -> list[Block]:
+        """A line for each."""
+        rows = [[name, "  ".join(map(str, edits))] for name, edits in self.items()]
+        return [Grid(rows) if rows else Line("no presets; a name and an edit, such as feature:311=2max, make one")]
+
+
+@public()
+def preset(
+    index: Index | str | Path, name: str = "", edit: EditLike | Sequence[EditLike] = (), *, remove: bool = False
+) -> Presets:
+    """Keep edits under a name, which `sonde.serve` then offers as a model of its own; returns all presets.
+
+    Args:
+        index: an index or its folder.
+        name: name of the preset; without it, nothing is changed.
+        edit: one or several, such as feature:311=10max. Vector files must lie in the index's folder.
+        remove: remove the preset of this name.
+
+    Raises:
+        EditError: a name that cannot be one, no edits, edits that contradict each other, or no preset to remove.
+        FeatureError: an edit of a feature that the index does not have.
+        UsageError: `remove` without a name, or with edits.
+    """
+    found, edits = as_index(index), as_list(edit)
+    if (remove or edits) and not name or (remove and edits):
+        raise UsageError("give the name of a preset: with edits to keep them, or with remove and no edits")
+    if remove:
+        remove_preset(found.folder, name)
+    elif name:
+        make_edits(edits, found, confined=True)  # raises where they contradict each other, or name no feature
+        save_preset(found.folder, name, edits)
+    return Presets(load_presets(found.folder))
 
 
 def load_presets(folder: Path) -> dict[str, list[Edit]]:

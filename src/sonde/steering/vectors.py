@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sonde.calls import public
 from sonde.errors import EditError
 from sonde.manifests import storage_errors
 
@@ -28,6 +29,7 @@ class Vector:
     """mean norm of the site's activations"""
 
 
+@public()
 def save_vector(path: str | Path, vector: Float[Tensor, " width"], *, site: str, norm: float | None = None) -> Path:
     """Write a direction to a vector file; returns its path.
 
@@ -49,8 +51,9 @@ def save_vector(path: str | Path, vector: Float[Tensor, " width"], *, site: str,
     return Path(path)
 
 
+@public()
 def load_vector(path: str | Path) -> Vector:
-    """Read a vector file; raises EditError where there is none, or it is not one."""
+    """Read the vector file at a path; raises EditError where there is none, or it is not one."""
     if not Path(path).is_file():
         raise EditError(f"there is no vector file {path}; write one with save_vector")
     try:
