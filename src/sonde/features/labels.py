@@ -236,7 +236,7 @@ class Labels:
     def _read(self, query: str, *values: Any) -> list[tuple]:
         if not self.path.exists():
             return []
-        with self._open() as database:
+        with storage_errors(self.path), self._open() as database:
             return database.execute(query, values).fetchall()
 
     @contextlib.contextmanager
@@ -246,10 +246,11 @@ class Labels:
             database.execute("BEGIN IMMEDIATE")
             try:
                 yield database
+                database.execute("COMMIT")
             except BaseException:
-                database.execute("ROLLBACK")
+                if database.in_transaction:  # SQLite itself ends it where the disk is full
+                    database.execute("ROLLBACK")
                 raise
-            database.execute("COMMIT")
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

@@ -1,15 +1,18 @@
 """Presets: edits under a name, kept beside an index in a file that can be read, changed and sent on."""
 
+import contextlib
+import fcntl
 import json
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sonde.calls import public
 from sonde.display import Block, Drawn, Grid, Line
 from sonde.errors import ArtifactDamagedError, EditError, UsageError, nearest
 from sonde.features.index import Index, as_index
-from sonde.manifests import write_json
+from sonde.manifests import storage_errors, write_json
 from sonde.steering.apply import make_edits
 from sonde.steering.edits import Edit, EditLike, as_list, read_edit
 
@@ -65,7 +68,7 @@ def load_presets(folder: Path) -> dict[str, list[Edit]]:
     try:
         presets = json.loads(path.read_text(encoding="utf-8"))
         return {name: [read_edit(edit) for edit in edits] for name, edits in presets.items()}
-    except (ValueError, TypeError, AttributeError, EditError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, EditError) as error:
         raise ArtifactDamagedError(
             f"{path} cannot be read as presets ({error}); correct it, or move it away"
         ) from error
@@ -77,16 +80,31 @@ def save_preset(folder: Path, name: str, edits: EditLike | Sequence[EditLike]) -
         raise EditError(f"a preset cannot be named {name!r}; use small letters, digits and hyphens, 40 at most")
     if not edits:
         raise EditError(f"the preset {name} has no edits; give one with --edit feature:N=Vmax")
-    _write(folder, load_presets(folder) | {name: [read_edit(edit) for edit in as_list(edits)]})
+    own = [read_edit(edit) for edit in as_list(edits)]
+    with _alone(folder):
+        _write(folder, load_presets(folder) | {name: own})
 
 
 def remove_preset(folder: Path, name: str) -> None:
     """Remove a preset; raises EditError where there is none of this name."""
-    presets = load_presets(folder)
-    if name not in presets:
-        raise EditError(f"there is no preset {name!r}{nearest(name, presets)}")
-    del presets[name]
-    _write(folder, presets)
+    with _alone(folder):
+        presets = load_presets(folder)
+        if name not in presets:
+            raise EditError(f"there is no preset {name!r}{nearest(name, presets)}")
+        del presets[name]
+        _write(folder, presets)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other thread or process changes the presets of a folder, so that none of them is lost."""
+    with storage_errors(folder):
+        handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _write(folder: Path, presets: dict[str, list[Edit]]) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sonde.calls import public
 from sonde.errors import EditError
-from sonde.manifests import storage_errors
+from sonde.manifests import lies_in, storage_errors
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,11 +80,11 @@ def find_vector(name: str, folder: Path | None, confined: bool) -> Path:
 
     Raises EditError where a confined name leads out of the folder.
     """
-    if confined and (Path(name).is_absolute() or ".." in Path(name).parts):
-        raise EditError(
-            f"the vector file {name!r} lies outside the index; copy it into its folder, and give its name there"
-        )
     beside = Path(name) if folder is None else folder / name
+    if confined and not (folder is not None and lies_in(beside, folder)):
+        raise EditError(
+            f"the vector file {name[:200]!r} lies outside the index; copy it into its folder, and give its name there"
+        )
     return beside if confined or not Path(name).is_file() else Path(name)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import re
+import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,6 +53,14 @@ def add_error_handlers(app: FastAPI) -> None:
     def on_http(request: Request, error: HTTPException) -> JSONResponse:
         message = f"{request.method} {request.url.path}: {error.detail}"
         return _problem(request.url.path, message, error.status_code, headers=error.headers)
+
+    @app.exception_handler(OSError)
+    @app.exception_handler(sqlite3.Error)
+    def on_storage(request: Request, error: OSError | sqlite3.Error) -> JSONResponse:
+        """Of an index that has gone, or lies on a disk that is broken, while it is served."""
+        words = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
+        message = f"the index cannot be read ({words}); look whether its folder is there, and start sonde again"
+        return _problem(request.url.path, message, 400)
 
     @app.exception_handler(Exception)
     def on_bug(request: Request, error: Exception) -> JSONResponse:

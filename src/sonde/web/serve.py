@@ -56,7 +56,12 @@ def make_server(app: "FastAPI", log_level: str = "warning") -> "uvicorn.Server":
     """The server that runs an app; it logs neither requests nor their content."""
     import uvicorn
 
-    return uvicorn.Server(uvicorn.Config(app, log_level=log_level, h11_max_incomplete_event_size=MAX_HEAD_BYTES))
+    from sonde.web.patience import Connection
+
+    config = uvicorn.Config(
+        app, log_level=log_level, http=Connection, ws="none", h11_max_incomplete_event_size=MAX_HEAD_BYTES
+    )
+    return uvicorn.Server(config)
 
 
 class Server:

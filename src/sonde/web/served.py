@@ -1,7 +1,9 @@
 """An index as it is served: what its requests share, and how routes get it."""
 
+import contextlib
 import threading
 import time
+from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from fastapi import Path as PathParameter
 
-from sonde.errors import ModelError
+from sonde.errors import BusyError, ModelError
 from sonde.features.index import Index
 from sonde.features.reader import Fired, Reader
 from sonde.models.load import load_config
@@ -19,6 +21,8 @@ from sonde.steering.batching import Batcher
 from sonde.steering.group import shares_batches
 from sonde.web.wire import Problem
 
+MOST_WAITING = 24
+"""requests that wait for the model on threads, of which a server has 40: others must be left for what needs no model"""
 READINGS_KEPT = 16
 """texts whose activations are kept, as the page asks for several things about one text"""
 
@@ -29,7 +33,17 @@ class ModelLoader:
     def __init__(self, index: Index, device: str) -> None:
         self._index, self._device = index, device
         self._loaded: tuple[Model, Batcher] | None = None
-        self._lock = threading.Lock()
+        self._lock, self._turns = threading.Lock(), threading.BoundedSemaphore(MOST_WAITING)
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Hold a place of requests that wait for the model on threads; raises BusyError where all are taken."""
+        if not self._turns.acquire(blocking=False):
+            raise BusyError(f"{MOST_WAITING} requests wait already; ask again in a few seconds")
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     def __call__(self) -> tuple[Model, Batcher]:
         """The model, and the batcher through which everything that runs it must go."""
@@ -49,7 +63,7 @@ class Served:
     """
 
     def __init__(self, index: Index, loader: ModelLoader) -> None:
-        self.index, self._loader = index, loader
+        self.index, self._loader, self.turn = index, loader, loader.turn
         self.started = int(time.time())
         self.read = lru_cache(maxsize=READINGS_KEPT)(self._read)
 
