@@ -6,6 +6,7 @@ import pytest
 from tokenizers import normalizers
 
 from sonde.steering.presets import save_preset
+from sonde.steering.session import Session
 from tests.tiny import make_model, make_pieces, make_tokenizer
 from tests.web.serving import make_client, make_parrot
 
@@ -263,3 +264,20 @@ def test_paths_that_are_not_there_say_what_is(client):
         error = client.request(method, path).json()["error"]
         assert "not supported here" in error["message"] and "POST /v1/chat/completions" in error["message"]
     assert "error" in client.get("/api/nothing").json()
+
+
+def test_a_decoder_that_depends_on_what_follows_is_never_an_error(tmp_path):
+    """Bytes as a fallback, in any order: with random weights letters break off everywhere, and answers still go on."""
+    tokenizer = make_pieces()
+    says = list(range(250, 3, -3))  # bytes that make no letters, among them some that do
+    parrot = make_client(tmp_path / "index", make_parrot(tmp_path / "model", tokenizer, says))
+    for asked in ({}, {"temperature": 2.0, "seed": 1}, {"temperature": 2.0, "seed": 2}, {"stop": ["q"]}):
+        asked |= {"max_tokens": 60, "logprobs": 2}
+        whole = choice(parrot, TEXT, **asked)
+        parts = events(parrot, TEXT, **asked)
+        assert "".join(one["text"] for one in parts) == whole["text"] and parts[-1]["finish_reason"]
+        assert sum((one["logprobs"]["tokens"] for one in parts), []) == whole["logprobs"]["tokens"]
+        told = choice(parrot, CHAT, **asked | {"logprobs": True})
+        assert told["message"]["content"] is not None and told["finish_reason"]
+    session = Session(parrot.app.state.served.index, device="cpu")
+    assert "\ufffd" in session.answer("who?", max_new_tokens=20)
