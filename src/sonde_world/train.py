@@ -221,6 +221,18 @@ class _Done:
     """of the pool"""
 
 
+@dataclass
+class _Run:
+    """A run of training: what it changes, and the record of it that the model folder keeps."""
+
+    network: LlamaForCausalLM
+    tokenizer: PreTrainedTokenizerFast
+    weights: dict[str, torch.nn.Parameter]
+    optimisers: list[Optimizer]
+    done: _Done
+    record: dict[str, Any]
+
+
 def train_world(
     out: str | Path, config: TrainWorldConfig | None = None, *, reporter: Reporter | None = None
 ) -> dict[str, Any]:
@@ -237,6 +249,32 @@ def train_world(
         reporter.say(f"{folder} is finished: reusing it")
         return made
     torch.manual_seed(config.seed)
+    run = _begin(folder, config, reporter)
+    done = run.done
+    take_step = _stepper(config, run.network.config.num_hidden_layers)
+    saved = time.monotonic()
+    with reporter.start("train", config.tokens, "tokens", done.tokens) as progress:
+        for ids, pool, place in batches(run.tokenizer, config.batch_tokens, config.seed, done.pool, done.batches):
+            began, before = time.monotonic(), done.tokens
+            loss = take_step(run.weights, run.optimisers, ids, done)
+            done.step, done.tokens = done.step + 1, before + int((ids[:, 1:] != PAD).sum())
+            done.pool, done.batches = pool, place + 1
+            done.minutes += (time.monotonic() - began) / 60
+            progress.advance(done.tokens - before, f"loss {loss:.3f}")
+            _record(run, loss, config)
+            _save_checkpoints(folder, config, run, before)
+            if run.record["finished"]:
+                break
+            if time.monotonic() - saved > 60 * config.save_minutes:
+                saved = time.monotonic()
+                _keep(folder, config, run)
+    save(run.network, run.tokenizer, folder, run.record)
+    (folder / UNFINISHED).unlink(missing_ok=True)
+    return run.record
+
+
+def _begin(folder: Path, config: TrainWorldConfig, reporter: Reporter) -> _Run:
+    """A new run, from random weights or from another model's, or the stopped run of this folder."""
     state = _unfinished(folder, config)
     if config.start:
         network, tokenizer, start = read_start(config.start)
@@ -250,39 +288,28 @@ def train_world(
     optimisers = make_optimisers(weights, config)
     if state:
         network.load_state_dict(state["weights"])
-        for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(kept)
+        for optimiser, optimiser_state in zip(optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(optimiser_state)
         done = _Done(**state["done"])
         reporter.say(f"going on after {done.tokens:,} tokens")
     record |= {"settings": asdict(config), "parameters": sum(weight.numel() for weight in weights.values())}
-    checkpoints = [config.tokens * place // config.checkpoints for place in range(1, config.checkpoints)]
-    take_step = _stepper(config, network.config.num_hidden_layers)
-    saved = time.monotonic()
-    with reporter.start("train", config.tokens, "tokens", done.tokens) as progress:
-        for ids, pool, place in batches(tokenizer, config.batch_tokens, config.seed, done.pool, done.batches):
-            began, before = time.monotonic(), done.tokens
-            loss = take_step(weights, optimisers, ids, done)
-            done.step, done.tokens = done.step + 1, before + int((ids[:, 1:] != PAD).sum())
-            done.pool, done.batches = pool, place + 1
-            done.minutes += (time.monotonic() - began) / 60
-            progress.advance(done.tokens - before, f"loss {loss:.3f}")
-            record |= {"tokens": done.tokens, "steps": done.step, "documents": pool + POOL}
-            record |= {
-                "minutes": round(done.minutes, 1),
-                "loss": round(loss, 4),
-                "finished": done.tokens >= config.tokens,
-            }
-            for number, tokens in enumerate(checkpoints):
-                if before < tokens <= done.tokens:
-                    save(network, tokenizer, folder / f"checkpoint-{number}", record)
-            if record["finished"]:
-                break
-            if time.monotonic() - saved > 60 * config.save_minutes:
-                saved = time.monotonic()
-                _keep(folder, config, network, optimisers, done)
-    save(network, tokenizer, folder, record)
-    (folder / UNFINISHED).unlink(missing_ok=True)
-    return record
+    return _Run(network, tokenizer, weights, optimisers, done, record)
+
+
+def _record(run: _Run, loss: float, config: TrainWorldConfig) -> None:
+    """Bring the record up to date after a step."""
+    done = run.done
+    run.record |= {"tokens": done.tokens, "steps": done.step, "documents": done.pool + POOL}
+    run.record |= {"minutes": round(done.minutes, 1), "loss": round(loss, 4)}
+    run.record |= {"finished": done.tokens >= config.tokens}
+
+
+def _save_checkpoints(folder: Path, config: TrainWorldConfig, run: _Run, before: int) -> None:
+    """Save the models that are due between `before` and the tokens read by now."""
+    due = [config.tokens * number // config.checkpoints for number in range(1, config.checkpoints)]
+    for number, tokens in enumerate(due):
+        if before < tokens <= run.done.tokens:
+            save(run.network, run.tokenizer, folder / f"checkpoint-{number}", run.record)
 
 
 def world_model_folder(model: str) -> Path:
@@ -347,12 +374,10 @@ def _unfinished(folder: Path, config: TrainWorldConfig) -> dict[str, Any] | None
     return state
 
 
-def _keep(
-    folder: Path, config: TrainWorldConfig, network: LlamaForCausalLM, optimisers: list[Optimizer], done: _Done
-) -> None:
+def _keep(folder: Path, config: TrainWorldConfig, run: _Run) -> None:
     """Write all that a run needs to go on, at once or not at all."""
-    state: dict[str, Any] = {"settings": asdict(config), "weights": network.state_dict(), "done": asdict(done)}
-    state["optimisers"] = [optimiser.state_dict() for optimiser in optimisers]
+    state: dict[str, Any] = {"settings": asdict(config), "weights": run.network.state_dict(), "done": asdict(run.done)}
+    state["optimisers"] = [optimiser.state_dict() for optimiser in run.optimisers]
     temporary = folder / f"{UNFINISHED}.tmp"
     torch.save(state, temporary)
     temporary.replace(folder / UNFINISHED)

@@ -1,7 +1,7 @@
 """Reading text: .txt, .jsonl, their .gz, .npy of token ids, or a folder of them.
 
-A .jsonl holds one document a line, in one field of an object: its text, or a list of token ids; the field `images` may
-name its pictures. A .txt holds documents parted by blank lines, a .npy one document of token ids in each row.
+A .jsonl has one document per line, an object: one field has its text or a list of token ids, and the field `images` may
+name its pictures. A .txt has documents separated by blank lines, a .npy one document of token ids in each row.
 """
 
 import gzip
@@ -21,20 +21,20 @@ SUFFIXES = (".txt", ".jsonl", ".txt.gz", ".jsonl.gz", ".npy")
 
 
 IN_MEMORY = "(texts in memory)"
-"""what stands for the path where texts were given as a list"""
+"""recorded instead of a path where texts were given as a list"""
 
 
 @dataclass(frozen=True)
 class Document:
-    """A text, and the pictures that belong to its marks."""
+    """A text, and a picture for each of its picture marks."""
 
     text: str
     images: tuple[Any, ...] = ()
-    """paths, or PIL images, one for each mark in the text"""
+    """paths or PIL images, one for each mark in the text"""
     place: str = "a text in memory"
-    """where it was read, for messages"""
+    """file and line it was read from, for messages"""
     ids: tuple[int, ...] | None = None
-    """token ids, where it is ready tokens and no text"""
+    """token ids, where the document was given as tokens instead of text"""
 
 
 class Corpus:
@@ -42,7 +42,7 @@ class Corpus:
 
     `skipped` counts the documents left out with `skip_bad` in the last pass.
 
-    Raises TextError where there is no such file, or nothing in it that can be read.
+    Raises TextError where there is no such file, or none that can be read.
     """
 
     def __init__(
@@ -57,14 +57,14 @@ class Corpus:
 
     @property
     def size_bytes(self) -> int:
-        """About how much text there is: the size on disk, four times that of what is compressed."""
+        """About how much text there is: the size on disk, four times that for compressed files."""
         if self.texts is not None:
             return sum(len(as_document(text).text) for text in self.texts)
         return sum(file.stat().st_size * (4 if file.suffix == ".gz" else 1) for file in self.files)
 
     @property
     def name(self) -> str:
-        """What a manifest keeps of where the text is."""
+        """The path of the text as a manifest keeps it."""
         return IN_MEMORY if self.texts is not None else str(self.path.resolve())
 
     def __iter__(self) -> Iterator[Document]:
@@ -102,7 +102,7 @@ class Corpus:
         )
 
     def _lines(self, file: Path) -> Iterator[tuple[int, str]]:
-        """Yield (line number, line), with every way in which a file is not text turned into one line."""
+        """Yield (line number, line); raises TextError, in one line, where the file is not text."""
         line = 0
         try:
             with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
@@ -188,7 +188,7 @@ class Corpus:
 
 
 def as_document(text: str | Document) -> Document:
-    """A text by itself is a document without pictures."""
+    """The document of a plain text, or the document itself."""
     return text if isinstance(text, Document) else Document(text)
 
 
@@ -205,11 +205,11 @@ def _paragraphs(lines: Iterator[tuple[int, str]]) -> Iterator[str]:
 
 
 def is_held_out(document: Document, share: float, seed: int) -> bool:
-    """Whether a document is kept from training: a keyed hash of what it says falls under `share`.
+    """Whether a document is held out of training: whether a keyed hash of its content is below `share`.
 
     Hashing the text and the names of its pictures, not its number, keeps copies of one document on the same side.
     """
     names = [image.name if isinstance(image, Path) else "" for image in document.images]
     tokens = [] if document.ids is None else [str(document.ids)]
-    said = "\0".join([document.text if document.ids is None else "", *names, *tokens])
-    return xxhash.xxh3_64_intdigest(said.encode(), seed=seed) < share * 2**64
+    content = "\0".join([document.text if document.ids is None else "", *names, *tokens])
+    return xxhash.xxh3_64_intdigest(content.encode(), seed=seed) < share * 2**64

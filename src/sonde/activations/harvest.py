@@ -42,9 +42,9 @@ TASK_BYTES = 1 << 26
 """bytes of a task's vectors in float32; it fixes the batches, and so the arithmetic, of a run and of its resumption"""
 MIN_TASK_TOKENS = 1024
 COPIES_IN_MEMORY = 6
-"""how often a task's rows are in memory at most: in parts, joined, sorted, and those of the task before"""
+"""copies of a task's rows in memory at most: in parts, joined, sorted, and those of the task before"""
 SINK_RATIO = 3.0
-"""where the mean norm of the first tokens of contexts is this many times that of the others, harvest says so"""
+"""harvest points out an attention sink where the first tokens' mean norm is this many times that of the others"""
 
 
 @public(HarvestSettings)
@@ -60,7 +60,7 @@ def harvest(
     reporter: Reporter | None = None,
     **settings: Unpack[HarvestKeywords],
 ) -> Activations:
-    """Run `model` over `text` and keep the activations at one or more sites, shuffled, in a folder.
+    """The store of the activations of `model` on `text` at one or more sites, shuffled, in a folder.
 
     Args:
         model: a model or what `load_model` takes.
@@ -105,7 +105,7 @@ def harvest(
 
 @dataclass(frozen=True)
 class _Harvest:
-    """What a harvest reads, and how."""
+    """The worker, the text and the cutter of a harvest."""
 
     worker: "HarvestWorker"
     corpus: Corpus
@@ -192,7 +192,7 @@ class _Rows(NamedTuple):
 
 
 class HarvestWorker(Worker[_Task, _Rows, dict[str, Any]]):
-    """Runs the model over tasks and writes a segment of each; the result of a task is its statistics."""
+    """Runs the model over tasks and writes a segment for each; the result of a task is its statistics."""
 
     def __init__(self, model: Model, settings: HarvestSettings, layout: Layout) -> None:
         self.model, self.settings, self.layout = model, settings, layout
@@ -240,9 +240,8 @@ def _refuse_non_finite(vectors: Tensor, document: np.ndarray, position: np.ndarr
     if is_bad.any():
         row = int(is_bad.nonzero()[0])
         raise ActivationError(
-            f"{int(is_bad.sum()):,} activations at {site} are not finite, "
-            f"the first in document {document[row]} at token "
-            f"{position[row]}; the model's weights are broken, or its dtype overflows: try --dtype float32"
+            f"{int(is_bad.sum()):,} activations at {site} are not finite, the first in document {document[row]} "
+            f"at token {position[row]}; the model's weights are broken, or its dtype overflows: try --dtype float32"
         )
 
 
@@ -267,7 +266,7 @@ def _run(job: _Harvest, options: TaskOptions, reporter: Reporter) -> list[dict[s
 
 
 def _report(job: _Harvest, totals: list[dict[str, Any]], facts: ActivationsFacts, reporter: Reporter) -> None:
-    """Say what a person would not expect of the store."""
+    """Report what a user would not expect of the store."""
     n_tokens, n_wanted = sum(task["tokens"] for task in totals), job.settings.tokens
     if n_wanted and n_tokens < n_wanted:
         reporter.say(

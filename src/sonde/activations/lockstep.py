@@ -1,8 +1,8 @@
 """Stores of several models side by side, for crosscoders that compare models.
 
-The order of a store depends on its seed and on the documents and positions of its rows alone. So stores that were
-harvested from the same text, with equal settings but for model and site, have their rows in the same order, and
-reading them together is reading each.
+The order of a store depends only on its seed and on the documents and positions of its rows. So stores that were
+harvested from the same text, with equal settings except model and site, have their rows in the same order, and can be
+read in parallel.
 """
 
 from collections.abc import Iterator
@@ -59,15 +59,15 @@ class Lockstep(SideBySide):
 
     @property
     def _chosen(self) -> list[tuple[int, str]]:
-        """Number of the store, from zero, and its own name of each chosen site; all, by default."""
+        """(index of the store, name of the site there) of each chosen site; all sites by default."""
         parts = (site.split(":", 1) for site in self.chosen or self.sites)
         return [(int(number) - 1, site) for number, site in parts]
 
     @property
     def blocks(self) -> list[Block]:
-        """The chosen sites, in the order in which their vectors stand in a row."""
-        own = (self.stores[number].at(site).blocks[0] for number, site in self._chosen)
-        return [replace(block, site=name) for name, block in zip(self.chosen or self.sites, own, strict=True)]
+        """The chosen sites, in the order of their vectors in a row."""
+        blocks = (self.stores[number].at(site).blocks[0] for number, site in self._chosen)
+        return [replace(block, site=name) for name, block in zip(self.chosen or self.sites, blocks, strict=True)]
 
     @property
     def n_rows(self) -> int:
@@ -97,15 +97,15 @@ class Lockstep(SideBySide):
             yield torch.cat([rows[number].vectors(site) for number, site in self._chosen], dim=1)
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[Rows]:
-        """The first store's rows, which say which documents a batch is from."""
+        """Batches of the first store's rows, whose documents and positions are those of all stores."""
         return self.stores[0].batches(batch_size, start)
 
     def _check_equal(self, rows: dict[int, Rows]) -> None:
-        (one, first), *others = rows.items()
-        for other, found in others:
+        (first, expected), *others = rows.items()
+        for other, actual in others:
             for name in ("document", "position", "token"):
-                if not torch.equal(getattr(found, name), getattr(first, name)):
+                if not torch.equal(getattr(actual, name), getattr(expected, name)):
                     raise ActivationError(
-                        f"rows of {self.stores[other].folder} and {self.stores[one].folder} differ in their {name}s; "
+                        f"rows of {self.stores[other].folder} and {self.stores[first].folder} differ in their {name}s; "
                         "harvest both from the same text with the same settings"
                     )

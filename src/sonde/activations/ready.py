@@ -1,6 +1,6 @@
-"""Ready vectors: a store made of what somebody else harvested.
+"""Ready vectors: a store made of activations from elsewhere.
 
-That is a matrix (a tensor, a .npy or .safetensors file), or a folder that SAELens' CacheActivationsRunner wrote.
+They are a matrix (a tensor, a .npy or .safetensors file), or a folder written by SAELens' CacheActivationsRunner.
 """
 
 from pathlib import Path
@@ -48,21 +48,21 @@ def from_vectors(
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Activations:
-    """Make a store of ready vectors. Files are read piece by piece.
+    """A store made of ready vectors. Files are read piece by piece.
 
     Args:
         vectors: a tensor or an array [row, width], a .npy file, a .safetensors file with one matrix in it, or a folder
             of SAELens' cached activations (which needs the extra `hf`). Each row of a matrix is a document of its own;
-            each sequence of a folder is one, and keeps its tokens.
-        site: where in the model the vectors are from, as `sonde sites` has it.
-        model: folder or hub name of the model that they are from; needed to measure and to index.
+            each sequence of a folder is a document, and keeps its tokens.
+        site: the site in the model that the vectors come from, as `sonde sites` names it.
+        model: folder or hub name of the model that they come from; needed to measure and to index.
         out: folder to write, or a URL on an object store (s3://, gs://, az://).
         store: number format of the vectors on disk; int8 has a scale for each row.
         seed: decides the shuffle.
         reporter: shows progress.
 
     Raises:
-        ActivationError: no matrix, an empty one, or values that are not finite.
+        ActivationError: not a matrix, an empty one, or values that are not finite.
     """
     folder, reporter = place(out), reporter or default_reporter()
     source = _open(vectors)
@@ -106,8 +106,8 @@ def _write(
         layout.column(rows, name).copy_(values)
     layout.put_vectors(rows, site, x.float())
     n_documents = int((position == 0).sum())
-    told = {"tokens": last - first, "documents": n_documents, "held_out_documents": 0}
-    return write_rows(folder, number, rows, layout, seed, (position == 0).numpy(), told)
+    counts = {"tokens": last - first, "documents": n_documents, "held_out_documents": 0}
+    return write_rows(folder, number, rows, layout, seed, (position == 0).numpy(), counts)
 
 
 def _open(vectors: Any) -> _Source:
@@ -130,7 +130,7 @@ def _open(vectors: Any) -> _Source:
 
 
 class _Matrix:
-    """Rows that stand for themselves: each is a document."""
+    """The rows of a matrix; each is a document."""
 
     def __init__(self, name: str, rows: Any, shape: tuple[int, ...] | None = None) -> None:
         self.name, self._rows = name, rows
@@ -143,7 +143,7 @@ class _Matrix:
 
 
 class _Sequences:
-    """SAELens' cached activations: a Hugging Face dataset with one sequence of vectors a row, and its token_ids."""
+    """SAELens' cached activations: a Hugging Face dataset with a sequence of vectors per row, and its token_ids."""
 
     name: str
     shape: tuple[int, ...]
@@ -156,26 +156,25 @@ class _Sequences:
                 f"{folder} is a folder, and reading SAELens' cached activations needs datasets: pip install 'sonde[hf]'"
             ) from error
         try:
-            found = datasets.load_from_disk(str(folder))
-            assert isinstance(found, datasets.Dataset)
-            columns = {
-                name: feature.shape for name, feature in found.features.items() if isinstance(feature, datasets.Array2D)
-            }
+            dataset = datasets.load_from_disk(str(folder))
+            assert isinstance(dataset, datasets.Dataset)
+            features = dataset.features.items()
+            columns = {name: feature.shape for name, feature in features if isinstance(feature, datasets.Array2D)}
         except (OSError, ValueError, AssertionError) as error:
             raise ActivationError(f"{folder} holds no activations that SAELens cached ({error})") from error
         if len(columns) != 1:
             raise ActivationError(f"{folder} holds {len(columns)} columns of activations, but one is wanted")
         [(self._column, (self._length, width))] = columns.items()
-        self._sequences = found.with_format("numpy")
-        self.name, self.shape = f"{folder} ({self._column})", (len(found) * self._length, width)
+        self._sequences = dataset.with_format("numpy")
+        self.name, self.shape = f"{folder} ({self._column})", (len(dataset) * self._length, width)
 
     def read(self, first: int, last: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         begin, end = first // self._length, -(-last // self._length)
-        some = self._sequences[begin:end]
+        sequences = self._sequences[begin:end]
         row = torch.arange(first, last)
-        place = slice(first - begin * self._length, last - begin * self._length)
-        x = torch.from_numpy(np.stack(some[self._column]).reshape(-1, self.shape[1])[place])
+        rows = slice(first - begin * self._length, last - begin * self._length)
+        x = torch.from_numpy(np.stack(sequences[self._column]).reshape(-1, self.shape[1])[rows])
         token = torch.zeros(last - first, dtype=torch.int64)
-        if "token_ids" in some:
-            token = torch.from_numpy(np.stack(some["token_ids"]).reshape(-1)[place].astype(np.int64))
+        if "token_ids" in sequences:
+            token = torch.from_numpy(np.stack(sequences["token_ids"]).reshape(-1)[rows].astype(np.int64))
         return x, row // self._length, row % self._length, token

@@ -122,34 +122,30 @@ def index(
     check(memory >= 10**6, "memory", memory, "at least 1MB")
     reporter = reporter or default_reporter()
     is_one = isinstance(dictionary, Dictionary | str | Path)
-    sources = [dictionary] if isinstance(dictionary, Dictionary | str | Path) else list(dictionary)
-    check(len(sources) > 0, "dictionary", "none", "at least one")
-    dictionaries = [source if isinstance(source, Dictionary) else load_dictionary(source, device) for source in sources]
+    dictionaries = _load(dictionary, device)
     first = dictionaries[0]
     loaded = recorded_model(first.info.model, model, of=first.described, device=device, dtype=dtype, reporter=reporter)
     job = _open(loaded, dictionaries, text, chosen, options)
     outs = [chosen.out] if is_one else _own_folders(chosen.out, dictionaries)
     with contextlib.ExitStack() as stack:
         drafts = [stack.enter_context(_draft(job, *pair)) for pair in zip(dictionaries, outs, strict=True)]
-        for dictionary, draft in zip(dictionaries, drafts, strict=True):
-            if draft.finished:
-                reporter.say(f"{draft.folder} is finished: {Index(draft.folder, draft.finished).n_tokens:,} tokens")
-            elif dictionary.artifact is None:
-                save_dictionary(dictionary, draft.folder / INNER_DICTIONARY)
-        unfinished = [pair for pair in zip(job.readings, drafts, strict=True) if not pair[1].finished]
+        unfinished = _unfinished(job, drafts, reporter)
         if unfinished:
             starts, n_tasks = _run(job, unfinished, options, reporter)
             for reading, draft in unfinished:
                 finish_index(draft, reading.dictionary, loaded, starts, n_tasks, chosen, memory)
-    indexes = []
-    for draft in drafts:
-        shutil.rmtree(draft.folder / SEGMENTS, ignore_errors=True)  # now that the manifest is written
-        assert draft.finished is not None
-        indexes.append(Index(draft.folder, draft.finished))
+    indexes = [_finished(draft) for draft in drafts]
     return indexes[0] if is_one else indexes
 
 
 # ---------------------------------------------------------------- open
+
+
+def _load(dictionary: Dictionary | str | Path | Sequence[Dictionary | str | Path], device: str) -> list[Dictionary]:
+    """The dictionaries to index, of which at least one must be given."""
+    sources = [dictionary] if isinstance(dictionary, Dictionary | str | Path) else list(dictionary)
+    check(len(sources) > 0, "dictionary", "none", "at least one")
+    return [source if isinstance(source, Dictionary) else load_dictionary(source, device) for source in sources]
 
 
 @dataclass(frozen=True)
@@ -215,6 +211,26 @@ def _draft(job: _Job, dictionary: Dictionary, out: Path) -> AbstractContextManag
         parent = parent_entry(*dictionary.artifact)
     model = job.readings[0].models[0].ref
     return new_artifact(out, format=FORMAT, settings=job.recorded_settings, parents={"dictionary": parent}, model=model)
+
+
+def _unfinished(job: _Job, drafts: Sequence[Draft[Path]], reporter: Reporter) -> list[tuple[Reading, Draft[Path]]]:
+    """The indexes that are still to be made; a dictionary that is in memory alone is saved inside its index."""
+    unfinished = []
+    for reading, draft in zip(job.readings, drafts, strict=True):
+        if draft.finished:
+            reporter.say(f"{draft.folder} is finished: {Index(draft.folder, draft.finished).n_tokens:,} tokens")
+            continue
+        if reading.dictionary.artifact is None:
+            save_dictionary(reading.dictionary, draft.folder / INNER_DICTIONARY)
+        unfinished.append((reading, draft))
+    return unfinished
+
+
+def _finished(draft: Draft[Path]) -> Index:
+    """The finished index; its segments are removed now that the manifest is written."""
+    shutil.rmtree(draft.folder / SEGMENTS, ignore_errors=True)
+    assert draft.finished is not None
+    return Index(draft.folder, draft.finished)
 
 
 # ---------------------------------------------------------------- tasks
