@@ -1,4 +1,4 @@
-"""What is true of each token of the built-in world's text: which concepts are present there.
+"""The truth about each token of the built-in world's text: which concepts are present there.
 
 The grammar marks what its stretches stand for (`marks.py`). A name is `kind/which`:
 
@@ -51,7 +51,7 @@ WITHOUT_ANY = (
     "vegan",
     "review",
 )
-"""kinds above which stands no "any of the kind\""""
+"""kinds that are not contained in a general concept `kind/*`"""
 
 
 @lru_cache(maxsize=4096)
@@ -75,7 +75,7 @@ class Truth:
     concepts: tuple[str, ...]
     """their names, sorted"""
     present: Presences
-    """by their places in `concepts`"""
+    """by index in `concepts`"""
 
     def tokens_of(self, concept: str) -> np.ndarray:
         """Numbers of the tokens on which a concept is present, rising; raises ValueError where it never is."""
@@ -83,7 +83,7 @@ class Truth:
 
 
 def token_truth(documents: Iterable[tuple[Sequence[Span], Sequence[tuple[int, int]]]]) -> Truth:
-    """Bring the spans of documents to their tokens.
+    """The concepts of each token, from the spans of documents.
 
     Args:
         documents: for each, the spans of its concepts, and those [token, (start, end)] of its tokens, both in
@@ -115,7 +115,7 @@ def token_truth(documents: Iterable[tuple[Sequence[Span], Sequence[tuple[int, in
 def read_truth(path: str | Path) -> Iterator[Document]:
     """Yield the documents of a .jsonl that was written with its truth.
 
-    Raises TextError where a line is none of these, or its spans do not fit its text.
+    Raises TextError for a line that has none, or whose spans do not fit its text.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
@@ -143,7 +143,7 @@ def read_truth(path: str | Path) -> Iterator[Document]:
 
 
 def look(texts: Iterable[Document], language: str | None = None) -> list[Document]:
-    """Documents of one language, or of all; raises UsageError for a language that the world has not."""
+    """Documents of one language, or of all; raises UsageError for an unknown language."""
     if language is not None and language not in LANGUAGES:
         raise UsageError(
             f"the world has no language {language!r}: it has {', '.join(LANGUAGES)}{nearest(language, LANGUAGES)}"
@@ -152,7 +152,7 @@ def look(texts: Iterable[Document], language: str | None = None) -> list[Documen
 
 
 def frequencies(texts: Iterable[Document]) -> dict[str, float]:
-    """Every concept in some documents, with the share of the letters in its spans; the most frequent first."""
+    """The share of the characters in the spans of each concept of the documents; the most frequent first."""
     letters: dict[str, int] = {}
     total = 0
     for document in texts:
