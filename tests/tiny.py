@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,8 +30,8 @@ _SIZES = {
     "num_attention_heads": HEADS,
     "max_position_embeddings": 64,
 }
-_GROUPED = _SIZES | {"num_key_value_heads": HEADS // 2}
-_IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+_GROUPED: dict[str, Any] = _SIZES | {"num_key_value_heads": HEADS // 2}
+_IDS: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 _OPT = {"ffn_dim": 2 * WIDTH, "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS} | {
     "max_position_embeddings": 64,
     "init_std": 0.2,
@@ -86,8 +87,13 @@ def make_network(family: str, seed: int = 0, attention: str | None = None) -> tr
     torch.manual_seed(seed)
     config_class, model_class, settings = FAMILIES[family]
     shared = {"attn_implementation": attention or attentions(family)[0]}
-    random = {"initializer_range": 0.2, "vocab_size": VOCABULARY}
-    seeing = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    random: dict[str, Any] = {"initializer_range": 0.2, "vocab_size": VOCABULARY}
+    seeing: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     seeing |= {"image_size": PICTURE, "patch_size": PATCH, "initializer_range": 0.2}
     if family == "llava":
         text = transformers.LlamaConfig(**_GROUPED, **random, **_IDS)

@@ -142,8 +142,8 @@ def test_without_kernels_training_says_so_and_goes_on(environment, reason, walk,
     class Told(sonde.progress.Silent):
         said: list[str] = []
 
-        def say(self, text: str) -> None:
-            self.said.append(text)
+        def say(self, line: str) -> None:
+            self.said.append(line)
 
     monkeypatch.setattr(compiled, "kernels", lambda: None)
     monkeypatch.setattr(compiled, "why_none", lambda: why)

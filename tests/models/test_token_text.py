@@ -1,6 +1,7 @@
 """Token by token an answer's text is what its tokens decode to, and each token has its own bytes."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_any_tokens_in_any_order_are_streamed_without_an_error(kind):
 
 
 def test_many_unreadable_bytes_are_sent_before_the_end():
-    tokenizer = make_tokenizer()
+    tokenizer: Any = make_tokenizer()
     stream, byte = TextStream(tokenizer), tokenizer.convert_tokens_to_ids("ÿ")  # 0xFF is in no letter
     sent = [stream.add(byte) for _ in range(50)]
     assert len("".join(sent)) > 30 and "".join(sent) + stream.rest() == UNREADABLE * 50
@@ -85,7 +86,9 @@ def test_part_of_a_letter_is_named_by_its_bytes():
 
 
 def test_a_piece_keeps_its_leading_space_wherever_it_is_shown():
-    pieces, words = TokenTexts(tokenizer := make_pieces()), TokenTexts(parts := make_words())
+    tokenizer: Any = make_pieces()
+    parts: Any = make_words()
+    pieces, words = TokenTexts(tokenizer), TokenTexts(parts)
     assert pieces.text(tokenizer.convert_tokens_to_ids("\u2581red")) == " red"
     assert words.text(parts.convert_tokens_to_ids("red")) == " red"
     assert words.text(parts.convert_tokens_to_ids("##s")) == "s"

@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -37,7 +38,7 @@ def make_parrot(folder: Path, tokenizer, says: list[int]) -> Path:
     Its stream holds the last token alone, as all weights but embedding and head are zero.
     """
     n = (len(tokenizer) + 7) // 8 * 8
-    sizes = {"vocab_size": n, "hidden_size": n, "intermediate_size": 8, "num_hidden_layers": 2}
+    sizes: dict[str, Any] = {"vocab_size": n, "hidden_size": n, "intermediate_size": 8, "num_hidden_layers": 2}
     sizes |= {"num_attention_heads": 4, "max_position_embeddings": 128, "tie_word_embeddings": False}
     network = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(**sizes, bos_token_id=1, eos_token_id=2, pad_token_id=0)
@@ -58,6 +59,7 @@ def make_parrot(folder: Path, tokenizer, says: list[int]) -> Path:
 def make_client(folder: Path, model: Path, **options) -> TestClient:
     """A client of a new index of a model folder, with a dictionary of eight features that nobody trained."""
     loaded = sonde.load_model(str(model), device="cpu")
-    dictionary = L1(8, loaded.network.config.hidden_size).at("layers.0.residual")
+    network: Any = loaded.network
+    dictionary = L1(8, network.config.hidden_size).at("layers.0.residual")
     index = sonde.index(loaded, dictionary, ["the red bridge stands by the bay"] * 4, out=folder, device="cpu")
     return TestClient(make_app(index, "cpu", **options), raise_server_exceptions=False)

@@ -1,6 +1,7 @@
 """What clients of the protocol bring, and what they read from its answers."""
 
 import json
+from typing import Any
 
 import pytest
 from tokenizers import normalizers
@@ -28,7 +29,8 @@ def parrot(tmp_path_factory):
 @pytest.fixture(scope="module")
 def words(tmp_path_factory):
     """A client of a model with a mark for the space before words, that says " stands by bay"."""
-    folder, tokenizer = tmp_path_factory.mktemp("words"), make_pieces()
+    folder = tmp_path_factory.mktemp("words")
+    tokenizer: Any = make_pieces()
     says = [tokenizer.convert_tokens_to_ids("\u2581" + word) for word in ("stands", "by", "bay")]
     return make_client(folder / "index", make_parrot(folder / "model", tokenizer, says))
 
@@ -38,7 +40,8 @@ def client(tmp_path_factory):
     """A client of a random model whose folder has a # and a space in its name."""
     folder = tmp_path_factory.mktemp("clients")
     model = make_model("llama")
-    model.network.save_pretrained(folder / "tiny #1")
+    network: Any = model.network
+    network.save_pretrained(folder / "tiny #1")
     make_tokenizer().save_pretrained(folder / "tiny #1")
     return make_client(folder / "index", folder / "tiny #1")
 

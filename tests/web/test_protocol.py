@@ -4,6 +4,7 @@ import base64
 import json
 import shutil
 import threading
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from sonde.steering.group import shares_batches
 from sonde.steering.presets import load_presets, remove_preset, save_preset
 from sonde.steering.vectors import save_vector
 from sonde.web.app import make_app
+from tests.known import known
 from tests.tiny import write_picture
 from tests.web.serving import served
 
@@ -236,7 +238,8 @@ def test_many_at_once_get_what_each_would_alone(folder, truth):
 
 def test_a_token_is_wanted_where_one_is_set(folder):
     client = TestClient(make_app(load_index(folder), "cpu", name="box.local", token="secret"))
-    for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Bearer sécret".encode()}):
+    wrong: list[Any] = [{}, {"authorization": "Bearer wrong"}, {"authorization": "Bearer sécret".encode()}]
+    for headers in wrong:
         assert client.get("/v1/models", headers=headers).status_code == 401
     right = {"authorization": "Bearer secret"}
     assert client.get("/v1/models", headers=right).status_code == 200
@@ -272,7 +275,7 @@ def test_pictures_are_sent_and_answered_under_edits(pictures, tmp_path):
         url = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
         content = [{"type": "text", "text": "what?"}, {"type": "image_url", "image_url": {"url": url}}]
         asked = model.chat_tokens(
-            [{"role": "user", "content": f"what?\n{model.pictures.image_token}", "images": [path]}]
+            [{"role": "user", "content": f"what?\n{known(model.pictures).image_token}", "images": [path]}]
         )
         for given in ([], edits):
             with model.edited(*make_edits(given, index)):
