@@ -17,6 +17,7 @@ from typing import Any, Unpack
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sonde.activations.contexts import Context, Cutter, groups, make_batch, n_rows
@@ -119,7 +120,8 @@ class Live:
         return mean, mean_square
 
     @property
-    def mean(self) -> Tensor:
+    def mean(self) -> Float[Tensor, " width"]:
+        """Mean vector of the sample, in float64."""
         return self._moments[0]
 
     @property
@@ -137,7 +139,7 @@ class Live:
         """Total variance: mean squared distance from the mean."""
         return float(self.mean_squared_norm - self.mean.square().sum())
 
-    def sample(self, n_rows: int) -> Iterator[Tensor]:
+    def sample(self, n_rows: int) -> Iterator[Float[Tensor, "row width"]]:
         """Batches of the first `n_rows` rows of the text, at most SAMPLE_ROWS and at most the rows of the pool."""
         return iter(self._sample[:n_rows].split(4096))
 
@@ -145,7 +147,7 @@ class Live:
     def _sample(self) -> Tensor:
         return self._rows(np.arange(min(SAMPLE_ROWS, self.n_rows)))
 
-    def stream(self, batch_size: int, start: int = 0) -> Iterator[Tensor]:
+    def stream(self, batch_size: int, start: int = 0) -> Iterator[Float[Tensor, "row width"]]:
         """Yield batches [batch_size, width] without end, from row number `start` of the draws on."""
         check(batch_size <= self.n_rows, "batch_size", batch_size, f"at most the rows of the pool ({self.n_rows:,})")
         generator = np.random.default_rng(self.seed)

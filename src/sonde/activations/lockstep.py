@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sonde.activations.store import Activations, Block, Rows, SideBySide
@@ -74,8 +75,8 @@ class Lockstep(SideBySide):
         return self.stores[0].n_rows
 
     @cached_property
-    def mean(self) -> Tensor:
-        """Mean vector [width], float64."""
+    def mean(self) -> Float[Tensor, " width"]:
+        """Mean vector, in float64."""
         return torch.cat([self.stores[number].at(site).mean for number, site in self._chosen])
 
     @property
@@ -87,7 +88,7 @@ class Lockstep(SideBySide):
         """The model of each store."""
         return tuple(store.facts.model for store in self.stores)
 
-    def stream(self, batch_size: int, start: int = 0, **options: Any) -> Iterator[Tensor]:
+    def stream(self, batch_size: int, start: int = 0, **options: Any) -> Iterator[Float[Tensor, "row width"]]:
         """Yield batches [batch_size, width] of the chosen sites' vectors; see `Activations.batches`."""
         read = sorted({number for number, _ in self._chosen})
         streams = (self.stores[number].batches(batch_size, start, **options) for number in read)

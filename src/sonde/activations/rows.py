@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from sonde.activations.shuffle import mix
@@ -61,7 +61,7 @@ class Layout:
         """Records [row, bytes] uint8, all zero."""
         return np.zeros((n_rows, self.record_bytes), dtype=np.uint8)
 
-    def column(self, records: np.ndarray, name: str) -> Tensor:
+    def column(self, records: np.ndarray, name: str) -> Shaped[Tensor, "row ..."]:
         """One field of all records [row], or [row, width] of vectors; a view, so writing to it changes the records."""
         field = next(field for field in self.fields if field.name == name)
         dtype = DTYPES[field.dtype]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors.torch import load
 from torch import Tensor
 
@@ -93,16 +93,16 @@ class Rows:
     layout: Layout
 
     @property
-    def document(self) -> Tensor:
+    def document(self) -> Int[Tensor, " row"]:
         return self.layout.column(self.records, "document")
 
     @property
-    def position(self) -> Tensor:
-        """Position [row] of the token in its document; below zero for special tokens."""
+    def position(self) -> Int[Tensor, " row"]:
+        """Position of the token in its document; below zero for special tokens."""
         return self.layout.column(self.records, "position")
 
     @property
-    def token(self) -> Tensor:
+    def token(self) -> Int[Tensor, " row"]:
         return self.layout.column(self.records, "token")
 
     def vectors(self, *sites: str) -> Float[Tensor, "row width"]:

@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from typing import Any, Literal, Protocol, overload
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sonde.calls import public
@@ -39,7 +40,7 @@ class SiteEdit(Protocol):
     @property
     def site(self) -> str: ...
 
-    def __call__(self, x: Tensor) -> Tensor: ...
+    def __call__(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]: ...
 
 
 @dataclass(frozen=True)
@@ -338,13 +339,17 @@ class Model(Drawn):
     # ---------------------------------------------------------------- reading
 
     @overload
-    def read(self, tokens: str | Sequence[str] | Tokens, sites: str) -> Tensor: ...
+    def read(self, tokens: str | Sequence[str] | Tokens, sites: str) -> Float[Tensor, "batch ..."]: ...
 
     @overload
-    def read(self, tokens: str | Sequence[str] | Tokens, sites: Iterable[str]) -> dict[str, Tensor]: ...
+    def read(
+        self, tokens: str | Sequence[str] | Tokens, sites: Iterable[str]
+    ) -> dict[str, Float[Tensor, "batch ..."]]: ...
 
     @public()
-    def read(self, tokens: str | Sequence[str] | Tokens, sites: str | Iterable[str]) -> Tensor | dict[str, Tensor]:
+    def read(
+        self, tokens: str | Sequence[str] | Tokens, sites: str | Iterable[str]
+    ) -> Float[Tensor, "batch ..."] | dict[str, Float[Tensor, "batch ..."]]:
         """The values at one site, or at several, from one forward pass that stops after the last one needed.
 
         Args:
@@ -381,8 +386,8 @@ class Model(Drawn):
         return values[sites] if isinstance(sites, str) else {site.name: values[site.name] for site in found}
 
     @public()
-    def logits(self, tokens: str | Sequence[str] | Tokens) -> Tensor:
-        """The head's logits [batch, position, vocabulary] of a whole forward pass."""
+    def logits(self, tokens: str | Sequence[str] | Tokens) -> Float[Tensor, "batch position vocabulary"]:
+        """The head's logits of a whole forward pass."""
         if not self.has_head:
             raise ModelLacksError(f"{self.name} has no language-model head, so it has no logits")
         batch = tokens if isinstance(tokens, Tokens) else self.tokenize(tokens)
@@ -427,8 +432,8 @@ class Model(Drawn):
         return {"attention_mask": mask[:, None], "position_ids": positions}
 
     @torch.no_grad()
-    def unembed(self, direction: Tensor) -> Tensor:
-        """What a direction in the stream says to each token, by the direct path [..., vocabulary].
+    def unembed(self, direction: Float[Tensor, "... width"]) -> Float[Tensor, "... vocabulary"]:
+        """What a direction in the stream says to each token, by the direct path.
 
         The direct path is the last norm, linearised at the direction itself, and the head without its bias.
         """
@@ -581,7 +586,7 @@ class Model(Drawn):
         return decode(tokenizer, ids[0, batch.ids.shape[1] :].tolist()).strip()
 
     @torch.no_grad()
-    def generate_ids(self, batch: Tokens, max_new_tokens: int, **options: Any) -> Tensor:
+    def generate_ids(self, batch: Tokens, max_new_tokens: int, **options: Any) -> Int[Tensor, "row position"]:
         """Continue a left-padded batch; returns prompt and answer ids [batch, position].
 
         Raises ModelLacksError where the model cannot generate.

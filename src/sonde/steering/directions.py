@@ -43,14 +43,14 @@ class DirectionEdit(ABC):
         """The edit's value for each direction, in raw activation; of "scale" the factor."""
 
     @abstractmethod
-    def directions(self, x: Tensor) -> Float[Tensor, "direction width"]:
+    def directions(self, x: Float[Tensor, "..."]) -> Float[Tensor, "direction width"]:
         """The directions, on the device and in the number format in which an edit of x is computed."""
 
     @abstractmethod
     def activation(self, x: Float[Tensor, "... width"]) -> Float[Tensor, "... direction"]:
         """How much of each direction there is in x."""
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Move x [..., width], or [batch, position, head, width of a head].
 
         Raises EditError where the directions have another width.
@@ -142,7 +142,7 @@ class FeatureEdit(DirectionEdit):
                 values[place] *= maximum
         return values.to(self.dictionary.W_dec.device)
 
-    def directions(self, x: Tensor) -> Float[Tensor, "feature width"]:
+    def directions(self, x: Float[Tensor, "..."]) -> Float[Tensor, "feature width"]:
         number = self.edit.feature
         return self.dictionary.W_dec[list(self.edit.numbers) if number is None else slice(number, number + 1)]
 
@@ -258,7 +258,7 @@ class VectorEdit(DirectionEdit):
     def values(self) -> Float[Tensor, " 1"]:
         return torch.tensor([self.value], dtype=torch.float64)
 
-    def directions(self, x: Tensor) -> Float[Tensor, "1 width"]:
+    def directions(self, x: Float[Tensor, "..."]) -> Float[Tensor, "1 width"]:
         return self.vector[None].to(x.device, torch.promote_types(self.vector.dtype, torch.float32))
 
     def activation(self, x: Float[Tensor, "... width"]) -> Float[Tensor, "... 1"]:
