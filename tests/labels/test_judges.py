@@ -8,6 +8,7 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ def replaying(replies):
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, *_):
+        def log_message(self, format: str, *args: object) -> None:
             pass
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -206,7 +207,8 @@ def planted(tmp_path_factory):
 def test_a_run_counts_what_it_cannot_read_says_its_first_words_and_keeps_labels(planted):
     for number in (0, 1):
         planted.labels.add(number, "an older label", by="openai:other")
-    given = {"judge": "openai:m", "features": (0, 1), "score": ("detection",), "at_once": 1, "answer_tokens": 60}
+    given: dict[str, Any] = {"judge": "openai:m", "features": (0, 1), "score": ("detection",), "at_once": 1}
+    given |= {"answer_tokens": 60}
     good = chat('{"label": "half \\ud83c a letter"}')
     with replaying([good, chat("I would rather talk of the weather. " * 9)]) as (url, _):
         report = sonde.label(planted, base_url=url, **given)
