@@ -1,4 +1,4 @@
-"""Manifests: what an artifact says about itself, read and checked; and files written completely or not at all.
+"""Manifests, which describe artifacts, read and checked; and files written completely or not at all.
 
 An artifact is a folder with `manifest.json` beside its data. The manifest names the format and its version,
 the settings that made it, library versions, the content ids of its parents, every data file with its size
@@ -39,7 +39,7 @@ Folder = TypeVar("Folder", Path, Place)
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artifact says about itself."""
+    """The description of an artifact."""
 
     format: str
     """kind of artifact: activations, dictionary, index or demo"""

@@ -21,7 +21,10 @@ from sonde.dictionaries.reading import Reading, read_rows
 
 @dataclass(frozen=True)
 class Read:
-    """What one dictionary reads in one batch of text. Special tokens and padding are left out."""
+    """The input of one dictionary from one batch of text, and the features that fire.
+
+    Special tokens and padding are left out.
+    """
 
     batch: Batch
     """the tokens; its `document` and `position` [row] say where in the text each row is"""
@@ -67,7 +70,7 @@ def stream(reading: Reading, batches: Iterable[list[Context]], sites: Sequence[s
 def stream_each(
     readings: Sequence[Reading], batches: Iterable[list[Context]], sites: Sequence[str] = ()
 ) -> Iterator[list[Read]]:
-    """The same for several dictionaries of the same models, which run once: of each batch, one `Read` a dictionary."""
+    """Yield, for each batch, one `Read` for each of several dictionaries of the same models, which run once."""
     models = readings[0].models
     wanted = list(dict.fromkeys([*(site for reading in readings for site in reading.widths), *sites]))
     for contexts in batches:
