@@ -9,6 +9,7 @@ import pytest
 import sonde
 from sonde.display import to_text
 from sonde.errors import TextError
+from tests.known import known
 from tests.labels.planted import make_index
 from tests.tiny import make_model
 
@@ -54,7 +55,7 @@ def test_completeness_of_a_file_and_of_a_list(reader, tmp_path):
 def test_neurons_are_shown_and_kept(walk, tmp_path):
     index = shutil.copytree(walk.index, tmp_path / "i")
     found = sonde.neurons(index, tokens="2k", seed=1, n=3, device="cpu")
-    kept = sonde.load_index(index).neurons
+    kept = known(sonde.load_index(index).neurons)
     assert np.array_equal(found.correlation, kept.correlation) and found.tokens >= 2000
     strongest = int(np.abs(found.correlation).argmax())
     text = to_text(found.drawing())

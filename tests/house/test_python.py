@@ -117,7 +117,11 @@ def test_settings_show_without_torch():
 @pytest.fixture(scope="module")
 def things(walk):
     index = sonde.load_index(walk.index)
-    made = {"model": sonde.load_model(walk.model), "store": sonde.load_activations(walk.acts), "index": index}
+    made: dict[str, Any] = {
+        "model": sonde.load_model(walk.model),
+        "store": sonde.load_activations(walk.acts),
+        "index": index,
+    }
     made |= {"dictionary": sonde.load_dictionary(walk.topk), "texts": ["a", "b"], "sonde": sonde, "walk": walk}
     return made | {"session": sonde.Session(index, made["model"])}
 

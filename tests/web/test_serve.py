@@ -10,6 +10,7 @@ import sonde
 from sonde.errors import ServeError
 from sonde.web.page import is_built
 from sonde.web.serve import Server
+from tests.known import known
 
 
 def facts(server: Server) -> dict:
@@ -18,13 +19,15 @@ def facts(server: Server) -> dict:
 
 
 def test_a_server_in_the_background_answers_until_it_is_stopped(walk, capsys):
-    with sonde.serve(walk.index, port=0, device="cpu", background=True) as server:
+    with known(sonde.serve(walk.index, port=0, device="cpu", background=True)) as server:
         assert facts(server)["n_features"] == 64
         port = int(server.address.rsplit(":", 1)[1].strip("/"))
         with pytest.raises(ServeError, match="is in use"):
             sonde.serve(walk.index, port=port, background=True)
     assert repr(server) == f"Server({server.address}, stopped)" and "stop() ends it" in capsys.readouterr().err
-    with sonde.open(walk.index, port=port, browser=False, background=True) as again:
+    opened = sonde.open(walk.index, port=port, browser=False, background=True)
+    assert isinstance(opened, Server)
+    with opened as again:
         assert again.address == server.address and facts(again)["n_features"] == 64
 
 
@@ -39,7 +42,7 @@ def test_in_a_notebook_whose_loop_runs_already_it_does_not_wait(walk):
 
 def test_a_token_from_the_environment_is_wanted_of_every_request(walk, monkeypatch):
     monkeypatch.setenv("SONDE_TOKEN", "secret")
-    with sonde.serve(walk.index, port=0, device="cpu", background=True) as server:
+    with known(sonde.serve(walk.index, port=0, device="cpu", background=True)) as server:
         with pytest.raises(urllib.error.HTTPError) as refused:
             facts(server)
         refused.value.close()

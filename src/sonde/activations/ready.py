@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -40,7 +39,7 @@ class _Source(Protocol):
 
 @public()
 def from_vectors(
-    vectors: Float[Tensor, "row width"] | np.ndarray | str | Path,
+    vectors: Tensor | np.ndarray | str | Path,
     *,
     site: str,
     out: str | Place,
