@@ -282,5 +282,6 @@ def test_a_decoder_that_depends_on_what_follows_is_never_an_error(tmp_path):
         assert sum((one["logprobs"]["tokens"] for one in parts), []) == whole["logprobs"]["tokens"]
         told = choice(parrot, CHAT, **asked | {"logprobs": True})
         assert told["message"]["content"] is not None and told["finish_reason"]
-    session = Session(parrot.app.state.served.index, device="cpu")
+    app: Any = parrot.app
+    session = Session(app.state.served.index, device="cpu")
     assert "\ufffd" in session.answer("who?", max_new_tokens=20)

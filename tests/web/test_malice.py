@@ -26,6 +26,7 @@ from sonde.steering.presets import load_presets
 from sonde.tensor_files import map_arrays
 from sonde.web import guard, patience
 from sonde.web.app import make_app
+from tests.known import known
 from tests.web.serving import served
 from tests.web.test_faults import send
 
@@ -50,7 +51,7 @@ def client(folder):
 @pytest.fixture(scope="module")
 def port(walk, tmp_path_factory):
     with served(shutil.copytree(walk.index, tmp_path_factory.mktemp("malice") / "index")) as address:
-        found = int(re.search(r":(\d+)/", address)[1])
+        found = int(known(re.search(r":(\d+)/", address))[1])
         assert right(found)  # the model is loaded
         yield found
 
@@ -422,7 +423,7 @@ def test_labels_in_a_folder_that_cannot_be_used_are_one_line(tmp_path):
 def test_two_servers_of_one_index_lose_nothing(folder):
     """Labels, notes and presets saved through both at once, from many threads."""
     with served(folder) as one, served(folder) as other:
-        ports = [int(re.search(r":(\d+)/", address)[1]) for address in (one, other)]
+        ports = [int(known(re.search(r":(\d+)/", address))[1]) for address in (one, other)]
 
         def save(number):
             port, kind = ports[number % 2], {"Content-Type": "application/json"}
@@ -436,7 +437,7 @@ def test_two_servers_of_one_index_lose_nothing(folder):
         with ThreadPoolExecutor(16) as pool:
             assert all(statuses == [200] * 3 for statuses in pool.map(save, range(48)))
     index = load_index(folder)
-    assert all(index.labels[number].label == f"label {number}" for number in range(48))
+    assert all(known(index.labels[number]).label == f"label {number}" for number in range(48))
     assert set(load_presets(folder)) == {f"p{number}" for number in range(48)}
 
 
