@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Generic
 
-from sonde.errors import OutputOccupiedError, SondeError
+from sonde.errors import OutputOccupiedError, SondeError, StorageError
 from sonde.facts import ModelRef
 from sonde.locks import LOCK, locked
 from sonde.manifests import (
@@ -126,6 +126,10 @@ def _recipe(
 
 def _refuse_occupied(folder: Place, format: str) -> bool:
     """Refuse a folder that holds anything but an artifact; return whether the folder has to be created."""
+    if str(folder) != str(folder).encode("utf-8", "replace").decode():
+        raise StorageError(
+            f"cannot write {folder}: its name is no UTF-8, which .safetensors need; choose another --out"
+        )
     if not folder.exists():
         return True
     if not folder.is_dir():

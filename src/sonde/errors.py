@@ -10,6 +10,7 @@
     |   `-- SiteError           a site that the model does not have
     |-- PictureError            a picture that is missing or broken, or not one for each mark in its text
     |-- TextError               text that is missing, empty, binary, broken, or lacks the field
+    |-- ConversationError       a conversation that the model's chat template refuses
     |-- ActivationError         activations that are not finite, or too few
     |-- FeatureError            a feature number that the dictionary does not have
     |-- JudgeError              a judge that is not known, refuses, or answers nothing that can be read
@@ -71,6 +72,10 @@ class PictureError(SondeError):
 
 class TextError(SondeError):
     """Text is missing, empty, binary, not UTF-8, broken, or lacks the field."""
+
+
+class ConversationError(SondeError):
+    """The model's chat template refuses the conversation, or is itself broken."""
 
 
 class ActivationError(SondeError):

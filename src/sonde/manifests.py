@@ -25,6 +25,7 @@ import xxhash
 
 from sonde.errors import ArtifactDamagedError, ArtifactForeignError, ArtifactMissingError, StorageError
 from sonde.remote import Place, RemotePath, place
+from sonde.texts import escaped
 
 MANIFEST, RUN, UNFINISHED = "manifest.json", "run.json", "unfinished.json"
 PLACES = ("out", "text", "model")
@@ -65,7 +66,7 @@ class Manifest:
         if "model" in self.facts:
             body["facts"]["model"] = self.facts["model"]["id"]
         canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+        return hashlib.sha256(escaped(canonical).encode()).hexdigest()[:32]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -221,7 +222,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
 
 def write_json(path: Place, value: Any) -> None:
     """Write JSON, completely or not at all."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, escaped(json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def write_bytes(path: Place, data: bytes | Iterable[Any]) -> dict[str, Any]:

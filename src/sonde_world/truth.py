@@ -28,6 +28,7 @@ import numpy as np
 
 from sonde.analysis.detection import Presences
 from sonde.errors import TextError, UsageError, nearest
+from sonde.texts import read_lines
 from sonde_world import facts
 from sonde_world.facts import LANGUAGES
 from sonde_world.generate import Document
@@ -117,11 +118,7 @@ def read_truth(path: str | Path) -> Iterator[Document]:
 
     Raises TextError for a line that has none, or whose spans do not fit its text.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise TextError(f"{path} cannot be read: {error.strerror}") from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         try:
             row = json.loads(line)
             text, spans = (

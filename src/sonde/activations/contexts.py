@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers.decoders import DecodeStream
 from torch import Tensor
 
 from sonde.activations.corpus import Document, as_document
 from sonde.errors import ModelLacksError, PictureError, TextError
+from sonde.models.decoding import Decoder
 from sonde.models.model import Model, Tokens
 from sonde.models.pictures import Expanded, Picture
 
@@ -81,16 +81,17 @@ class Cutter:
             self.between = [self.tokenizer.eos_token_id]
         self.room = self.length - len(self.before) - len(self.after)
         assert self.room > 0, "a context must have room for text"
-        assert len(self.before) + len(self.after) + len(self.between) <= MOST_SPECIAL
+        assert len(self.before) + len(self.after) + len(self.between) < MOST_SPECIAL
+        self.special = _special_ids(self.tokenizer) - {model.pictures.image_token_id if model.pictures else None}
 
     def tokenize(self, documents: Iterable[str | Document]) -> Iterator[Tokenized]:
         """Yield whole documents as tokens, without special tokens; documents are numbered from zero.
 
         Raises:
             PictureError, naming the document, where its pictures cannot be read or do not match its marks.
-            TextError, naming the document, where its ready tokens are not in the model's vocabulary.
+            TextError, naming the document, where it is not text, or has tokens that are not in the model's vocabulary.
         """
-        numbered = enumerate(map(as_document, documents))
+        numbered = ((number, as_document(document)) for number, document in enumerate(documents))
         while chunk := list(itertools.islice(numbered, TOKENIZE_AT_ONCE)):
             expanded = [self._expand(document) for _, document in chunk]
             encoded = self.tokenizer(
@@ -104,6 +105,7 @@ class Cutter:
                 if document.ids is not None:
                     yield self._ready(number, document)
                     continue
+                self._refuse_unknown(document, ids)
                 if not pictures:
                     yield Tokenized(number, document, ids, spans)
                     continue
@@ -129,20 +131,21 @@ class Cutter:
         ids = list(document.ids or ())
         while ids and ids[-1] == self.tokenizer.pad_token_id:  # an encoder would attend to it
             ids.pop()
-        n_known = self.model.vocab_size
-        if ids and not 0 <= min(ids) <= max(ids) < n_known:
-            wrong = next(token for token in ids if not 0 <= token < n_known)
-            raise TextError(
-                f"{document.place}: there is no token {wrong:,} in {self.model.name}, which knows {n_known:,}; "
-                "the tokens are another model's"
-            )
+        self._refuse_unknown(document, ids)
         text, spans = "", []
-        pieces = DecodeStream(skip_special_tokens=False)
+        decoder = Decoder(self.tokenizer, skip_special=False)
         for token in ids:
             start = len(text)
-            text += pieces.step(self.tokenizer.backend_tokenizer, token) or ""  # None within a character
+            text += decoder.step(token)
             spans.append((start, len(text)))
         return Tokenized(number, replace(document, text=text), ids, spans)
+
+    def _refuse_unknown(self, document: Document, ids: list[int]) -> None:
+        """Raise TextError for tokens that the model has no embedding for."""
+        try:
+            self.model.require_known(ids)
+        except TextError as error:
+            raise TextError(f"{document.place}: {error}") from error
 
     def contexts(self, documents: Iterable[Tokenized]) -> Iterator[Context]:
         """Yield contexts cut from the documents, or filled with several documents where `pack` is set.
@@ -191,11 +194,10 @@ class Cutter:
 
     def _unchanged(self, document: Tokenized) -> Iterator[Context]:
         """The contexts of ready tokens, which bring their own special tokens."""
-        special = set(self.tokenizer.all_special_ids)
         for start in range(0, len(document.ids), self.length):
             ids = document.ids[start : start + self.length]
             places = np.arange(start, start + len(ids))
-            position = np.where([token in special for token in ids], -1 - places, places)
+            position = np.where([token in self.special for token in ids], -1 - places, places)
             yield Context(ids, np.full(len(ids), document.number), position)
 
     def _context(self, pieces: list[tuple[int, int, list[int]]], pictures: tuple[Picture, ...] = ()) -> Context:
@@ -209,6 +211,8 @@ class Cutter:
             document.append(np.full(len(before) + len(piece) + len(after), number))
             special = -1 - MOST_SPECIAL * start - np.arange(len(before) + len(after))
             text = np.arange(start, start + len(piece))
+            if not self.special.isdisjoint(piece):  # special tokens that are written in the text
+                text = np.where([token in self.special for token in piece], -MOST_SPECIAL * (text + 1), text)
             position += [special[: len(before)], text, special[len(before) :]]
         return Context(ids, np.concatenate(document), np.concatenate(position), pictures)
 
@@ -235,6 +239,18 @@ def _until(documents: Iterable[Tokenized], limit: int | None) -> Iterator[Tokeni
         n_tokens += len(document.ids)
         if limit and n_tokens >= limit:
             return
+
+
+def _special_ids(tokenizer: Any) -> set[int | None]:
+    """The special tokens of a tokenizer, wherever they stand: also those that no setting names, as Llama 3 has them.
+
+    The token for what the tokenizer does not know is none, as it stands for text.
+    """
+    ids = set(tokenizer.all_special_ids)
+    ids |= {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    names = ("bos", "eos", "sep", "pad", "cls", "mask")
+    others = {getattr(tokenizer, f"{name}_token_id", None) for name in names}
+    return ids - ({tokenizer.unk_token_id} - others)
 
 
 def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:

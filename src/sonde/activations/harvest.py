@@ -7,6 +7,7 @@
 4. Sum the statistics in task order and write the manifest.
 """
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ import transformers
 from torch import Tensor
 
 from sonde.activations.contexts import BATCH_TOKENS, Context, Cutter, batches, make_batch
-from sonde.activations.corpus import Corpus, Document, is_held_out
+from sonde.activations.corpus import Corpus, Document, TextSource, is_held_out
 from sonde.activations.rows import Layout
 from sonde.activations.settings import HarvestKeywords, HarvestSettings
 from sonde.activations.store import FORMAT, Activations, ActivationsFacts
@@ -47,10 +48,10 @@ SINK_RATIO = 3.0
 """harvest points out an attention sink where the first tokens' mean norm is this many times that of the others"""
 
 
-@public(HarvestSettings)
+@public(HarvestSettings, own=("text",))
 def harvest(
     model: Model | str | Path,
-    text: str | Path | Sequence[str | Document],
+    text: TextSource,
     *,
     site: str | Sequence[str],
     workers: int | None = None,
@@ -64,7 +65,8 @@ def harvest(
 
     Args:
         model: a model or what `load_model` takes.
-        text: a .txt or .jsonl file, its .gz, a .npy of token ids, a folder of them, or a list of texts.
+        text: a .txt or .jsonl file, its .gz, a .npy of token ids, a folder of them, a list (of texts, lists of token
+            ids, or rows with `field`), or a Hugging Face dataset.
         site: where to read; several are read in one pass, side by side in each row.
         workers: how many share the tasks, each with the model in its memory; one by default, on a cluster one for
             each node. The rows and their order are the same for any number, and for equal `threads` so are the bytes.
@@ -258,10 +260,9 @@ def _run(job: _Harvest, options: TaskOptions, reporter: Reporter) -> list[dict[s
     with reporter.start("harvest", settings.tokens, "tokens") as progress:
         totals = list(run_tasks(tasks, job.worker, options, progress, threads=settings.threads, gpus=gpus))
     if not any(task["rows"] for task in totals):
-        raise TextError(
-            f"{job.corpus.name}: no tokens were left to harvest; give more text, or a smaller held_out than "
-            f"{settings.held_out}"
-        )
+        if isinstance(settings.out, Path):
+            shutil.rmtree(settings.out / "segments")  # so that the folder is free for another try
+        raise TextError(job.corpus.nothing_left(settings.held_out, settings.drop_first))
     return totals
 
 

@@ -21,7 +21,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sonde.activations.contexts import Context, Cutter, groups, make_batch, n_rows
-from sonde.activations.corpus import Corpus, Document, is_held_out
+from sonde.activations.corpus import Corpus, TextSource, is_held_out
+from sonde.activations.rows import require_held
 from sonde.activations.settings import LiveKeywords, LiveSettings
 from sonde.activations.store import Block
 from sonde.calls import public
@@ -50,11 +51,11 @@ class Live:
         TextError, SiteError, ModelLacksError, CapacityError (the pool does not fit into memory).
     """
 
-    @public(LiveSettings)
+    @public(LiveSettings, own=("text",))
     def __init__(
         self,
         model: Model | str | Path,
-        text: str | Path | Sequence[str | Document],
+        text: TextSource,
         *,
         site: str | Sequence[str],
         seed: int = 0,
@@ -101,10 +102,7 @@ class Live:
             if n_rows >= self.settings.pool:
                 return self.settings.pool
         if not n_rows:
-            raise TextError(
-                f"{self.corpus.name}: no tokens were left to read; "
-                f"give more text, or a smaller held_out than {self.settings.held_out}"
-            )
+            raise TextError(self.corpus.nothing_left(self.settings.held_out, self.settings.drop_first))
         return n_rows
 
     @cached_property
@@ -207,7 +205,9 @@ class Live:
                 f"activations at {', '.join(self.sites)} are not finite in document {batch.document[0]} or near it; "
                 "the model's weights are broken, or its dtype overflows: try --dtype float32"
             )
-        self._last = (begin, x.to(self._dtype))
+        held = x.to(self._dtype)
+        require_held(held, x, ", ".join(self.sites))
+        self._last = (begin, held)
         return self._last[1]
 
     def _n_rows(self, contexts: list[Context]) -> int:

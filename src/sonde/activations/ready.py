@@ -33,7 +33,7 @@ class _Source(Protocol):
     shape: tuple[int, ...]
 
     def read(self, first: int, last: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Vectors [row, width], and document, position and token [row] of rows `first` up to `last`."""
+        """Vectors [row, width] in float32, and document, position and token [row] of rows `first` up to `last`."""
         ...
 
 
@@ -62,7 +62,7 @@ def from_vectors(
         reporter: shows progress.
 
     Raises:
-        ActivationError: not a matrix, an empty one, or values that are not finite.
+        ActivationError: not a matrix, an empty one, or values that are not real, not finite, or too large for `store`.
     """
     folder, reporter = place(out), reporter or default_reporter()
     source = _open(vectors)
@@ -71,6 +71,7 @@ def from_vectors(
             f"{source.name} has shape {list(source.shape)}, but a matrix [row, width] with rows is wanted"
         )
     n_rows, width = source.shape
+    source.read(0, 1)  # raises, before a folder is made, where these are no numbers
     layout = Layout.of_sites({site: width}, store)
     settings = {"site": [site], "store": store, "seed": seed, "text": source.name, "out": str(folder)}
     ref = model_ref(model)
@@ -100,11 +101,14 @@ def _write(
 ) -> dict[str, Any]:
     x, document, position, token = source.read(first, last)
     if not torch.isfinite(x).all():
-        raise ActivationError(f"{source.name} holds values that are not finite between rows {first:,} and {last:,}")
+        raise ActivationError(
+            f"{source.name} holds values that are not finite, or too large for float32, "
+            f"between rows {first:,} and {last:,}"
+        )
     rows = layout.empty(last - first)
     for name, values in (("document", document), ("position", position), ("token", token)):
         layout.column(rows, name).copy_(values)
-    layout.put_vectors(rows, site, x.float())
+    layout.put_vectors(rows, site, x)
     n_documents = int((position == 0).sum())
     counts = {"tokens": last - first, "documents": n_documents, "held_out_documents": 0}
     return write_rows(folder, number, rows, layout, seed, (position == 0).numpy(), counts)
@@ -118,7 +122,10 @@ def _open(vectors: Any) -> _Source:
         return _Sequences(path)
     try:
         if path.suffix == ".npy":
-            return _Matrix(str(path), np.load(path, mmap_mode="r", allow_pickle=False))
+            loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+            if not isinstance(loaded, np.ndarray):
+                raise ValueError("it is an archive of several")
+            return _Matrix(str(path), loaded)
         file = safe_open(path, framework="pt")
         names = [name for name in file.keys() if len(file.get_slice(name).get_shape()) == 2]
         if len(names) == 1:
@@ -129,6 +136,18 @@ def _open(vectors: Any) -> _Source:
     raise ActivationError(f"{path} holds {len(names)} matrices; give a file with one, or the tensor itself")
 
 
+def _numbers(x: Any, name: str) -> Tensor:
+    """Real numbers of whatever format and byte order in float32; raises ActivationError for others."""
+    kind = x.dtype.kind if isinstance(x, np.ndarray) else "c" if x.is_complex() else "f"
+    if kind not in "fiub":
+        raise ActivationError(f"{name} holds {x.dtype}, but real numbers are wanted; convert it to float32")
+    try:
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+            return torch.from_numpy(x.astype(np.float32)) if isinstance(x, np.ndarray) else x.detach().cpu().float()
+    except RuntimeError as error:
+        raise ActivationError(f"{name} holds {x.dtype}, which torch cannot read; convert it to float32") from error
+
+
 class _Matrix:
     """The rows of a matrix; each is a document."""
 
@@ -137,9 +156,8 @@ class _Matrix:
         self.shape = shape or tuple(rows.shape)
 
     def read(self, first: int, last: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        x = self._rows[first:last]
         zeros = torch.zeros(last - first, dtype=torch.int64)
-        return torch.as_tensor(np.array(x) if isinstance(x, np.ndarray) else x), torch.arange(first, last), zeros, zeros
+        return _numbers(self._rows[first:last], self.name), torch.arange(first, last), zeros, zeros
 
 
 class _Sequences:
@@ -173,7 +191,7 @@ class _Sequences:
         sequences = self._sequences[begin:end]
         row = torch.arange(first, last)
         rows = slice(first - begin * self._length, last - begin * self._length)
-        x = torch.from_numpy(np.stack(sequences[self._column]).reshape(-1, self.shape[1])[rows])
+        x = _numbers(np.stack(sequences[self._column]).reshape(-1, self.shape[1])[rows], self.name)
         token = torch.zeros(last - first, dtype=torch.int64)
         if "token_ids" in sequences:
             token = torch.from_numpy(np.stack(sequences["token_ids"]).reshape(-1)[rows].astype(np.int64))

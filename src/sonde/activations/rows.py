@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sonde.activations.shuffle import mix
 from sonde.devices import DTYPES as FLOATS
+from sonde.errors import ActivationError
 
 DTYPES = FLOATS | {"int64": torch.int64, "int32": torch.int32, "int8": torch.int8}
 _ROWS_AT_ONCE = 4096
@@ -65,18 +66,24 @@ class Layout:
         """One field of all records [row], or [row, width] of vectors; a view, so writing to it changes the records."""
         field = next(field for field in self.fields if field.name == name)
         dtype = DTYPES[field.dtype]
+        if not len(records):  # torch does not view nothing as another dtype
+            return torch.empty((0, field.width) if name.startswith("vectors ") else 0, dtype=dtype)
         last = field.offset + field.width * dtype.itemsize
         view = torch.from_numpy(records)[:, field.offset : last].view(dtype)
         return view if name.startswith("vectors ") else view[:, 0]
 
     def put_vectors(self, records: np.ndarray, site: str, x: Float[Tensor, "row width"]) -> None:
-        """Write vectors into records, rounded to the store's number format."""
+        """Write finite vectors into records, rounded to the store's number format.
+
+        Raises ActivationError where a value is larger than the format can hold.
+        """
         target = self.column(records, f"vectors {site}")
         if target.dtype == torch.int8:
             scale = (x.abs().amax(dim=1) / 127).clamp_min(1e-30)
             self.column(records, f"scale {site}").copy_(scale)
             x = (x / scale[:, None]).round_()
         target.copy_(x)
+        require_held(target, x, site)
 
     def vectors(self, records: np.ndarray, site: str) -> Float[Tensor, "row width"]:
         """The vectors of a site, in the store's number format (int8: in float32)."""
@@ -84,6 +91,19 @@ class Layout:
         if x.dtype == torch.int8:
             return x.float() * self.column(records, f"scale {site}")[:, None]
         return x
+
+
+def require_held(held: Tensor, x: Tensor, site: str) -> None:
+    """Raise ActivationError where finite values [row, width] are no longer finite in the format that holds them."""
+    n_lost = int((~torch.isfinite(held)).sum()) if held.dtype.is_floating_point else 0
+    if n_lost:
+        name = str(held.dtype).removeprefix("torch.")
+        largest, most = x.abs().max().item(), torch.finfo(held.dtype).max
+        better = "bfloat16" if largest <= torch.finfo(torch.bfloat16).max else "float32"
+        raise ActivationError(
+            f"{n_lost:,} values at {site} are too large for {name}: the largest is {largest:,.6g}, the limit "
+            f"{most:,.6g}; keep them in another number format, --store {better}"
+        )
 
 
 def checksum(records: np.ndarray, keys: np.ndarray) -> int:

@@ -20,6 +20,7 @@ from sonde.features.examples import Example
 from sonde.features.feature import Feature
 from sonde.features.index import Index
 from sonde.features.reader import Reader, as_reader
+from sonde.texts import read_lines
 
 TOP = 5
 PROMPT = "This is about {concept}"
@@ -88,7 +89,8 @@ def completeness(
 
     Raises TextError where the file cannot be read or has no lines, or the prompt has no {concept}.
     """
-    names = _read_lines(Path(concepts)) if isinstance(concepts, str | Path) else list(concepts)
+    is_file = isinstance(concepts, str | Path)
+    names = [line.strip() for line in read_lines(concepts) if line.strip()] if is_file else list(concepts)
     if not names or "{concept}" not in prompt:
         lacking = "there are no concepts to look for; give one a line" if not names else ""
         raise TextError(lacking or f"the prompt {prompt!r} has no {{concept}} in it, such as {PROMPT!r}")
@@ -101,14 +103,6 @@ def completeness(
         presences.append(Presence(concept, frequency[concept], feature))
     slope, threshold = _sigmoid([presence for presence in presences if presence.frequency > 0])
     return Completeness(presences, slope, threshold)
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TextError(f"{path} cannot be read as text; give a file with a concept on each line") from error
-    return [line.strip() for line in lines if line.strip()]
 
 
 def stands_for(feature: Feature, concept: str) -> bool:

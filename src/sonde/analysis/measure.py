@@ -12,7 +12,7 @@ replacements act on the same tokens: those of the text, not special ones.
 """
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from sonde.activations.contexts import BATCH_TOKENS, Batch, Cutter, groups
-from sonde.activations.corpus import IN_MEMORY, Corpus, Document, is_held_out
+from sonde.activations.corpus import IN_MEMORY, Corpus, Document, TextSource, is_held_out
 from sonde.calls import public
 from sonde.dictionaries.dictionary import DENSITY_EDGES, Dictionary
 from sonde.dictionaries.load import load_dictionary
@@ -130,13 +130,13 @@ class Measurement(Drawn):
         }
 
 
-@public()
+@public(own=("text",))
 @torch.no_grad()
 def measure(
     dictionary: Dictionary | str | Path,
     *,
     model: Model | str | Path | None = None,
-    text: str | Path | Sequence[str | Document] | None = None,
+    text: TextSource | None = None,
     tokens: int | str | None = None,
     device: str = "auto",
     dtype: str = "auto",
@@ -168,7 +168,7 @@ def measure(
 def _measure(
     loaded: Dictionary,
     reader: Model,
-    text: str | Path | Sequence[str | Document] | None,
+    text: TextSource | None,
     tokens: int | None,
     reporter: Reporter,
 ) -> Measurement:
@@ -194,15 +194,13 @@ def _measure(
     return measurement
 
 
-def _documents(
-    trained_on: TextFacts, text: str | Path | Sequence[str | Document] | None
-) -> tuple[Iterable[Document], str]:
+def _documents(trained_on: TextFacts, text: TextSource | None) -> tuple[Iterable[Document], str]:
     """The documents to measure on and the name of their text; of the text that was trained on, those held out."""
     if text is None and trained_on.path in (None, IN_MEMORY):
         what = "ready vectors" if trained_on.path is None else "texts in memory"
         raise TextError(f"the dictionary was trained on {what}, so no held-out documents can be found; give text")
     corpus = Corpus(str(trained_on.path) if text is None else text, trained_on.field, trained_on.skip_bad)
-    if corpus.name != trained_on.path:
+    if corpus.name != trained_on.path or corpus.name == IN_MEMORY:  # of which nobody knows whether they are the same
         return corpus, corpus.name
     held_out = (document for document in corpus if is_held_out(document, trained_on.held_out, trained_on.seed))
     return held_out, corpus.name

@@ -14,6 +14,7 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from sonde.activations.contexts import BATCH_TOKENS, Cutter, batches
+from sonde.activations.corpus import Document
 from sonde.activations.shuffle import mix
 from sonde.calls import public
 from sonde.dictionaries.reading import Reading, split_site
@@ -121,14 +122,14 @@ class _Sample:
             yield first, (_standardized(dense).T @ neurons).cpu() / self.n_rows
 
 
-def _texts(reader: Reader, seed: int) -> Iterator[list[str]]:
+def _texts(reader: Reader, seed: int) -> Iterator[list[Document]]:
     """The documents of an index in an order made by a keyed hash, some at a time."""
     n_documents = reader.index.facts.documents
     with np.errstate(over="ignore"):
         keys = mix(np.arange(n_documents, dtype=np.uint64) + np.uint64(seed + 1))
     order = np.argsort(keys, kind="stable").tolist()
     for first in range(0, n_documents, DOCUMENTS_AT_ONCE):
-        yield [reader.index.document(number)[0] for number in order[first : first + DOCUMENTS_AT_ONCE]]
+        yield [reader.index.source(number) for number in order[first : first + DOCUMENTS_AT_ONCE]]
 
 
 class _Best:

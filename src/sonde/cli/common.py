@@ -62,5 +62,6 @@ def reporter() -> Reporter:
 
 def print_json(value: Any) -> None:
     """One object on stdout and nothing else."""
-    json_module.dump(value, sys.stdout, ensure_ascii=False, indent=2)
+    is_utf8 = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
+    json_module.dump(value, sys.stdout, ensure_ascii=not is_utf8, indent=2)
     print()

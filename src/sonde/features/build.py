@@ -19,7 +19,7 @@ import numpy as np
 import transformers
 
 from sonde.activations.contexts import BATCH_TOKENS, Context, Cutter, Tokenized, batches
-from sonde.activations.corpus import Corpus, Document
+from sonde.activations.corpus import Corpus, TextSource
 from sonde.artifacts import Draft, new_artifact
 from sonde.calls import public
 from sonde.dictionaries.dictionary import Dictionary
@@ -54,7 +54,7 @@ INNER_DICTIONARY = "dictionary"
 def index(
     model: Model | str | Path | None,
     dictionary: Dictionary | str | Path,
-    text: str | Path | Sequence[str | Document],
+    text: TextSource,
     *,
     workers: int | None = None,
     executor: Executor | None = None,
@@ -68,7 +68,7 @@ def index(
 def index(
     model: Model | str | Path | None,
     dictionary: Sequence[Dictionary | str | Path],
-    text: str | Path | Sequence[str | Document],
+    text: TextSource,
     *,
     workers: int | None = None,
     executor: Executor | None = None,
@@ -78,11 +78,11 @@ def index(
     reporter: Reporter | None = None,
     **settings: Unpack[IndexKeywords],
 ) -> list[Index]: ...
-@public(IndexSettings)
+@public(IndexSettings, own=("text",))
 def index(
     model: Model | str | Path | None,
     dictionary: Dictionary | str | Path | Sequence[Dictionary | str | Path],
-    text: str | Path | Sequence[str | Document],
+    text: TextSource,
     *,
     workers: int | None = None,
     executor: Executor | None = None,
@@ -98,7 +98,7 @@ def index(
         model: the model to read with; None for the one that the dictionary was trained on.
         dictionary: a dictionary or its folder. Of several, which must be of one model, each has an index of its own in
             `out`, under the name of its folder; the model reads the text once for all.
-        text: a .txt or .jsonl file, its .gz, a .npy of token ids, a folder of them, or a list of texts.
+        text: a .txt or .jsonl file, its .gz, a .npy of token ids, a folder of them, or a list, as for `harvest`.
         workers: how many share the tasks, each with the model in its memory; one by default, on a cluster one for each
             node. The index is the same for any number, where `threads` is.
         executor: local (this process), processes, or ray (a Ray cluster, which RAY_ADDRESS names); by default

@@ -86,7 +86,7 @@ def read_prices(path: Path, model: str) -> tuple[float, float]:
     Raises SettingsError if the file has no price for the model.
     """
     try:
-        entry = json.loads(path.read_text(encoding="utf-8"))[model]
+        entry = json.loads(path.read_text(encoding="utf-8-sig"))[model]
         return float(entry["input"]), float(entry["output"])
     except OSError as error:
         raise SettingsError(f"--prices {path} cannot be read ({error.strerror})") from error
