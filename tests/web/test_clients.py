@@ -240,6 +240,40 @@ def test_what_is_not_taken_is_said_in_words(client, asked, words):
     assert refused.status_code == 400 and words in error["message"] and "\n" not in error["message"], refused.text
 
 
+HALF = "\ud83c"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (TEXT, {"prompt": HALF}),
+        (TEXT, {"prompt": ["a", HALF]}),
+        (TEXT, {"prompt": "a", "stop": [HALF]}),
+        (TEXT, {"prompt": "a", "model": HALF}),
+        (TEXT, {"prompt": "a", "edits": [HALF]}),
+        (TEXT, {"prompt": "a", "edits": [{"op": "add", "vector": HALF}]}),
+        (TEXT, {"prompt": "a", HALF: 1}),
+        (CHAT, {"messages": [{"role": "user", "content": HALF}]}),
+        (CHAT, {"messages": [{"role": "user", "content": [{"type": "text", "text": HALF}]}]}),
+        (CHAT, {"messages": [{"role": "user", "content": [{"type": HALF}]}]}),
+        (CHAT, {"messages": [{"role": HALF, "content": "a"}]}),
+        ("/api/read", {"text": HALF}),
+        ("/api/read", {"text": "a", "unlike": HALF}),
+        ("/api/features/3/label", {"text": HALF}),
+        ("/api/features/3/note", {"text": HALF}),
+        ("/api/features/3/activations", {"text": HALF}),
+        ("/api/dose", {"question": HALF, "edits": ["feature:1=1"], "doses": [1]}),
+        ("/api/dose", {"question": "a", "edits": [HALF], "doses": [1]}),
+        ("/api/dose", {"question": "a", "edits": [{"op": "add", "vector": HALF}], "doses": [1]}),
+        ("/api/presets", {"name": HALF, "edits": ["feature:1=1"]}),
+        ("/api/presets", {"name": "a", "edits": [HALF]}),
+    ],
+)
+def test_half_a_letter_is_refused_wherever_it_stands(client, path, body):
+    refused = client.post(path, content=json.dumps(body).encode(), headers={"content-type": "application/json"})
+    assert refused.status_code in (400, 404, 422) and refused.json()["error"], refused.text
+
+
 def test_an_answer_ends_at_the_context_however_long_it_may_be(client):
     for most in (8192, 10**9, 10**30):
         answer = client.post(

@@ -10,7 +10,7 @@ from sonde.errors import ModelLacksError, SondeError, UsageError
 from sonde.models.model import Model, Tokens
 from sonde.steering.edits import Edit
 from sonde.steering.request import Sampling
-from sonde.web.wire import MAX_CHARACTERS, MAX_EDITS, MAX_MESSAGES
+from sonde.web.wire import MAX_CHARACTERS, MAX_EDITS, MAX_MESSAGES, whole_letters
 
 MAX_CHOICES, MAX_ANSWERS = 8, 32
 """answers to one prompt, and to all prompts of a request"""
@@ -135,6 +135,11 @@ class CompletionSettings(BaseModel):
     n: Annotated[int | None, Field(ge=1, le=MAX_CHOICES)] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_letters(cls, asked: Any) -> Any:
+        return whole_letters(asked)
 
     @property
     def wants_usage(self) -> bool:
