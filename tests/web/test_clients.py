@@ -222,7 +222,7 @@ def test_prompts_of_every_form(client):
         ({"prompt": [True]}, "token ids"),
         ({"prompt": {"a": 1}}, "token ids"),
         ({"prompt": None}, "token ids"),
-        ({"prompt": [5, 99999]}, "there is no token 99999: the model has tokens 0 to 259"),
+        ({"prompt": [5, 99999]}, "there is no token 99,999 in"),
         ({"prompt": [-1]}, "no token -1"),
         ({"prompt": ["a"] * 33}, "too many"),
         ({"prompt": ["a"] * 9, "n": 8}, "n is 8"),

@@ -192,14 +192,11 @@ class CompletionRequest(CompletionSettings):
         return self._sampling(self.max_tokens or 16, self.logprobs or 0, strip=False)
 
     def tokens(self, model: Model) -> list[Tokens]:
-        """Each prompt as a batch of one; raises UsageError for ids that the model does not have."""
+        """Each prompt as a batch of one; raises TextError for ids that the model does not have."""
         if len(self.prompt) * (self.n or 1) > MAX_ANSWERS:
             raise UsageError(
                 f"n is {self.n} for each of {len(self.prompt)} prompts; one request may ask for {MAX_ANSWERS} answers"
             )
-        for token in (token for prompt in self.prompt if isinstance(prompt, list) for token in prompt):
-            if not 0 <= token < model.vocab_size:
-                raise UsageError(f"there is no token {token}: the model has tokens 0 to {model.vocab_size - 1}")
         return [model.tokenize(one) if isinstance(one, str) else model.pad([one]) for one in self.prompt]
 
 
