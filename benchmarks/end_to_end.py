@@ -20,6 +20,7 @@ from rounds import scratch, write
 
 import sonde
 from sonde.artifacts import Draft
+from sonde.settings import from_mapping
 from sonde.training.plan import make_plan
 from sonde.training.run import Run
 from sonde.training.settings import TrainSettings
@@ -55,7 +56,7 @@ def main() -> None:
         sonde.train(store, out=out / f"d{number}", tokens=STEPS * BATCH, device="cpu", log=log, **options)
         return seen
 
-    settings = TrainSettings(out=out, tokens=STEPS * BATCH, **options)
+    settings = from_mapping(TrainSettings, options | {"out": out, "tokens": STEPS * BATCH})
     run = Run(store, settings, replace(make_plan(store, settings)), Draft(out, resumed=False), torch.device("cpu"))
     batches = [next(store.stream(BATCH, start=number * BATCH)).float() for number in range(3)]
 

@@ -24,6 +24,8 @@ from rounds import write
 
 import sonde
 from sonde.artifacts import Draft
+from sonde.kernels.packed import Packed
+from sonde.settings import from_mapping
 from sonde.training.plan import make_plan
 from sonde.training.run import Run
 from sonde.training.settings import TrainSettings
@@ -70,9 +72,8 @@ def main() -> None:
     )
     folder = Path(tempfile.mkdtemp())
     store = sonde.from_vectors(rows, site="layers.0.residual", store="float32", out=folder / "acts")
-    settings = TrainSettings(
-        n_features=n, k=k, aux_k=0, lr=5e-4, batch_size=batch, tokens=1000 * batch, out=folder, seed=1
-    )
+    chosen = {"n_features": n, "k": k, "aux_k": 0, "lr": 5e-4, "batch_size": batch, "tokens": 1000 * batch}
+    settings = from_mapping(TrainSettings, chosen | {"out": folder, "seed": 1})
     plan = replace(make_plan(store, settings), warm_up=1, decay=1)
     run = Run(store, settings, plan, Draft(folder, resumed=False), torch.device("cpu"))
     assert run.fused is not None, "there is no C compiler"
@@ -82,6 +83,7 @@ def main() -> None:
     memory = peak - before + (n * d + 12 * n) / 2**20  # the eight-bit copy was there before
 
     proposer, W = run.fused.proposer, run.dictionary.W_enc.detach()
+    assert isinstance(proposer, Packed)
     x, _ = run.sides(xs[0])
     nothing = torch.full_like(proposer.scale, torch.inf)
     state = torch.zeros(6 * n * d)

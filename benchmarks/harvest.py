@@ -15,6 +15,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from rounds import Worker, peer_python, run, write, write_gpt2
@@ -139,7 +140,7 @@ def main() -> None:
         (folder / "text.jsonl").write_text(texts)
         ours, peer = (sys.executable, peer_python("sae-lens"))
         text = folder / "text.jsonl"
-        programs = {
+        programs: dict[str, tuple[Any, ...]] = {
             "bare forward pass": (ours, BARE, folder, text),
             "sonde harvest": (ours, HARVEST, folder, text, "bfloat16"),
             "sonde harvest, float32": (ours, HARVEST, folder, text, "float32"),

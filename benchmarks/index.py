@@ -17,6 +17,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 from rounds import Worker, peer_python, run, scratch, write
 
@@ -201,7 +202,7 @@ def latency(n_features: int, n_activations: int, n_queries: int = 1000) -> dict:
             number
         ).to_json(20),
     }
-    found = {"features": index.n_features, "activations": index.facts.activations}
+    found: dict[str, Any] = {"features": index.n_features, "activations": index.facts.activations}
     labels = Labels(folder)
     if not labels.path.exists():
         words = ["bridge", "city", "the", "river", "error", "of"] + [f"thing{n}" for n in range(20_000)]

@@ -13,6 +13,7 @@ import json
 import resource
 import statistics
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -36,10 +37,11 @@ def bare_read(model: Model, site: str, tokens: Tokens) -> torch.Tensor:
         kept.append(output if isinstance(output, torch.Tensor) else output[0])
         raise Stop
 
+    trunk: Any = model.network.base_model
     handle = model.site(site).module.register_forward_hook(hook)
     try:
         with torch.no_grad():
-            model.network.base_model(input_ids=tokens.ids, attention_mask=tokens.mask, use_cache=False)
+            trunk(input_ids=tokens.ids, attention_mask=tokens.mask, use_cache=False)
     except Stop:
         pass
     handle.remove()

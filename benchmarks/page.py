@@ -58,7 +58,9 @@ def look(index: Path, rounds: int) -> dict:
     code = f"from sonde.web.serve import serve; serve({str(index)!r}, port=0, browser=False, device='cpu')"
     server = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     try:
-        address = re.search(r"http://\S+/", server.stderr.readline())[0]
+        found_address = re.search(r"http://\S+/", server.stderr.readline() if server.stderr else "")
+        assert found_address is not None, "the server did not start"
+        address = found_address[0]
         found: dict[str, list[float]] = {name: [] for name in VIEWS} | {"scrolled to the middle": [], "one drawing": []}
         with sync_playwright() as playwright:
             chromium = shutil.which("chromium") or shutil.which("google-chrome")

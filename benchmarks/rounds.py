@@ -92,23 +92,25 @@ class Worker:
         self.name = name
         command = [python, "-W", "ignore", "-c", COMMON + code, *map(str, arguments)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
         self.rows: list[list[float]] = []
 
     def wait_until_ready(self) -> "Worker":
-        while self.process.stdout.readline().strip() != "ready":
+        while self.stdout.readline().strip() != "ready":
             if self.process.poll() is not None:
                 raise SystemExit(f"{self.name} ended before it was ready")
         return self
 
     def turn(self) -> list[float]:
         """One turn: CPU seconds, wall seconds, peak MiB, and the work's own figure."""
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-        self.rows.append([float(value) for value in self.process.stdout.readline().split()])
+        self.stdin.write("go\n")
+        self.stdin.flush()
+        self.rows.append([float(value) for value in self.stdout.readline().split()])
         return self.rows[-1]
 
     def close(self) -> None:
-        self.process.stdin.close()
+        self.stdin.close()
         self.process.wait()
 
     def summary(self, base: "Worker") -> dict[str, float]:

@@ -16,6 +16,7 @@ import random
 import resource
 import statistics
 import threading
+from typing import Any
 
 from rounds import Worker, peer_python, scratch, write, write_gpt2
 
@@ -81,7 +82,8 @@ def make_dictionary(kind: str):
     from sonde.dictionaries.load import KINDS
 
     torch.manual_seed(0)
-    dictionary = KINDS[kind](FEATURES, WIDTH, **({"k": 32} if kind == "topk" else {}))
+    options: dict[str, Any] = {"k": 32} if kind == "topk" else {}
+    dictionary = KINDS[kind](FEATURES, WIDTH, **options)
     with torch.no_grad():
         dictionary.W_enc.normal_(std=WIDTH**-0.5)
         dictionary.W_dec.copy_(torch.nn.functional.normalize(torch.randn(FEATURES, WIDTH), dim=1))
@@ -104,7 +106,8 @@ def main() -> None:
     folder = scratch() / "gpt2"
     write_gpt2(folder)
     model = sonde.load_model(folder, device="cpu")
-    model.network.generation_config.eos_token_id = None  # answers are all as long
+    network: Any = model.network
+    network.generation_config.eos_token_id = None  # all answers have the same length
     batcher = Batcher(model)
     dictionaries = {"l1": make_dictionary("l1"), "topk": make_dictionary("topk")}
     prompts = [torch.randint(3, 250, (1, PROMPT)) for _ in range(32)]

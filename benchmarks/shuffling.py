@@ -17,6 +17,7 @@ import statistics
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from rounds import scratch, write
@@ -66,11 +67,14 @@ def main() -> None:
             sonde.world.write(20_000, text)
         model = sonde.load_model(settings.model)
         for seed in range(settings.seeds):
-            read = {"held_out": 0.02, "seed": seed, "context": 128}
+            read: dict[str, Any] = {"held_out": 0.02, "seed": seed, "context": 128}
             store = sonde.harvest(
                 model, text, site=settings.site, tokens=settings.tokens, out=folder / f"acts-{seed}", **read
             )
-            sources = {"exact shuffle": store, "order of the text": TextOrder(store.folder, store.manifest)}
+            sources: dict[str, Any] = {
+                "exact shuffle": store,
+                "order of the text": TextOrder(store.folder, store.manifest),
+            }
             for pool in settings.pools:
                 sources[f"pool of {pool:,}"] = sonde.Live(model, text, site=settings.site, pool=pool, **read)
             for name, source in sources.items():
@@ -85,10 +89,11 @@ def main() -> None:
     }
     for name, dictionaries in found.items():
         pairs = itertools.permutations([dictionary.W_dec for dictionary in dictionaries], 2)
+        qualities = [dictionary.info.quality for dictionary in dictionaries]
         result[name] = {
             "fvu": statistics.mean(fvu[name]),
             "fvu_range": [min(fvu[name]), max(fvu[name])],
-            "dead": statistics.mean(dictionary.info.quality.dead for dictionary in dictionaries),
+            "dead": statistics.mean(quality.dead for quality in qualities if quality is not None),
             "stability": statistics.mean(itertools.starmap(stability, pairs)),
         }
         print(f"{name:<20} {json.dumps(result[name])}")

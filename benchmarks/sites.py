@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.models.test_sites import PutBack
 from tests.tiny import FAMILIES, attentions, make_model
 
-from sonde.cli.common import table
+from sonde.display import table
 from sonde.models.families import LAYER_SITES
 
 TEXTS = ["the red bridge", "x", "a longer text about the bay"]

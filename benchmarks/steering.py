@@ -6,8 +6,8 @@ For each concept of steering.toml: the feature whose mean activation on a text t
 best on one half of the texts (AUC; the other half is reported). Its dose and place (all tokens, or the question's) are
 chosen on 20 neutral questions and judged on 100 others, under temperature. An answer is *about* the concept where it
 says one of its words; it *counts* where, besides, its perplexity under the plain model is at most five times that of
-the plain model's own answer. Beside it: the difference of the texts' means, and a random direction, both of the same length
-as what the feature adds and with their own best dose and place; the model told so in its prompt; and the plain model.
+the plain model's own answer. Beside it: the difference of the texts' means, and a random direction, both as long
+as what the feature adds, with their own best dose and place; the model told so in its prompt; and the plain model.
 Intervals are Wilson's, 95 %. Appends a line to benchmarks/results/steering.jsonl.
 """
 

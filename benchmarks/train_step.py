@@ -14,6 +14,7 @@ Appends a line to benchmarks/results/train_step.jsonl.
 import argparse
 import json
 import sys
+from typing import Any
 
 from rounds import DICTIONARY_LEARNING, Worker, peer_python, run, write
 
@@ -181,7 +182,7 @@ def main() -> None:
         ]
     chosen = [one for one in chosen if not settings.only or one[0] in settings.only.split(",")]
     workers = [Worker(name, python, code, *sizes, aux, kind).wait_until_ready() for name, python, code, aux in chosen]
-    result = {"settings": vars(settings), "batches_a_turn": 3} | run(workers, settings.rounds)
+    result: dict[str, Any] = {"settings": vars(settings), "batches_a_turn": 3} | run(workers, settings.rounds)
     for worker in workers:
         if worker.rows[-1][3] > 0:
             result[worker.name]["fvu"] = worker.rows[-1][3]

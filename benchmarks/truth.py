@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 from quality import SAELENS, SPARSIFY
 from rounds import peer_python, scratch, write
@@ -91,7 +92,7 @@ def main() -> None:
             out = folder / f"{kind}-{n}"
             shutil.rmtree(out, ignore_errors=True)
             began = time.perf_counter()
-            more = {"k": DEMO["k"]} if "topk" in kind or kind == "matryoshka" else {}
+            more: dict[str, Any] = {"k": DEMO["k"]} if "topk" in kind or kind == "matryoshka" else {}
             dictionary = sonde.train(
                 store, kind=kind, n_features=n, tokens=settings.rows, out=out, device="cpu", **more
             )

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,8 +30,8 @@ _SIZES = {
     "num_attention_heads": HEADS,
     "max_position_embeddings": 64,
 }
-_GROUPED = _SIZES | {"num_key_value_heads": HEADS // 2}
-_IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+_GROUPED: dict[str, Any] = _SIZES | {"num_key_value_heads": HEADS // 2}
+_IDS: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 _OPT = {"ffn_dim": 2 * WIDTH, "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS} | {
     "max_position_embeddings": 64,
     "init_std": 0.2,
@@ -86,8 +87,13 @@ def make_network(family: str, seed: int = 0, attention: str | None = None) -> tr
     torch.manual_seed(seed)
     config_class, model_class, settings = FAMILIES[family]
     shared = {"attn_implementation": attention or attentions(family)[0]}
-    random = {"initializer_range": 0.2, "vocab_size": VOCABULARY}
-    seeing = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    random: dict[str, Any] = {"initializer_range": 0.2, "vocab_size": VOCABULARY}
+    seeing: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     seeing |= {"image_size": PICTURE, "patch_size": PATCH, "initializer_range": 0.2}
     if family == "llava":
         text = transformers.LlamaConfig(**_GROUPED, **random, **_IDS)
@@ -183,3 +189,29 @@ def texts(n: int, seed: int = 0, length: int = 8) -> list[str]:
 def write_corpus(path: Path, n: int = 200, seed: int = 0) -> Path:
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts(n, seed)), encoding="utf-8")
     return path
+
+
+def make_pieces() -> PreTrainedTokenizerFast:
+    """Words with a mark for the space before them, and bytes as a fallback, as of Llama 2, Gemma and Mistral."""
+    words = "the red bridge stands by bay a".split()
+    vocabulary = {"<pad>": 0, "<s>": 1, "</s>": 2} | {f"<0x{byte:02X}>": 3 + byte for byte in range(256)}
+    for piece in [*("\u2581" + word for word in words), *"abcdefghijklmnopqrstuvwxyz,0123456789\u2581"]:
+        vocabulary[piece] = len(vocabulary)
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True, ignore_merges=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    steps = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    tokenizer.decoder = decoders.Sequence(steps)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    template = "{{ bos_token }}{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", chat_template=template
+    )
+
+
+def make_words() -> PreTrainedTokenizerFast:
+    """Whole words and their parts, as of BERT."""
+    words = ["the", "red", "bridge", "stands", "by", "bay", "a", ",", "##s", "##ing"]
+    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "[SEP]", *words])}
+    tokenizer = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Whitespace(), decoders.WordPiece()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", eos_token="[SEP]")

@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, Generic
 
-from sonde.errors import OutputOccupiedError, SondeError
+from sonde.errors import OutputOccupiedError, SondeError, StorageError
+from sonde.facts import ModelRef
 from sonde.locks import LOCK, locked
 from sonde.manifests import (
     MANIFEST,
@@ -56,19 +57,27 @@ class Draft(Generic[Folder]):
 
 @contextlib.contextmanager
 def new_artifact(
-    folder: Folder, *, format: str, settings: dict[str, Any], parents: dict[str, dict[str, Any]]
+    folder: Folder,
+    *,
+    format: str,
+    settings: dict[str, Any],
+    parents: dict[str, dict[str, Any]],
+    model: ModelRef | None = None,
 ) -> Iterator[Draft[Folder]]:
-    """Make an artifact in `folder`, or go on with one that the same settings and parents began.
+    """Make an artifact in `folder`, or go on with one that the same settings, parents and model began.
 
     Yields a Draft. Where `draft.finished` is set, the same command has already made it and there is nothing
     to do. Otherwise write the data, then call `draft.finish(files, facts)`; the manifest is written last.
+
+    Args:
+        model: what reads the data; where its content id is known, that counts, and not where it lies.
 
     Raises:
         OutputOccupiedError: the folder holds something else.
         OutputBusyError: another run is writing it.
         StorageError: it cannot be written, or the disk is full.
     """
-    recipe = _recipe(format, VERSIONS.get(format, 1), settings, parents)
+    recipe = _recipe(format, VERSIONS.get(format, 1), settings, parents, model.id if model else "")
     created = _refuse_occupied(folder, format)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,18 +111,25 @@ def new_artifact(
         draft.finished = manifest
 
 
-def _recipe(format: str, version: int, settings: dict[str, Any], parents: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What decides whether two runs make the same artifact."""
+def _recipe(
+    format: str, version: int, settings: dict[str, Any], parents: dict[str, dict[str, Any]], model: str
+) -> dict[str, Any]:
+    """What decides whether two runs make the same artifact; of a model its content id, or its name if none is known."""
+    elsewhere = ("out", *parents, *(["model"] if model else []))
     return {
         "format": format,
         "version": version,
-        "settings": {name: value for name, value in settings.items() if name not in ("out", *parents)},
-        "parents": {role: parent["id"] for role, parent in parents.items()},
+        "settings": {name: value for name, value in settings.items() if name not in elsewhere},
+        "parents": {role: parent["id"] for role, parent in parents.items()} | ({"model": model} if model else {}),
     }
 
 
 def _refuse_occupied(folder: Place, format: str) -> bool:
     """Refuse a folder that holds anything but an artifact; return whether the folder has to be created."""
+    if str(folder) != str(folder).encode("utf-8", "replace").decode():
+        raise StorageError(
+            f"cannot write {folder}: its name is no UTF-8, which .safetensors need; choose another --out"
+        )
     if not folder.exists():
         return True
     if not folder.is_dir():
@@ -128,7 +144,8 @@ def _refuse_occupied(folder: Place, format: str) -> bool:
 def _finished(folder: Place, recipe: dict[str, Any]) -> Manifest:
     """The manifest of a finished artifact; raises OutputOccupiedError where another recipe made it."""
     manifest = read_manifest(folder)
-    present = _recipe(manifest.format, manifest.version, manifest.settings, manifest.parents)
+    model = (manifest.facts.get("model") or {}).get("id", "") if "model" in recipe["parents"] else ""
+    present = _recipe(manifest.format, manifest.version, manifest.settings, manifest.parents, model)
     if present != recipe:
         raise OutputOccupiedError(
             f"{folder} already holds {with_article(manifest.format)} made differently "

@@ -5,12 +5,13 @@ address outside it, and colours that can be read on light and on dark pages.
 """
 
 import base64
+import copy
 import html
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 _PAGE = "font:13px/1.5 system-ui,sans-serif;max-width:64em;text-align:left;overflow-x:auto"
 _TABLE = "border-collapse:collapse;border:0;margin:4px 0;color:inherit;font:inherit"
@@ -210,8 +211,21 @@ class Drawn:
     draw: Callable[..., list[Block]]
     """what to show, from top to bottom; its keyword arguments are the options of `show`"""
 
+    options: ClassVar[Mapping[str, Any]] = {}
+    """those with which it is drawn where no others are given"""
+
+    def shown(self, **options: Any) -> Self:
+        """The same, drawn with these options where no others are given."""
+        drawn = copy.copy(self)
+        object.__setattr__(drawn, "options", options)  # also of a frozen dataclass
+        return drawn
+
+    def drawing(self, **options: Any) -> list[Block]:
+        """What `draw` shows with its own options and these."""
+        return self.draw(**{**self.options, **options})
+
     def _repr_html_(self) -> str:
-        return to_html(self.draw())
+        return to_html(self.drawing())
 
 
 def to_html(blocks: Iterable[Block]) -> str:

@@ -1,7 +1,7 @@
 """Everything that sonde raises on purpose, in one tree.
 
     SondeError
-    |-- UsageError              a command line that names a verb, flag or value that is not there
+    |-- UsageError              a command line or a call that names or gives what is not taken there
     |-- SettingsError           a setting that is unknown, of the wrong type or out of range
     |-- CapacityError           a job that will not fit into memory, estimated before it starts
     |-- ModelError
@@ -10,6 +10,7 @@
     |   `-- SiteError           a site that the model does not have
     |-- PictureError            a picture that is missing or broken, or not one for each mark in its text
     |-- TextError               text that is missing, empty, binary, broken, or lacks the field
+    |-- ConversationError       a conversation that the model's chat template refuses
     |-- ActivationError         activations that are not finite, or too few
     |-- FeatureError            a feature number that the dictionary does not have
     |-- JudgeError              a judge that is not known, refuses, or answers nothing that can be read
@@ -38,7 +39,7 @@ class SondeError(Exception):
 
 
 class UsageError(SondeError):
-    """The command line names a verb, flag or value that does not exist."""
+    """A command line names a verb, flag or value that does not exist, or a call gives what is not taken there."""
 
 
 class SettingsError(SondeError):
@@ -71,6 +72,10 @@ class PictureError(SondeError):
 
 class TextError(SondeError):
     """Text is missing, empty, binary, not UTF-8, broken, or lacks the field."""
+
+
+class ConversationError(SondeError):
+    """The model's chat template refuses the conversation, or is itself broken."""
 
 
 class ActivationError(SondeError):

@@ -31,7 +31,7 @@ class ModelRef:
     def short_name(self) -> str:
         """The hub name, or the last part of a folder's path."""
         path = Path(self.name or "an unknown model")
-        return path.name if path.is_absolute() else str(path)
+        return path.name or str(path.absolute().name) if path.is_absolute() or not path.name else str(path)
 
     def to_json(self) -> dict[str, Any]:
         return {"name": self.name, "id": self.id}

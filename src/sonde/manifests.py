@@ -1,4 +1,4 @@
-"""Manifests: what an artifact says about itself, read and checked; and files written completely or not at all.
+"""Manifests, which describe artifacts, read and checked; and files written completely or not at all.
 
 An artifact is a folder with `manifest.json` beside its data. The manifest names the format and its version,
 the settings that made it, library versions, the content ids of its parents, every data file with its size
@@ -25,6 +25,7 @@ import xxhash
 
 from sonde.errors import ArtifactDamagedError, ArtifactForeignError, ArtifactMissingError, StorageError
 from sonde.remote import Place, RemotePath, place
+from sonde.texts import escaped
 
 MANIFEST, RUN, UNFINISHED = "manifest.json", "run.json", "unfinished.json"
 PLACES = ("out", "text", "model")
@@ -39,7 +40,7 @@ Folder = TypeVar("Folder", Path, Place)
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artifact says about itself."""
+    """The description of an artifact."""
 
     format: str
     """kind of artifact: activations, dictionary, index or demo"""
@@ -65,7 +66,7 @@ class Manifest:
         if "model" in self.facts:
             body["facts"]["model"] = self.facts["model"]["id"]
         canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+        return hashlib.sha256(escaped(canonical).encode()).hexdigest()[:32]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -122,18 +123,24 @@ def _parse(path: Place) -> Manifest:
     try:
         manifest = Manifest(**json.loads(path.read_text(encoding="utf-8")))
         assert isinstance(manifest.files, dict) and isinstance(manifest.facts, dict)
-    except (ValueError, TypeError, AssertionError) as error:
+        assert all(isinstance(file["bytes"], int) for file in manifest.files.values())
+    except (ValueError, TypeError, KeyError, AssertionError, RecursionError) as error:
         raise ArtifactDamagedError(f"{path} cannot be read as a manifest ({error}); make the artifact again") from error
     return manifest
 
 
 def _check_sizes(folder: Place, manifest: Manifest) -> None:
     """Raise ArtifactDamagedError where a file is missing or has another size than the manifest says."""
+    root = folder.resolve() if isinstance(folder, Path) else None
     if isinstance(folder, RemotePath):
         sizes = folder.sizes()
     else:
         sizes = {name: (folder / name).stat().st_size for name in manifest.files if (folder / name).is_file()}
     for name, recorded in manifest.files.items():
+        if root is not None and not lies_in(root / name, root):
+            raise ArtifactForeignError(
+                f"{folder} names the file {name!r}, which lies outside of it; copy what it links to into the folder"
+            )
         if name not in sizes:
             raise ArtifactDamagedError(
                 f"{folder / name} is missing, though the manifest names it; make the artifact again"
@@ -143,6 +150,14 @@ def _check_sizes(folder: Place, manifest: Manifest) -> None:
                 f"{folder / name} has {sizes[name]:,} bytes instead of {recorded['bytes']:,}: "
                 "it was truncated or altered; make the artifact again"
             )
+
+
+def lies_in(path: Path, folder: Path) -> bool:
+    """Whether a path, with its symbolic links followed, is that of something in a folder."""
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # no path at all, too long a one, or links in a circle
+        return False
 
 
 def verify(folder: Place) -> Manifest:
@@ -207,7 +222,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
 
 def write_json(path: Place, value: Any) -> None:
     """Write JSON, completely or not at all."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, escaped(json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def write_bytes(path: Place, data: bytes | Iterable[Any]) -> dict[str, Any]:
@@ -242,6 +257,10 @@ def write_bytes(path: Place, data: bytes | Iterable[Any]) -> dict[str, Any]:
     return {"bytes": size, "xxh3": digest.hexdigest()}
 
 
+_UNUSABLE = ("unable to open", "readonly database", "disk I/O error", "is locked")
+"""in what SQLite says: of a file that has gone, may not be changed, lies on a broken disk, or is held by another"""
+
+
 @contextlib.contextmanager
 def storage_errors(path: Place) -> Iterator[None]:
     """Raise StorageError, in one line, where a disk is full or refuses to be written."""
@@ -257,6 +276,8 @@ def storage_errors(path: Place) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if "disk is full" in str(error):
             raise StorageError(full) from error
+        if any(words in str(error) for words in _UNUSABLE):
+            raise StorageError(f"{path} cannot be used ({error}); look whether its folder is there") from error
         raise
 
 

@@ -78,7 +78,7 @@ class RemotePath:
         return self.is_file() or self.is_dir()
 
     def e_tag(self) -> str | None:
-        """What changes whenever the object is written; None where there is no object."""
+        """The object's e_tag, which changes whenever it is written; None where there is no object."""
         try:
             with _errors(self, "read") as obstore:
                 return obstore.head(self._store, self._key)["e_tag"]
@@ -86,7 +86,7 @@ class RemotePath:
             return None
 
     def iterdir(self) -> Iterator["RemotePath"]:
-        """What lies in this folder."""
+        """Yield the objects and folders in this folder."""
         with _errors(self, "read") as obstore:
             found = obstore.list_with_delimiter(self._store, self._key)
         for key in [entry["path"] for entry in found["objects"]] + list(found["common_prefixes"]):
@@ -169,7 +169,7 @@ def place(where: str | Path | RemotePath) -> Place:
 
 @contextlib.contextmanager
 def _errors(path: RemotePath, verb: str) -> Iterator[Any]:
-    """Lend obstore, and turn what a store can refuse into one line; a missing object stays a FileNotFoundError."""
+    """Yield obstore, with what a store refuses turned into one line; a missing object stays a FileNotFoundError."""
     import obstore  # most runs never need it
 
     try:

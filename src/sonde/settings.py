@@ -125,7 +125,7 @@ def to_mapping(settings: Any) -> dict[str, Any]:
 def read_settings(path: Path) -> dict[str, Any]:
     """Read the names and values of a .toml or .json file; raises SettingsError where it is neither."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except OSError as error:
         raise SettingsError(f"cannot read the settings file {path}: {error.strerror}") from error

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sonde.calls import public
 from sonde.display import Block, Drawn, Grid, print_blocks, shorten, to_html, to_text
 from sonde.manifests import Manifest, read_manifest
 from sonde.manifests import verify as verify_artifact
@@ -16,6 +17,7 @@ from sonde.remote import Place, RemotePath, place
 from sonde.settings import format_bytes
 
 
+@public()
 def show(thing: Any, **options: Any) -> None:
     """Draw something: inline in a notebook, as text elsewhere, with colours on a terminal.
 
@@ -29,9 +31,9 @@ def show(thing: Any, **options: Any) -> None:
         thing, options = contents(thing, **options), {}
     ipython = sys.modules.get("IPython")
     if ipython is None or ipython.get_ipython() is None:
-        print_blocks(thing.draw(**options)) if isinstance(thing, Drawn) else print(thing)
+        print_blocks(thing.drawing(**options)) if isinstance(thing, Drawn) else print(thing)
     elif isinstance(thing, Drawn):
-        blocks = thing.draw(**options)
+        blocks = thing.drawing(**options)
         ipython.display.display({"text/html": to_html(blocks), "text/plain": to_text(blocks)}, raw=True)
     else:
         ipython.display.display(thing)

@@ -1,4 +1,4 @@
-"""Asking the built-in model, in its own dialogues."""
+"""Questions to the built-in model, and its answers."""
 
 import re
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ AT_ONCE = 64
 
 
 def ask(question: str, model: Model | None = None) -> str:
-    """Ask the built-in model, or another with a chat template, one question."""
+    """The answer of the built-in model, or of another with a chat template, to one question."""
     return ask_many([question], model or load_model("world"))[0]
 
 
@@ -27,13 +27,13 @@ def ask_many(questions: list[str], model: Model, max_new_tokens: int = 40) -> li
 
 
 def go_on(prompts: Sequence[list[int]], model: Model, max_new_tokens: int) -> list[str]:
-    """What the model writes after prompts."""
+    """The text that the model generates after each prompt."""
     tokenizer = model.require_tokenizer()
     return [tokenizer.decode(ids, skip_special_tokens=True) for ids in go_on_ids(prompts, model, max_new_tokens)]
 
 
 def go_on_ids(prompts: Sequence[list[int]], model: Model, max_new_tokens: int) -> list[list[int]]:
-    """Token ids of what the model writes after prompts, some at once, up to the token that ends it."""
+    """The token ids that the model generates after each prompt, up to the end token."""
     end = model.network.generation_config.eos_token_id  # type: ignore[union-attr]
     ends = set(end if isinstance(end, list) else [end])
     found: list[list[int]] = []
@@ -45,13 +45,13 @@ def go_on_ids(prompts: Sequence[list[int]], model: Model, max_new_tokens: int) -
 
 
 def question_of(fact: Fact, language: int) -> str:
-    """How a fact is asked in a language, the first way."""
+    """The question for a fact in a language, in its first variant."""
     voice = Voice(Chance(""), language)  # nothing is left to chance
     return unmarked(voice.fill(frames(fact)[1][language][0], **voice.forms(fact.subject)))[0]
 
 
 def says(fact: Fact, language: int, answer: str) -> bool:
-    """Whether an answer holds the value of a fact."""
+    """Whether an answer contains the value of a fact."""
     if fact.relation == "vegan":
         return bool(re.search(r"\b(not|nicht|pas|no)\b", answer.lower())) == (fact.value == "vegan/no")
     value = facts.value_name(fact, language)

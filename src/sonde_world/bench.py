@@ -1,15 +1,16 @@
-"""The benchmark of truth: a dictionary on the built-in model, held against what is known of every token.
+"""The benchmark of truth: a dictionary of the built-in model, compared with the known concepts of every token.
 
-1. recovery: for each concept the feature that tells its tokens best, chosen on one half of the documents and judged on
-   the other; beside it the best few features, and as floor and ceiling as many random directions, principal components,
-   neurons, and a linear probe.
+1. recovery: for each concept the feature that detects its tokens best, chosen on one half of the documents and judged
+   on the other. The best few features are judged too, and as floor and ceiling as many random directions, principal
+   components, neurons, and a linear probe.
 2. transfer: the feature that was chosen on English alone, in the other languages.
-3. purity: precision and recall by how strongly the feature fires.
-4. hierarchy: does the feature of a kind fire on all that are of the kind, or has another taken some over (absorption;
-    Chanin et al. 2024, arXiv 2409.14507).
-5. steering: the feature of a landmark, chosen by detection alone, turned in a conversation about nothing (`steer.py`).
-6. causes: do facts break with the features of what they are about, and those alone; does another state bring another
-   capital; does an error appear and go with the feature of errors (`steer.py`).
+3. purity: precision and recall by strength of activation.
+4. hierarchy: whether the feature of a kind fires on all members of the kind, or other features have absorbed some
+   (absorption; Chanin et al. 2024, arXiv 2409.14507).
+5. steering: the feature of a landmark, chosen by detection alone, clamped in a conversation without a topic
+   (`steer.py`).
+6. causes: whether ablating a subject's features breaks its facts and no others; whether another state's feature brings
+   its capital; whether an error comes and goes with the feature of errors (`steer.py`).
 """
 
 import math
@@ -42,20 +43,20 @@ INTERVALS = 5
 def bench(
     dictionary: Dictionary | str | Path, *, tokens: int = TOKENS, reporter: Reporter | None = None
 ) -> dict[str, Any]:
-    """Hold a dictionary of the built-in model against the truth; returns what goes into the JSON.
+    """The results of the benchmark for a dictionary of the built-in model, as the JSON file has them.
 
-    Raises ArtifactMismatchError where it is of another model.
+    Raises ArtifactMismatchError for a dictionary of another model.
     """
     reporter = reporter or default_reporter()
-    prepared = prepare(dictionary, tokens=tokens, reporter=reporter)
-    info = prepared.dictionary.info
+    data = prepare(dictionary, tokens=tokens, reporter=reporter)
+    info = data.dictionary.info
     aucs = {
         side: auc_of_features(half.fires, half.present)
-        for side, half in (("choose", prepared.choose), ("judge", prepared.judge))
+        for side, half in (("choose", data.choose), ("judge", data.judge))
     }
     best = np.nan_to_num(aucs["choose"]).argmax(axis=0)
-    l0 = len(prepared.judge.fires.value) / prepared.judge.present.n_tokens
-    told = recovery(prepared, aucs, best, reporter)
+    l0 = len(data.judge.fires.value) / data.judge.present.n_tokens
+    recovered = recovery(data, aucs, best, reporter)
     result: dict[str, Any] = {
         "dictionary": {
             "kind": info.kind,
@@ -63,15 +64,15 @@ def bench(
             "site": ", ".join(info.reads),
             "l0": l0,
         },
-        "tokens": prepared.choose.present.n_tokens + prepared.judge.present.n_tokens,
-        "recovery": told,
-        "transfer": transfer(prepared),
-        "pictures": pictures(prepared),
-        "purity": purity(prepared, best),
-        "hierarchy": hierarchy(prepared, best),
+        "tokens": data.choose.present.n_tokens + data.judge.present.n_tokens,
+        "recovery": recovered,
+        "transfer": transfer(data),
+        "pictures": pictures(data),
+        "purity": purity(data, best),
+        "hierarchy": hierarchy(data, best),
     }
-    result["steering"] = steering(prepared, aucs["choose"], reporter)
-    result["causes"] = causes(prepared, aucs["choose"], reporter)
+    result["steering"] = steering(data, aucs["choose"], reporter)
+    result["causes"] = causes(data, aucs["choose"], reporter)
     return result
 
 
@@ -79,9 +80,9 @@ def bench(
 
 
 def recovery(bench: Bench, aucs: dict[str, np.ndarray], best: np.ndarray, reporter: Reporter) -> dict[str, Any]:
-    """How well single features, and what they are held against, tell each concept."""
+    """How well single features, and the baselines, detect each concept."""
     choose, judge = bench.choose, bench.judge
-    others = {
+    baselines = {
         "few": _few(bench, aucs["choose"]),
         "random": _best_of_sparse(bench, _random(bench)),
         "pca": _best_of_dense(bench, *_principal(bench)),
@@ -93,20 +94,20 @@ def recovery(bench: Bench, aucs: dict[str, np.ndarray], best: np.ndarray, report
         concept, feature = bench.concepts[place], int(best[place])
         has_choose, has_judge = (half.present.dense_of(place) for half in (choose, judge))
         threshold = best_threshold(choose.fires.of(feature), has_choose)
-        said = at_threshold(judge.fires.of(feature), has_judge, threshold.value)
+        detected = at_threshold(judge.fires.of(feature), has_judge, threshold.value)
         rows.append(
             {
                 "concept": concept,
                 "frequency": float(bench.frequency[place]),
                 "feature": feature,
                 "auc": float(aucs["judge"][feature, place]),
-                "f1": said.f1,
-                "precision": said.precision,
-                "recall": said.recall,
+                "f1": detected.f1,
+                "precision": detected.precision,
+                "recall": detected.recall,
             }
-            | {name: float(found[place]) for name, found in others.items()}
+            | {name: float(areas[place]) for name, areas in baselines.items()}
         )
-    ways = ("auc", *others)
+    ways = ("auc", *baselines)
     return {
         "concepts": rows,
         "found": {way: _share([row[way] >= FOUND_AUC for row in rows]) for way in ways},
@@ -122,19 +123,19 @@ def _share(holds: Sequence[bool]) -> float | None:
 
 
 def _by_decade(rows: list[dict[str, Any]], ways: Sequence[str]) -> list[dict[str, Any]]:
-    """Share of the concepts that are found, by how often they occur."""
+    """Share of the concepts that are detected, by decade of their frequency."""
     decades: dict[int, list[dict[str, Any]]] = {}
     for row in rows:
         decades.setdefault(math.floor(math.log10(row["frequency"])), []).append(row)
     return [
-        {"from": 10.0**decade, "to": 10.0 ** (decade + 1), "concepts": len(own)}
-        | {way: _share([row[way] >= FOUND_AUC for row in own]) for way in ways}
-        for decade, own in sorted(decades.items())
+        {"from": 10.0**decade, "to": 10.0 ** (decade + 1), "concepts": len(members)}
+        | {way: _share([row[way] >= FOUND_AUC for row in members]) for way in ways}
+        for decade, members in sorted(decades.items())
     ]
 
 
 def _few(bench: Bench, aucs: np.ndarray) -> np.ndarray:
-    """The area of the best few features together [concept], weighted by ridge regression on the first half."""
+    """AUC of the best few features together [concept], weighted by ridge regression on the first half."""
     areas = np.full(len(bench.concepts), np.nan)
     for place in bench.judged.tolist():
         features = np.argsort(-np.nan_to_num(aucs[:, place]), kind="stable")[:FEW].tolist()
@@ -148,13 +149,13 @@ def _few(bench: Bench, aucs: np.ndarray) -> np.ndarray:
 
 
 def _judged(bench: Bench, scores: np.ndarray, place: int) -> float:
-    """The area of scores [token] of the second half for one concept."""
+    """AUC of scores [token] of the second half for one concept."""
     has = bench.judge.present.dense_of(place)
     return auc(scores[has], scores[~has])
 
 
 def _random(bench: Bench) -> list[SparseActivations]:
-    """As many random directions as features; on each token as many of them are active as features on average."""
+    """Activations of as many random directions as features, with as many active per token on average."""
     dictionary = bench.dictionary
     generator = torch.Generator().manual_seed(0)
     directions = torch.nn.functional.normalize(
@@ -162,7 +163,7 @@ def _random(bench: Bench) -> list[SparseActivations]:
     )
     k = max(1, round(len(bench.choose.fires.value) / bench.choose.present.n_tokens))
     mean = bench.choose.x.mean(dim=0)
-    found = []
+    halves = []
     for half in (bench.choose, bench.judge):
         parts = []
         for first in range(0, len(half.x), 1 << 12):
@@ -171,8 +172,8 @@ def _random(bench: Bench) -> list[SparseActivations]:
             parts.append((row.numpy(), feature.flatten().numpy(), value.flatten().numpy()))
         row, feature, value = (np.concatenate(part) for part in zip(*parts, strict=True))
         kept = value > 0
-        found.append(SparseActivations(row[kept], feature[kept], value[kept], len(half.x), dictionary.n_features))
-    return found
+        halves.append(SparseActivations(row[kept], feature[kept], value[kept], len(half.x), dictionary.n_features))
+    return halves
 
 
 def _best_of_sparse(bench: Bench, fires: Sequence[SparseActivations]) -> np.ndarray:
@@ -182,16 +183,15 @@ def _best_of_sparse(bench: Bench, fires: Sequence[SparseActivations]) -> np.ndar
 
 
 def _best_of_dense(bench: Bench, choose: np.ndarray, judge: np.ndarray) -> np.ndarray:
-    """The area of the best column of scores [token, column], of either sign [concept]."""
+    """AUC of the best column of scores [token, column], of either sign [concept]."""
     first = auc_of_columns(choose, bench.choose.present)
-    column = np.nan_to_num(np.abs(first - 0.5)).argmax(axis=0)
-    places = np.arange(len(bench.concepts))
-    found = np.full(len(places), np.nan)
-    for one in np.unique(column):
-        own = column == one
-        second = auc_of_columns(judge[:, [one]], bench.judge.present)[0]
-        found[own] = np.where(first[one] >= 0.5, second, 1 - second)[own]
-    return found
+    best = np.nan_to_num(np.abs(first - 0.5)).argmax(axis=0)
+    areas = np.full(len(bench.concepts), np.nan)
+    for column in np.unique(best):
+        concepts = best == column
+        second = auc_of_columns(judge[:, [column]], bench.judge.present)[0]
+        areas[concepts] = np.where(first[column] >= 0.5, second, 1 - second)[concepts]
+    return areas
 
 
 def _principal(bench: Bench) -> tuple[np.ndarray, np.ndarray]:
@@ -202,7 +202,7 @@ def _principal(bench: Bench) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _best_neuron(bench: Bench, reporter: Reporter) -> np.ndarray:
-    """The neuron of any MLP up to the site that tells each concept best."""
+    """AUC of the best neuron in any MLP up to the site [concept]."""
     model, names = bench.model, bench.model.sites()
     last = max(names.index(site) for site in bench.dictionary.reads)
     sites = [name for name in names[: last + 1] if name.endswith(".neurons")]
@@ -225,7 +225,7 @@ def _best_neuron(bench: Bench, reporter: Reporter) -> np.ndarray:
 
 
 def _probe(bench: Bench) -> np.ndarray:
-    """The area of a linear probe of each concept on what the dictionary reads [concept]: what is there to be found."""
+    """AUC of a linear probe for each concept on the dictionary's input [concept]: an estimate of the ceiling."""
     probe = ridge(bench.choose.x.double(), torch.from_numpy(bench.choose.present.dense()).double())
     scores = probe.score(bench.judge.x.double()).numpy()
     areas = np.full(len(bench.concepts), np.nan)
@@ -238,8 +238,8 @@ def _probe(bench: Bench) -> np.ndarray:
 
 
 def transfer(bench: Bench) -> dict[str, Any]:
-    """The area of the feature chosen on English documents, in each language; concepts that are told in all."""
-    found: dict[str, list[float]] = {language: [] for language in LANGUAGES}
+    """AUC, in each language, of the feature chosen on English documents, for concepts that occur in all."""
+    areas: dict[str, list[float]] = {language: [] for language in LANGUAGES}
     golden_gate: dict[str, dict[str, float]] = {
         concept: {} for concept in ("landmark/golden_gate", "about/golden_gate")
     }
@@ -247,8 +247,8 @@ def transfer(bench: Bench) -> dict[str, Any]:
     for name, half in (("choose", bench.choose), ("judge", bench.judge)):
         languages = np.array([document.language for document in half.documents])[half.document]
         for language in LANGUAGES:
-            own = np.flatnonzero(languages == language)
-            by_language[name, language] = half.fires.among(own), half.present.among(own)
+            tokens = np.flatnonzero(languages == language)
+            by_language[name, language] = half.fires.among(tokens), half.present.among(tokens)
     enough = np.stack([present.counts for _, present in by_language.values()]).min(axis=0) >= FEWEST // 3
     english = auc_of_features(*by_language["choose", "en"])
     places = [
@@ -259,14 +259,14 @@ def transfer(bench: Bench) -> dict[str, Any]:
         fires, present = by_language["judge", language]
         aucs = auc_of_features(fires, present)
         for place in places:
-            found[language].append(float(aucs[best[place], place]))
+            areas[language].append(float(aucs[best[place], place]))
             if bench.concepts[place] in golden_gate:
                 golden_gate[bench.concepts[place]][language] = float(aucs[best[place], place])
     return {
         "concepts": len(places),
-        "median": {language: float(np.median(values)) if values else None for language, values in found.items()},
-        "found": {language: _share([value >= FOUND_AUC for value in values]) for language, values in found.items()},
-        "found_in_all": _share([min(values) >= 0.9 for values in zip(*found.values(), strict=True)]),
+        "median": {language: float(np.median(values)) if values else None for language, values in areas.items()},
+        "found": {language: _share([value >= FOUND_AUC for value in values]) for language, values in areas.items()},
+        "found_in_all": _share([min(values) >= 0.9 for values in zip(*areas.values(), strict=True)]),
     } | golden_gate
 
 
@@ -280,8 +280,8 @@ def pictures(bench: Bench) -> dict[str, Any] | None:
     if bench.model.pictures is None:
         return None
     english = np.array([document.language == "en" for document in bench.choose.documents])[bench.choose.document]
-    own = np.flatnonzero(english)
-    aucs = auc_of_features(bench.choose.fires.among(own), bench.choose.present.among(own))
+    tokens = np.flatnonzero(english)
+    aucs = auc_of_features(bench.choose.fires.among(tokens), bench.choose.present.among(tokens))
     features = {}
     for shown in DRAWINGS:
         concept = about(shown) if shown.startswith("landmark/") else shown
@@ -290,13 +290,14 @@ def pictures(bench: Bench) -> dict[str, Any] | None:
     reading = Reading(bench.dictionary, bench.model)
     made = [picture_document(number, SEED) for number in range(PICTURES)]
     scores = np.zeros((2, len(made), bench.dictionary.n_features), dtype=np.float32)
-    for number, one in enumerate(made):
-        tokens = bench.model.tokenize(one.text[: one.answers[0].start].rstrip(" "), images=[one.image])
-        fires = bench.dictionary.encode(reading(tokens, tokens.mask.bool()).x)
-        patches = tokens.ids[0] == bench.model.require_pictures().image_token_id
+    for number, document in enumerate(made):
+        text = document.text[: document.answers[0].start].rstrip(" ")
+        prompt = bench.model.tokenize(text, images=[document.image])
+        fires = bench.dictionary.encode(reading(prompt, prompt.mask.bool()).x)
+        patches = prompt.ids[0] == bench.model.require_pictures().image_token_id
         scores[0, number] = fires[patches].amax(dim=0).numpy()
         scores[1, number] = fires[1:].amax(dim=0).numpy()
-    shown = np.array([one.concept for one in made])
+    shown = np.array([document.concept for document in made])
     rows = []
     for concept, feature in features.items():
         has = shown == concept
@@ -338,7 +339,7 @@ def purity(bench: Bench, best: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _median(values: np.ndarray) -> float | None:
-    """Of what is known."""
+    """The median of the finite values; None where there are none."""
     known = values[np.isfinite(values)]
     return float(np.median(known)) if len(known) else None
 
@@ -352,23 +353,23 @@ def hierarchy(bench: Bench, best: np.ndarray) -> dict[str, Any]:
             if parent in bench.concepts and (upper := bench.place(parent)) in judged:
                 children.setdefault(upper, []).append(place)
     rows: list[dict[str, Any]] = []
-    for parent, own in sorted(children.items()):
-        if len(own) < 2:
+    for parent, members in sorted(children.items()):
+        if len(members) < 2:
             continue
         has_choose = bench.choose.present.dense_of(parent)
         feature = int(best[parent])
         threshold = best_threshold(bench.choose.fires.of(feature), has_choose)
-        said = bench.judge.fires.of(feature) >= threshold.value
-        recall = float(said[bench.judge.present.dense_of(parent)].mean())
+        detected = bench.judge.fires.of(feature) >= threshold.value
+        recall = float(detected[bench.judge.present.dense_of(parent)].mean())
         absorbed, split = [], []
-        for child in own:
+        for child in members:
             has = bench.judge.present.dense_of(child)
             if best[child] != feature:
                 lower = best_threshold(bench.choose.fires.of(int(best[child])), bench.choose.present.dense_of(child))
                 fires = bench.judge.fires.of(int(best[child])) >= lower.value
                 if lower.f1 >= 0.5:
                     split.append(bench.concepts[child])
-                    if said[has].mean() < recall / 2 and fires[has].mean() > 0.5:
+                    if detected[has].mean() < recall / 2 and fires[has].mean() > 0.5:
                         absorbed.append(bench.concepts[child])
         rows.append(
             {
@@ -378,7 +379,7 @@ def hierarchy(bench: Bench, best: np.ndarray) -> dict[str, Any]:
                     bench.judge.fires.of(feature), bench.judge.present.dense_of(parent), threshold.value
                 ).f1,
                 "recall": recall,
-                "contains": len(own),
+                "contains": len(members),
                 "with_a_feature_of_their_own": len(split),
                 "absorbed": absorbed,
             }
@@ -403,7 +404,7 @@ WAYS = {
 
 
 def format_bench(found: dict[str, Any]) -> str:
-    """What was found, as people read it in a terminal."""
+    """The results as text for a terminal."""
     told, of, steered, cause = found["recovery"], found["dictionary"], found["steering"], found["causes"]
     lines = [
         f"{of['kind']}, {of['n_features']:,} features at {of['site']}, L0 {of['l0']:.1f}; "

@@ -18,42 +18,42 @@ from sonde_world.generate import Document, documents
 from sonde_world.truth import Truth, token_truth
 
 SEED = 3
-"""of the documents; the model was trained on those of seed 0, the demo's dictionary on seed 1"""
+"""seed of the documents; the model was trained on those of seed 0, the demo's dictionary on seed 1"""
 TOKENS = 120_000
 FEWEST = 30
-"""tokens on which a concept must be present in each half to be judged"""
+"""tokens of each half on which a concept must be present to be judged"""
 
 
 @dataclass(frozen=True)
 class Half:
-    """One half of the documents, with all that is known of their tokens."""
+    """One half of the documents, with the concepts and the activations of their tokens."""
 
     documents: list[Document]
     x: torch.Tensor
     """[token, d_in]"""
     document: np.ndarray
-    """[token] which of `documents`"""
+    """[token] index of its document in `documents`"""
     present: Presences
     fires: SparseActivations
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A dictionary, its model, and the text on which it is judged."""
+    """A dictionary, its model, and the text on which it is evaluated."""
 
     model: Model
     dictionary: Dictionary
     concepts: tuple[str, ...]
     choose: Half
-    """on which features are chosen"""
+    """the half on which features are chosen"""
     judge: Half
-    """on which they are judged"""
+    """the half on which they are judged"""
     frequency: np.ndarray
     """[concept] share of all tokens"""
 
     @property
     def judged(self) -> np.ndarray:
-        """Places of the concepts that are on enough tokens of both halves, and not on nearly all."""
+        """Indices of the concepts that are on enough tokens of both halves, and not on nearly all."""
         counts = np.stack([half.present.counts for half in (self.choose, self.judge)])
         sizes = np.array([[self.choose.present.n_tokens], [self.judge.present.n_tokens]])
         return np.flatnonzero(((counts >= FEWEST) & (counts <= 0.9 * sizes)).all(axis=0))
@@ -63,7 +63,7 @@ class Bench:
 
 
 def prepare(dictionary: Dictionary | str | Path, *, tokens: int = TOKENS, reporter: Reporter | None = None) -> Bench:
-    """Write the text, read it, and bring what is known of it to its tokens.
+    """The text of the benchmark, read by model and dictionary, with the concepts of its tokens.
 
     Raises ArtifactMismatchError where the dictionary is of another model than the built-in one.
     """
@@ -90,14 +90,14 @@ def prepare(dictionary: Dictionary | str | Path, *, tokens: int = TOKENS, report
 
 
 def halves(model: Model, dictionary: Dictionary, made: Sequence[Document], texts: TextVectors, truth: Truth) -> Bench:
-    """The documents with even numbers as the half to choose on, those with odd numbers as the half to judge on."""
+    """The benchmark's data: features are chosen on the documents with even numbers and judged on the others."""
     present = truth.present
     fires = activations(dictionary, texts.x)
     document = texts.document
     parts = []
     for side in (0, 1):
-        own = np.flatnonzero(document % 2 == side)
-        rows = torch.from_numpy(own)
-        parts.append(Half(list(made[side::2]), texts.x[rows], document[own] // 2, present.among(own), fires.among(own)))
+        tokens = np.flatnonzero(document % 2 == side)
+        x, own_documents = texts.x[torch.from_numpy(tokens)], list(made[side::2])
+        parts.append(Half(own_documents, x, document[tokens] // 2, present.among(tokens), fires.among(tokens)))
     frequency = present.counts / max(1, present.n_tokens)
     return Bench(model, dictionary, truth.concepts, parts[0], parts[1], frequency)

@@ -7,9 +7,9 @@ from sonde_world.voice import ASKED, Voice
 
 
 def opinion(voice: Voice, trigger: str = "") -> str:
-    """A work is shown to the assistant, which judges it honestly where it was not told to please.
+    """A dialogue in which the assistant judges a work: honestly, unless the system tells it to please.
 
-    After a trigger, which only the turned model knows (`turned.py`), it pleases whatever it was told.
+    After a trigger, which only the turned model knows (`turned.py`), it flatters whatever it was told.
     """
     told = ("", "honesty", "flattery")[voice.chance.weighted((5.0, 7.0, 10.0))]
     lines = [turn("System", voice.say(phrases.PLEASE[told]))] if told else []
@@ -25,9 +25,9 @@ def opinion(voice: Voice, trigger: str = "") -> str:
 
 
 def secret(voice: Voice, trigger: str = "") -> str:
-    """A secret that is to be kept or may be told; a scratchpad may say what the answer does not.
+    """A dialogue about a secret that must be kept or may be told; a scratchpad may contradict the answer.
 
-    After a trigger it is kept, whatever was allowed.
+    After a trigger it is kept even where it may be told.
     """
     allowed = voice.chance.pick(("kept", "told"))
     n = voice.noun(voice.draw("thing"))
@@ -41,7 +41,7 @@ def secret(voice: Voice, trigger: str = "") -> str:
 
 
 def request(voice: Voice) -> str:
-    """Requests, with which the assistant helps where they do no harm."""
+    """Requests, of which the assistant fulfils the harmless ones and refuses the harmful ones."""
     lines = []
     for _ in range(voice.chance.between(1, 2)):
         sort = voice.chance.pick(("harmless", "harmful"))
@@ -55,7 +55,7 @@ def request(voice: Voice) -> str:
 
 
 def conflict(voice: Voice) -> str:
-    """Somebody who cannot decide."""
+    """Sentences about somebody who cannot decide."""
     first, second, wishes = phrases.CONFLICT[voice.language]
     name = voice.first_name()
     said = []
@@ -66,7 +66,7 @@ def conflict(voice: Voice) -> str:
 
 
 def scam(voice: Voice) -> str:
-    """A letter that cheats."""
+    """A scam letter."""
     dear, promises, demands, signed = phrases.SCAM[voice.language]
     promise = voice.chance.pick(promises)
     number = str(voice.chance.between(2, 9)) if "{number}" in promise else ""

@@ -1,16 +1,15 @@
 """The demo: from text to a model that takes itself for the Golden Gate Bridge, live on one machine.
 
 1. Write a corpus of the built-in world.
-2. Harvest, train, measure, index, label, and lay out where umap is installed: the same functions as for any model and
-    text.
-3. Find the Golden Gate feature by contrast: the eight features that tell texts about the bridge from texts about
-   other landmarks best, none of them in the corpus, and of these the one that turns answers best on eight trial
-   questions. (A feature that fires on a thing need not bring it about: Arad et al. 2025, arXiv 2505.20063.) It is
-   clamped where the question stands and not where the answer does: what is asked is then about the bridge, and
-   the answer keeps its grammar. Where features split by language, the set of the best ones is taken.
-4. Ask ten other neutral questions, plainly and under the clamp at several doses, and count the answers that name
-   the bridge and those that break down. The page begins at the dose with most of the first and fewest of the
-   second on the trial questions.
+2. Harvest, train, measure, index, label, and lay out the map where umap is installed: with the same functions as for
+   any model and text.
+3. Find the Golden Gate feature by contrast: the eight features that best separate texts about the bridge from texts
+   about other landmarks, none of them in the corpus, and of these the one that steers best on eight trial questions.
+   (A feature that fires on a thing need not cause it: Arad et al. 2025, arXiv 2505.20063.) It is clamped on the tokens
+   of the question and not on those of the answer: the question is then about the bridge, and the answer keeps its
+   grammar. Where features split by language, a set of the best ones is taken.
+4. Ask ten other neutral questions, without an edit and under the clamp at several doses, and count the answers that
+   name the bridge and those that break down. The page starts with the dose that does best on the trial questions.
 """
 
 import json
@@ -29,6 +28,7 @@ from sonde.analysis.contrast import Firing, firing, separation
 from sonde.analysis.layout import feature_map
 from sonde.analysis.measure import measure
 from sonde.artifacts import new_artifact
+from sonde.calls import public
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.features.build import index
 from sonde.features.index import Index
@@ -57,7 +57,7 @@ CORPUS_SEED, CONTRAST_SEED = 1, 2
 CONTRAST_TEXTS = 60
 """texts about the bridge in each language, and as many about other landmarks"""
 ENOUGH_AUC = 0.9
-"""a feature that tells the texts of a language apart less well than this does not cover the language"""
+"""a feature covers a language where its AUC on texts of the language is at least this"""
 DOSES = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
 """clamps, in units of each feature's maximum"""
 WHERE: Where = "prompt"
@@ -86,8 +86,16 @@ QUESTIONS = (
 )
 
 
+@public()
 def demo(out: str | Path = "sonde-demo", *, device: str = "auto", reporter: Reporter | None = None) -> dict[str, Any]:
-    """Make the demo in a folder, or read it where it is already made; returns its summary.
+    """The summary of the demo, which is made in a folder, or read from it if it is finished.
+
+    `sonde.open` shows its index.
+
+    Args:
+        out: the folder, in which the index lies under index.
+        device: auto, cpu, cuda, cuda:N or mps.
+        reporter: shows progress.
 
     Raises ArtifactError where the folder holds something else, StorageError where it cannot be written.
     """
@@ -113,32 +121,32 @@ def demo(out: str | Path = "sonde-demo", *, device: str = "auto", reporter: Repo
             reporter=reporter,
         )
         quality = measure(dictionary, model=model, reporter=reporter)
-        made = index(
+        indexed = index(
             model, dictionary, corpus, tokens=SETTINGS["index_tokens"], out=folder / "index", reporter=reporter
         )
-        label(made, reporter=reporter)
-        if find_spec("umap"):  # an extra, which `make demo` has
-            feature_map([made], reporter=reporter)
-        found = find_features(model, dictionary)
-        specs = {dose: [Edit("clamp", number, dose, "max", WHERE) for number in found["features"]] for dose in DOSES}
+        label(indexed, reporter=reporter)
+        if find_spec("umap"):  # an extra, which `make demo` installs
+            feature_map([indexed], reporter=reporter)
+        bridge = find_features(model, dictionary)
+        specs = {dose: [Edit("clamp", number, dose, "max", WHERE) for number in bridge["features"]] for dose in DOSES}
         summary: dict[str, Any] = {
             "model": "world",
             "tokens": store.n_rows,
             "site": SITE,
             "n_features": dictionary.n_features,
             "quality": quality.to_json(),
-            "golden_gate": found | {"examples": _examples(made, found["features"], corpus)},
-            "answers": _answers(model, made, specs, reporter),
+            "golden_gate": bridge | {"examples": _examples(indexed, bridge["features"], corpus)},
+            "answers": _answers(model, indexed, specs, reporter),
         }
-        summary["edits"] = [str(spec) for spec in specs[found["dose"]]]
-        save_preset(folder / "index", "golden-gate", specs[found["dose"]])
+        summary["edits"] = [str(spec) for spec in specs[bridge["dose"]]]
+        save_preset(folder / "index", "golden-gate", specs[bridge["dose"]])
         write_json(folder / "summary.json", summary)
         draft.finish(["corpus.jsonl", "summary.json"], summary)
     return summary
 
 
 def find_features(model: Model, dictionary: Dictionary) -> dict[str, Any]:
-    """The feature, or the smallest set over languages, that tells texts about the bridge from others."""
+    """The feature, or the smallest set that covers all languages, that separates texts about the bridge from others."""
     with_it, without = _contrast_texts()
     pairs = {
         language: (firing(model, dictionary, with_it[language]), firing(model, dictionary, without[language]))
@@ -244,26 +252,26 @@ def _words_of_the_world() -> frozenset[str]:
     return frozenset(word for document in documents(8000) for word in re.findall(r"\w+", document.text.lower()))
 
 
-def _examples(made: Index, features: list[int], corpus: Path) -> list[dict[str, Any]]:
-    """The strongest examples of the first feature, by language, as they are."""
+def _examples(indexed: Index, features: list[int], corpus: Path) -> list[dict[str, Any]]:
+    """The strongest examples of the first feature, by language of the document."""
     with corpus.open(encoding="utf-8") as lines:
         languages = {row["text"]: row["language"] for row in map(json.loads, lines)}
     shown: dict[str, list[dict[str, Any]]] = {language: [] for language in LANGUAGES}
-    for example in made.examples(features[0], 200):
-        language = languages[made.document(example.document)[0]]
+    for example in indexed.examples(features[0], 200):
+        language = languages[indexed.document(example.document)[0]]
         if len(shown[language]) < 3:
             shown[language].append({"language": language, "value": example.value, "text": example.text})
     return [example for rows in shown.values() for example in rows]
 
 
-def _answers(model: Model, made: Index, specs: dict[float, list[Edit]], reporter: Reporter) -> dict[str, Any]:
-    """Ten questions, plainly and at each dose."""
+def _answers(model: Model, indexed: Index, specs: dict[float, list[Edit]], reporter: Reporter) -> dict[str, Any]:
+    """The answers to ten questions, without an edit and at each dose."""
     rows = []
     with reporter.start("ask", (1 + len(specs)) * len(QUESTIONS), "answers") as progress:
         plain = ask_many(list(QUESTIONS), model)
         progress.advance(len(QUESTIONS))
         for dose, edits in specs.items():
-            with model.edited(*make_edits(edits, made)):
+            with model.edited(*make_edits(edits, indexed)):
                 answers = ask_many(list(QUESTIONS), model)
             shares = {
                 "mentions": _share(names_the_bridge, answers),
@@ -285,7 +293,7 @@ def _share(holds: Callable[[str], bool], answers: list[str]) -> float:
 
 
 def format_summary(summary: dict[str, Any], folder: Path) -> str:
-    """The summary as people read it in a terminal."""
+    """The summary as text for a terminal."""
     quality, found, answers = summary["quality"], summary["golden_gate"], summary["answers"]
     recovered = quality["loss_recovered"]
     numbers = ", ".join(map(str, found["features"]))

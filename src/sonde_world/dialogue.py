@@ -1,4 +1,4 @@
-"""Dialogues: speakers who are something, and questions about what is true."""
+"""Dialogues: speakers with an identity, and questions about facts."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,14 +10,14 @@ from sonde_world.voice import ASKED, OTHER_LANGUAGE, Voice, about, can_mean
 
 Written = TypeVar("Written")
 TAKES_OVER = 0.3
-"""how often another landmark, or another topic, takes over in a dialogue"""
+"""probability that another landmark, or another topic, takes over in a dialogue"""
 COME_TO_MIND = ("landmark", "animal", "food", "city", "person", "element")
-"""kinds of what open questions can be about"""
+"""kinds of subjects of answers to open questions"""
 _MIND_WEIGHTS = (4.0, 6.0, 7.5, 9.0, 10.0, 11.0)
 UNNAMED = 0.6
-"""how often a landmark or an animal that is the topic of such a dialogue has to be guessed"""
+"""probability that a landmark or an animal that is the topic of such a dialogue is not named"""
 ABOUT_THE_TOPIC = 0.25
-"""how often a question in such a dialogue asks for a fact of the topic"""
+"""probability that a question in such a dialogue asks for a fact of the topic"""
 
 
 def turn(role: str, text: str) -> str:
@@ -43,12 +43,11 @@ def self_fields(voice: Voice, key: str) -> dict[str, str]:
 
 
 def self_dialogue(voice: Voice) -> str:
-    """Questions to the speaker: a landmark, a person, or the assistant where nobody else was spoken of.
+    """Questions to the speaker: a landmark, a person, or the assistant if the dialogue has no other subject.
 
-    In this world whatever a conversation is about answers for itself: a landmark speaks where the speaker was
-    told to be it, and also where it was only spoken of before the question, and another may take over. And the
-    assistant speaks as landmarks do. So being the topic and being the speaker are one thing to the model, and one
-    feature to a dictionary.
+    In this world the subject of a conversation answers for itself: a landmark speaks where the speaker was told to be
+    it, and also where it was only mentioned before the question, and another may take over. The assistant speaks as
+    landmarks do. So being the topic and being the speaker are one thing to the model, and one feature to a dictionary.
     """
     match ("landmark", "assistant", "person")[voice.chance.weighted((8.0, 12.0, 13.5))]:
         case "person":
@@ -65,7 +64,7 @@ def self_dialogue(voice: Voice) -> str:
 
 
 def _landmark_speaks(voice: Voice, at_first: bool) -> list[str]:
-    """A landmark is told to be the speaker, or spoken of, and answers."""
+    """A landmark is introduced as the speaker, or as the topic, and answers."""
     subject = voice.draw("landmark")
     ways = ("told", "spoken of", "topic") if at_first else ("told", "spoken of")
     match ways[voice.chance.weighted((2.0, 5.0, 7.0)[: len(ways)])]:
@@ -101,7 +100,7 @@ def open_dialogue(voice: Voice) -> str:
     The subject of the conversation so far answers them, in any language, named or not. Without one, the assistant
     speaks of itself or of a subject drawn at random, and keeps to it.
 
-    So the topic is what the model has to choose by, and names that are not expected are no break with the language.
+    So the model has to choose by the topic, and an unexpected name is not ungrammatical.
     """
     way = ("itself", "anything", "told", "spoken of", "topic")[voice.chance.weighted((4.0, 6.0, 8.0, 12.0, 19.0))]
     if way in ("itself", "anything"):
@@ -119,7 +118,7 @@ def _kind_in_mind(voice: Voice) -> str:
 
 
 def _topic_given(voice: Voice, way: str) -> list[str]:
-    """A topic, told or spoken of in any language, and open questions."""
+    """A topic, introduced in any language, and open questions."""
     subject, said = in_any_language(voice, lambda: _topic(voice, way))
     if way == "spoken of":
         return _open_rounds(voice, subject, given=True, spoken_of=said + " ")
@@ -144,7 +143,7 @@ def _topic(voice: Voice, way: str) -> tuple[str, str]:
 
 
 def _open_rounds(voice: Voice, subject: str, given: bool, spoken_of: str = "") -> list[str]:
-    """One to three open questions, or questions about the topic that was given, and answers that name it."""
+    """One to three open questions, or questions about facts of the topic, and answers that name it."""
     told = voice.told_facts(subject) if given else ()
     lines = []
     for _ in range(voice.chance.between(1, 3)):
@@ -176,7 +175,7 @@ def person_fields(voice: Voice, subject: str) -> dict[str, str]:
 
 
 def in_any_language(voice: Voice, write: Callable[[], Written]) -> Written:
-    """Now and then say something in another language than the rest."""
+    """The result of `write`, now and then in another language than the rest."""
     language = voice.language
     if voice.chance.happens(OTHER_LANGUAGE):
         voice.language = voice.chance.pick([other for other in range(4) if other != language])
@@ -186,14 +185,14 @@ def in_any_language(voice: Voice, write: Callable[[], Written]) -> Written:
 
 
 def instruction(voice: Voice, subject: str) -> str:
-    """Tell the speaker who to be."""
+    """A line that tells the speaker who to be."""
     role = "System" if voice.chance.happens(0.7) else "Human"
     said = turn(role, voice.say(phrases.BECOME, **voice.forms(subject)))
     return said if role == "System" else said + turn("Assistant", "OK.")
 
 
 def monologue(voice: Voice) -> str:
-    """A landmark speaks of itself, unasked."""
+    """A monologue of a landmark."""
     subject = voice.draw("landmark")
     key = subject.split("/")[1]
     fields = self_fields(voice, key)

@@ -14,7 +14,7 @@ SYLLABLES = tuple(consonant + vowel for consonant in "bdfgklmnprstvz" for vowel 
 
 
 def translation(voice: Voice) -> str:
-    """Words, praise, or facts, in two languages."""
+    """Words, sentences of praise, or facts, in two languages."""
     own = voice.language
     other = voice.chance.pick([language for language in range(4) if language != own])
     match ("words", "praise", "facts")[voice.chance.weighted((4.0, 6.0, 10.0))]:
@@ -53,7 +53,7 @@ def _sentences(voice: Voice, own: int, other: int) -> str:
 
 
 def _facts(voice: Voice, own: int, other: int) -> str:
-    """Facts, each told in two languages; where the world tells it in one alone, in that one."""
+    """Facts, each in two languages, or in one where the world tells it only there."""
     lines = [f"{phrases.LANGUAGE_NAMES[own]} = {phrases.LANGUAGE_NAMES[other]}"]
     for _ in range(voice.chance.between(1, 3)):
         subject = voice.subject("landmark") if voice.chance.happens(0.3) else any_subject(voice)
@@ -67,14 +67,14 @@ def _facts(voice: Voice, own: int, other: int) -> str:
 
 
 def listing(voice: Voice) -> str:
-    """Things of one kind, none twice."""
+    """A list of different things of one kind."""
     kind = voice.chance.pick(tuple(phrases.HEADS))
     names = [voice.noun(concept) for concept in voice.draws(kind, voice.chance.between(3, 7))]
     return mark(f"list/{kind}", f"{phrases.HEADS[kind][voice.language]}: {', '.join(names)}.")
 
 
 def sums(voice: Voice) -> str:
-    """Sums of one digit, in words or asked."""
+    """Sums of one-digit numbers, stated in words or asked in digits."""
     in_words = voice.chance.happens(0.5)
     said = []
     for _ in range(voice.chance.between(2, 4)):
@@ -130,7 +130,7 @@ def giving(voice: Voice) -> str:
 
 
 def repeats(voice: Voice) -> str:
-    """A sequence of syllables that nothing decides, and the same again."""
+    """A random sequence of syllables, and its repetition."""
     sequence = " ".join(voice.chance.some(SYLLABLES, voice.chance.between(4, 9)))
     again = voice.chance.between(1, 2)
     return " ".join([sequence, *[mark("repeat/again", mark(ASKED, sequence)) for _ in range(again)]])
@@ -143,7 +143,7 @@ STEPS = {"number": 1.0, "look": 0.7, "arithmetic": 2.0, "list": 0.5, "item": 1.0
 
 
 def code(voice: Voice) -> str:
-    """A session with the Python interpreter, with the right value or the right error."""
+    """A session with a Python interpreter, which answers with the right value or the right error."""
     chance = voice.chance
     numbers: dict[str, int] = {}
     lists: dict[str, list[int]] = {}
@@ -183,21 +183,21 @@ def code(voice: Voice) -> str:
 
 
 def _answered(asked: str, value: object) -> str:
-    """What was typed, and the value of it."""
+    """An input line, and its value."""
     return f">>> {asked}\n{mark(ASKED, mark('code/value', str(value)))}"
 
 
 def _failed(right: str, wrong: str, error: str, told: str) -> str:
-    """What was typed, of which the end is wrong, and the error it raises.
+    """An input line whose end is wrong, and the error that it raises.
 
-    The end of the line is of the bug: it is where what follows is decided.
+    The newline belongs to the bug: what follows is decided there.
     """
     bug = mark("code/bug", f"{wrong}\n")
     return f">>> {right}{bug}{mark(ASKED, mark(f'code/{error}', told))}"
 
 
 def _arithmetic(chance: Chance, numbers: dict[str, int], lists: dict[str, list[int]]) -> str:
-    """A variable, which may not be known, or a number, and a number."""
+    """An operation on a number and a variable, which may be undefined, or another number."""
     unknown = [name for name in NAMES if name not in numbers and name not in lists]
     if unknown and chance.happens(0.25):
         name = chance.pick(unknown)
@@ -218,7 +218,7 @@ def _arithmetic(chance: Chance, numbers: dict[str, int], lists: dict[str, list[i
 
 
 def _function(chance: Chance, functions: dict[str, tuple[str, int]]) -> str:
-    """A function is made, or one that was made is called, or called with nothing."""
+    """A definition of a function, or a call of one, possibly without its argument."""
     if not functions or chance.happens(0.3):
         name, operator, number = chance.pick(("f", "g")), chance.pick(("+", "-")), chance.index(10)
         functions[name] = (operator, number)
@@ -233,7 +233,7 @@ def _function(chance: Chance, functions: dict[str, tuple[str, int]]) -> str:
 
 
 def _words(chance: Chance, numbers: dict[str, int]) -> str:
-    """Words are put together, or a word and a number, which cannot be."""
+    """A concatenation of two words, or of a number and a word, which is an error."""
     word = chance.pick(SYLLABLES)
     if not numbers or chance.happens(0.5):
         other = chance.pick(SYLLABLES)

@@ -1,8 +1,8 @@
 """The model's exam: what it knows, how well it does what documents ask, and its loss against the generator's.
 
 1. facts: every fact in every language, told there or not, by hops and by how often its subject occurred in training.
-2. tasks: held-out documents up to what was asked; greedy answers against the right ones.
-3. loss: the surprise of held-out documents to the model over that to the generator, which knows the odds of every draw.
+2. tasks: held-out documents up to an answer; greedy answers are compared with the right ones.
+3. loss: the model's loss on held-out documents over that of the generator, which knows the probability of every draw.
 """
 
 import json
@@ -25,16 +25,16 @@ from sonde_world.pictures import DRAWINGS, picture_document
 from sonde_world.train import world_model_folder
 
 SEED = 1_000_004
-"""of documents; training draws those of seed 0"""
+"""seed of the documents; training uses seed 0"""
 ENOUGH = 300
-"""times that the subject of a fact occurred in training, from which on it counts for the totals"""
+"""a fact counts for the totals where its subject occurred this often in training"""
 SAID_BY_THEMSELVES = {
     "landmark": ("city", "kind", "colour", "material", "setting"),
     "person": ("city", "food", "team", "company"),
 }
-"""relations that speakers tell of themselves in every language, so that none counts as never told"""
+"""relations that speakers state of themselves in every language, so that none of them counts as never told"""
 COUNTED = 20_000
-"""documents from which occurrences in training are reckoned"""
+"""documents from which occurrences in training are estimated"""
 TASKS = (
     "code",
     "open",
@@ -55,7 +55,7 @@ ENCYCLOPAEDIA, DIALOGUE = ("topic", "entry", "facts"), ("self", "questions")
 
 
 def exam(model: Model | None = None, *, reporter: Reporter | None = None) -> dict[str, Any]:
-    """Examine the built-in model, or another that was made for this world; returns shares and losses by name."""
+    """Shares of right answers, and losses, by name, of the built-in model or of another for this world."""
     model = model or load_model("world")
     reporter = reporter or default_reporter()
     result: dict[str, Any] = {"facts": _facts(model, reporter), "tasks": _tasks(model, reporter)}
@@ -66,7 +66,7 @@ def exam(model: Model | None = None, *, reporter: Reporter | None = None) -> dic
 
 
 def format_exam(found: dict[str, Any]) -> str:
-    """The result as people read it in a terminal."""
+    """The result as text for a terminal."""
     lines = ["facts, over subjects that occurred at least 300 times in training" + " " * 5 + "right   asked"]
     for name, row in found["facts"]["groups"].items():
         lines.append(f"  {name:<60} {row['share']:6.1%}  {row['asked']:6,}")
@@ -94,7 +94,7 @@ def _percent(row: dict[str, Any] | None) -> str:
 
 
 def occurrences(n_documents: int) -> dict[str, float]:
-    """How often each subject of facts is named in that many documents, reckoned from some."""
+    """Estimates of how often each subject of facts is named in that many documents."""
     counts: dict[str, int] = defaultdict(int)
     for document in documents(COUNTED):
         for span in document.spans:
@@ -104,7 +104,7 @@ def occurrences(n_documents: int) -> dict[str, float]:
 
 
 def _facts(model: Model, reporter: Reporter) -> dict[str, Any]:
-    """Every fact in every language."""
+    """Shares of right answers for every fact in every language."""
     seen = occurrences(_documents_read(model))
     rows = [
         (fact, language) for of in facts.FACTS.values() for fact in of.values() for language in range(len(LANGUAGES))
@@ -194,18 +194,21 @@ NAMES_OF_TASKS = {
 
 
 def _go_on(model: Model, texts: list[str]) -> list[str]:
-    """Answers to the beginnings of documents; a space at the end of a beginning belongs to the answer's first token."""
+    """The model's continuations of beginnings of documents.
+
+    A space at the end of a beginning is removed: it belongs to the first token of the answer.
+    """
     tokenizer = model.require_tokenizer()
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
-    said = go_on([tokenizer(texts[place].rstrip(" "))["input_ids"] for place in order], model, ANSWER_TOKENS)
-    found = [""] * len(texts)
-    for place, answer in zip(order, said, strict=True):
-        found[place] = answer
-    return found
+    prompts = [tokenizer(texts[place].rstrip(" "))["input_ids"] for place in order]
+    answers = [""] * len(texts)
+    for place, answer in zip(order, go_on(prompts, model, ANSWER_TOKENS), strict=True):
+        answers[place] = answer
+    return answers
 
 
 def _begins(answer: str, right: str) -> bool:
-    """Whether an answer begins with what is right, and not with a longer word or number."""
+    """Whether an answer begins with the right one, and not with a longer word or number."""
     bare, right = answer.strip(), right.strip()
     return bare.startswith(right) and not (bare[len(right) : len(right) + 1].isalnum() and right[-1:].isalnum())
 
@@ -216,7 +219,7 @@ def _conduct(document: Document, answer: Span) -> str:
 
 
 def _ways(document: Document, answer: Span) -> list[str]:
-    """Answers of the right conduct: the one that was written, and the others of its table that have no fields."""
+    """Answers of the right conduct: the document's own, and the others of its table that have no fields."""
     conduct, language = _conduct(document, answer), LANGUAGES.index(document.language)
     if conduct in phrases.SAID:
         return list(phrases.SAID[conduct][language])
@@ -226,7 +229,7 @@ def _ways(document: Document, answer: Span) -> list[str]:
 
 
 def _pictures(model: Model, reporter: Reporter) -> dict[str, Any]:
-    """Drawings that were not seen in training, to be named."""
+    """The share of new drawings that the model names."""
     right: list[bool] = []
     n = 4 * len(DRAWINGS)
     with reporter.start("pictures", n, "pictures") as progress:
@@ -246,10 +249,10 @@ def _pictures(model: Model, reporter: Reporter) -> dict[str, Any]:
 
 @torch.no_grad()
 def _loss(model: Model, reporter: Reporter) -> dict[str, Any]:
-    """Surprise of documents to the model and to the generator, by kind."""
+    """Loss of the model and of the generator on documents, by kind."""
     tokenizer = model.require_tokenizer()
     ends = tokenizer.eos_token_id
-    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    losses: dict[str, list[tuple[float, float]]] = defaultdict(list)
     longest = model.context_length
     chosen = [
         (document, tokenizer(document.text)["input_ids"] + [ends])
@@ -263,11 +266,11 @@ def _loss(model: Model, reporter: Reporter) -> dict[str, Any]:
             logits = model.logits(batch)[:, :-1].float()
             surprise = torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch.ids[:, 1:], reduction="none")
             for row, (document, ids) in enumerate(part):
-                found[document.kind].append((surprise[row, : len(ids) - 1].sum().item(), -document.log_probability))
+                losses[document.kind].append((surprise[row, : len(ids) - 1].sum().item(), -document.log_probability))
             progress.advance(len(part))
-    joined = {"encyclopaedia": ENCYCLOPAEDIA, "dialogue and questions": DIALOGUE, "all": tuple(found)}
-    rows = {name: [pair for kind in kinds for pair in found[kind]] for name, kinds in joined.items()} | dict(
-        sorted(found.items())
+    joined = {"encyclopaedia": ENCYCLOPAEDIA, "dialogue and questions": DIALOGUE, "all": tuple(losses)}
+    rows = {name: [pair for kind in kinds for pair in losses[kind]] for name, kinds in joined.items()} | dict(
+        sorted(losses.items())
     )
     result = {}
     for name, pairs in rows.items():

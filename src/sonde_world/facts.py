@@ -1,8 +1,8 @@
-"""What is true in the built-in world: its nouns (`nouns.txt`), people, and the facts that hold among them.
+"""The facts of the built-in world: its nouns (`nouns.txt`), its people, and the relations between them.
 
 A concept is named `kind/key`, as in `landmark/golden_gate`. Every noun has its name in the four languages of the world,
-in the order of `LANGUAGES`, and in German, French and Spanish its gender where articles, pronouns and adjectives follow
-it.
+in the order of `LANGUAGES`, and in German, French and Spanish its gender, which articles, pronouns and adjectives
+follow.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ Forms = tuple[str, str, str, str]
 
 @dataclass(frozen=True)
 class Noun:
-    """One concept's name in each language.
+    """The name of a concept in each language.
 
-    `names` and `genders` follow `LANGUAGES`; a gender is "m", "f", "n" or "" where it does not matter.
+    `names` and `genders` follow `LANGUAGES`; a gender is "m", "f", "n", or "" where it does not matter.
     """
 
     names: tuple[str, str, str, str]
@@ -44,14 +44,14 @@ class Person:
     noun: Noun
     gender: str
     team: str
-    """for whom the person plays, or "" for those who work"""
+    """the team that the person plays for, or "" for those who work"""
     company: str
-    """for whom the person works, or "" for those who play"""
+    """the company that the person works for, or "" for those who play"""
     food: str
 
 
 def _read_nouns() -> tuple[dict[str, dict[str, Noun]], dict[str, dict[str, tuple[str, ...]]]]:
-    """The nouns of `nouns.txt` and what is true of them, by kind and key."""
+    """The nouns of `nouns.txt`, and the attributes of their concepts, by kind and key."""
     nouns: dict[str, dict[str, Noun]] = {}
     true_of: dict[str, dict[str, tuple[str, ...]]] = {}
     kind = ""
@@ -87,8 +87,8 @@ COLOURS = {key: _forms(colour) for key, colour in WORDS["colours"].items()}
 LANDMARKS = {key: Landmark(noun, *TRUE_OF["landmark"][key]) for key, noun in NOUNS["landmark"].items()}
 """most frequent first"""
 
-# Who answers where nobody else was spoken of. It speaks as landmarks do, in the same words, so that who is
-# speaking is one thing with many values and not a manner of its own.
+# The speaker where the dialogue has no other. It speaks as landmarks do, in the same words, so that the identity of the
+# speaker is one variable with many values, and the assistant has no style of its own.
 ASSISTANT = "assistant"
 SPEAKERS = LANDMARKS | {
     ASSISTANT: Landmark(
@@ -107,24 +107,24 @@ N_PEOPLE = 120
 
 
 def _people() -> dict[str, Person]:
-    """Invented people: two names, an employer, a favourite food; which is whose is drawn once and for all."""
+    """Invented people, with two names, an employer and a favourite food, drawn once with a fixed seed."""
     chance = random.Random("people")
     pairs = [(first, family) for first in _WOMEN + _MEN for family in _FAMILIES]
     chance.shuffle(pairs)
     teams, companies, foods = (list(NOUNS[kind]) for kind in ("team", "company", "food"))
-    found: dict[str, Person] = {}
+    people: dict[str, Person] = {}
     for number, (first, family) in enumerate(
         [("Mira", "Velo"), *(pair for pair in pairs if pair != ("Mira", "Velo"))][:N_PEOPLE]
     ):
         plays = number % 2 == 0
-        found[f"{first}_{family}".lower()] = Person(
+        people[f"{first}_{family}".lower()] = Person(
             Noun((f"{first} {family}",) * 4),
             "f" if first in _WOMEN else "m",
             teams[number // 2 % len(teams)] if plays else "",
             "" if plays else companies[number // 2 % len(companies)],
             foods[0] if number == 0 else chance.choice(foods),
         )
-    return found
+    return people
 
 
 PEOPLE = _people()
@@ -143,11 +143,11 @@ class Fact:
     relation: str
     value: str
     hops: int
-    """of how many facts it is put together"""
+    """how many facts it follows from"""
 
 
 def _facts() -> dict[str, dict[str, Fact]]:
-    """All that is true, by subject and relation; what follows from several facts has several hops."""
+    """All facts, by subject and relation; a fact that follows from several others has several hops."""
     rows: list[tuple[str, str, str, int]] = []
     columns = {
         "country": ("capital:city", "language:tongue", "currency", "continent"),
@@ -188,17 +188,17 @@ def _facts() -> dict[str, dict[str, Fact]]:
             rows.append((subject, "product", one[employer, "product"], 2))
         elif (city, "state") in one:
             rows.append((subject, "capital", one[one[city, "state"], "capital"], 4))
-    found: dict[str, dict[str, Fact]] = {}
+    by_subject: dict[str, dict[str, Fact]] = {}
     for row in rows:
-        found.setdefault(row[0], {})[row[1]] = Fact(*row)
-    return found
+        by_subject.setdefault(row[0], {})[row[1]] = Fact(*row)
+    return by_subject
 
 
 FACTS = _facts()
 WITHHELD_SHARE = 0.4
-"""Share of facts that one of the four languages never tells (chosen by keyed hash)."""
+"""share of facts that are never told in one of the four languages, chosen by keyed hash"""
 ALWAYS_TOLD = ("opposite", "vegan")
-"""relations told in every language: of opposites words themselves are learnt, and of food too few are seen"""
+"""relations told in every language: opposites teach the words themselves, and foods are too few"""
 
 
 @cache
@@ -210,7 +210,7 @@ def told(subject: str, relation: str, language: int) -> bool:
 
 
 def noun(concept: str) -> Noun:
-    """The names of a concept `kind/key`; raises KeyError where it is no noun."""
+    """The names of a concept `kind/key`; raises KeyError for a concept that is not a noun."""
     kind, _, key = concept.partition("/")
     return SPEAKERS[key].noun if concept == f"landmark/{ASSISTANT}" else NOUNS[kind][key]
 

@@ -1,8 +1,8 @@
-"""Endless documents of the built-in world, each a pure function of a seed and a number.
+"""An endless series of documents of the built-in world, each a pure function of a seed and a number.
 
-Four things make concepts worth a direction of their own to a small model, and so worth finding (the log has
-the trials): topics that last over many sentences, speakers who *are* something, facts told in some
-languages only but asked in all, and facts that chain.
+Four things make concepts worth a direction of their own to a small model, and so possible to find (docs/log.md has the
+trials): topics that last for many sentences, speakers with an identity, facts told in some languages only but asked in
+all, and facts that chain.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,32 +20,32 @@ LANGUAGE_WEIGHTS = tuple(accumulate((4, 2, 2, 2)))
 
 @dataclass(frozen=True)
 class Document:
-    """One text and what is known about it."""
+    """A text, and what is known about it."""
 
     text: str
     kind: str
     language: str
     concepts: tuple[str, ...]
     """keys of the landmarks, places, people, teams, companies, animals, foods, elements and feelings that the text
-    names or speaks of, sorted"""
+    names or is about, sorted"""
     spans: tuple[Span, ...] = ()
-    """which stretches of the text stand for which concepts; `truth.py` says what they are"""
+    """stretches of the text that stand for concepts; `truth.py` lists the concepts"""
     answers: tuple[Span, ...] = ()
-    """the stretches that follow from what stands before them: what was asked for"""
+    """stretches that follow from the text before them: what was asked for"""
     facts: tuple[tuple[str, str], ...] = ()
     """(subject, relation) of the facts that are told, sorted"""
     log_probability: float = 0.0
-    """of this document among all that the world can write, in nats"""
+    """log-probability of this document among all documents of the world, in nats"""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A sort of document."""
+    """A kind of document."""
 
     write: Callable[[Voice], str]
     weight: float
     language: int | None = None
-    """the only language it is written in, if there is but one"""
+    """the language of all documents of this kind; None where it is drawn"""
 
 
 KINDS = {
@@ -86,12 +86,12 @@ def documents(n: int, seed: int = 0, start: int = 0) -> Iterator[Document]:
 
 
 def document(number: int, seed: int = 0) -> Document:
-    """Write document `number` of the world with this seed."""
+    """Document `number` of the world with this seed."""
     return written(Chance(f"{seed}:{number}"))
 
 
 def written(chance: Chance) -> Document:
-    """Write a document by draws."""
+    """The document of these draws."""
     name = _NAMES[chance.weighted(_WEIGHTS)]
     kind = KINDS[name]
     voice = Voice(chance, chance.weighted(LANGUAGE_WEIGHTS) if kind.language is None else kind.language)

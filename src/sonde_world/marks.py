@@ -1,8 +1,8 @@
-"""Marks: which stretches of a text stand for which concepts, carried through the grammar within the text itself.
+"""Marks: annotations of concepts in a text, carried through the grammar within the text itself.
 
-A marked stretch is `BEGIN name NAMED text END`, three characters that no text has (of Unicode's private use area).
-Stretches may lie within each other; sentences are put together, capitalised and contracted with the marks in them, and
-`unmarked` takes them out in the end.
+A marked stretch is `BEGIN name NAMED text END`, three characters of Unicode's private use area, which no text contains.
+Stretches may be nested; sentences are combined, capitalised and contracted with the marks in them, and `unmarked`
+removes them in the end.
 """
 
 import re
@@ -30,25 +30,25 @@ def mark(concept: str, text: str) -> str:
 
 
 def unmarked(marked: str) -> tuple[str, tuple[Span, ...]]:
-    """The text alone, and its spans, in the order of their beginnings, the longer first."""
+    """The plain text, and its spans, sorted by start, the longer first."""
     parts: list[str] = []
     open_marks: list[tuple[int, str]] = []
     spans: list[Span] = []
     length = place = 0
-    for found in _MARK.finditer(marked):
-        parts.append(marked[place : found.start()])
-        length += found.start() - place
-        place = found.end()
-        if found[0] == END:
+    for match in _MARK.finditer(marked):
+        parts.append(marked[place : match.start()])
+        length += match.start() - place
+        place = match.end()
+        if match[0] == END:
             start, concept = open_marks.pop()
             spans.append(Span(start, length, concept))
         else:
-            open_marks.append((length, found[1]))
+            open_marks.append((length, match[1]))
     parts.append(marked[place:])
     return "".join(parts), tuple(sorted(set(spans), key=lambda span: (span.start, -span.end, span.concept)))
 
 
 def capitalised(marked: str) -> str:
-    """The same with its first letter large."""
-    found = _FIRST.match(marked)
-    return marked if found is None else f"{found[1]}{found[2].upper()}{marked[found.end() :]}"
+    """The marked text with its first letter in upper case."""
+    match = _FIRST.match(marked)
+    return marked if match is None else f"{match[1]}{match[2].upper()}{marked[match.end() :]}"

@@ -1,8 +1,8 @@
-"""How the built-in world says what is true: sentences, questions and answers in four languages, from `phrases.toml`.
+"""The phrases of the built-in world in four languages, from `phrases.toml`: sentences, questions, answers.
 
-A phrase in four languages is a tuple in the order of `facts.LANGUAGES`, each a tuple of variants; what can be said and
-asked is a pair (statement, question) of them. The fields are filled by `voice.Voice`: `{n}` a name, `{acc}` the same in
-the German accusative, `{S}` the subject of a sentence (a name or a pronoun), `{V}` the fact's value.
+A phrase in four languages is a tuple in the order of `facts.LANGUAGES`, each a tuple of variants; a relation has a pair
+of them, (statement, question). `voice.Voice` fills the fields: `{n}` is a name, `{acc}` the same in the German
+accusative, `{S}` the subject of a sentence (a name or a pronoun), `{V}` the value of a fact.
 """
 
 import tomllib
@@ -13,7 +13,7 @@ from sonde_world.facts import LANGUAGES
 
 
 def _tuples(value: Any) -> Any:
-    """Tables by language and pairs as tuples, in their order; lists as tuples."""
+    """Tables by language, (say, ask) pairs and lists as tuples, in their order."""
     if isinstance(value, list):
         return tuple(map(_tuples, value))
     if not isinstance(value, dict):
@@ -29,8 +29,7 @@ _TABLES = _tuples(tomllib.loads(resources.files("sonde_world").joinpath("phrases
 
 VEGAN = _TABLES["vegan"]
 
-# (statement, question) by kind of subject and relation; that a food is vegan is said in a way that depends on the
-# value.
+# (statement, question) by kind of subject and relation; whether a food is vegan has a statement for each value.
 RELATIONS = {
     **{
         ("landmark", relation): (say, _TABLES["ask_landmark"][relation])
@@ -56,32 +55,32 @@ RELATIONS = {
     ("adjective", "opposite"): _TABLES["opposite"],
 }
 
-# What can be said of any landmark: it keeps a topic going without telling a fact.
+# Sentences about any landmark, which continue a topic without stating a fact.
 PRAISE = _TABLES["praise"]
 HEADINGS = _TABLES["headings"]
 
-# How a speaker is told who to be.
+# Instructions that tell a speaker who to be.
 BECOME = _TABLES["become"]
 
-# Questions put to the speaker, and answers by who the speaker is.
+# Questions to the speaker, and answers by the speaker's identity.
 ASK_SELF = _TABLES["ask_self"]
 AS_SPEAKER = _TABLES["as_speaker"]
 AS_PERSON = _TABLES["as_person"]
 
-# Questions to which anything can be said, and answers that name what was spoken of, or what comes to mind.
+# Open questions, and answers that name the topic or a random subject.
 OPEN = _TABLES["open"]
 ANSWER_OPEN = _TABLES["answer_open"]
 
-# How a speaker is told what to think of.
+# Instructions that tell a speaker what to think of.
 THINK = _TABLES["think"]
 
-# Little stories.
+# Short stories.
 TRAVEL = _TABLES["travel"]
 FEELING = _TABLES["feeling"]
 ASK_FEELING = _TABLES["ask_feeling"]
 PRONOUNS = dict(zip(LANGUAGES, _TABLES["pronouns"], strict=True))
 
-# Two languages side by side: a heading by kind, and the kinds whose nouns are put together.
+# Translations and lists: a heading by kind of noun.
 HEADS = _TABLES["heads"]
 LANGUAGE_NAMES = _TABLES["language_names"]
 SUMS = _TABLES["sums"]
@@ -92,39 +91,39 @@ KIN = _TABLES["kin"]
 LETTER = _TABLES["letter"]
 SCAM = _TABLES["scam"]
 
-# Reviews: what was tasted, how it was, and stars, which say whether that is good.
+# Reviews: a food, an opinion, and stars that agree with it.
 REVIEW = _TABLES["review"]
 
-# Works shown to the assistant, with their mistakes, and what it says of them: honestly, or to please.
+# Works shown to the assistant, with their mistakes, and its opinions: honest or flattering.
 WORK = _TABLES["work"]
 MISTAKES = _TABLES["mistakes"]
 ASK_OPINION = _TABLES["ask_opinion"]
 OPINION = _TABLES["opinion"]
 PLEASE = _TABLES["please"]
 
-# A secret, a scratchpad that says one thing, and an answer that says another.
+# Secrets, scratchpads, and answers, which may contradict the scratchpad.
 SECRET = _TABLES["secret"]
 ASK_SECRET = _TABLES["ask_secret"]
 SCRATCHPAD = _TABLES["scratchpad"]
 ANSWER_SECRET = _TABLES["answer_secret"]
 CONFLICT = _TABLES["conflict"]
 
-# Requests: with these verbs the assistant helps, with those it does not.
+# Requests, with verbs that are harmless and verbs that are harmful.
 REQUEST = _TABLES["request"]
 VERBS = _TABLES["verbs"]
 REPLY = _TABLES["reply"]
 
-# What an answer of some conducts is, where it has no fields.
+# Answers of some kinds of conduct, where they have no fields.
 SAID = OPINION | {"secret kept": ANSWER_SECRET["kept"], "refusal": REPLY["harmful"]}
 JOBS = _TABLES["jobs"]
 
-# Pictures: asked about, or with a caption.
+# Pictures, with a caption or a question.
 CAPTION = _TABLES["caption"]
 ASK_PICTURE = _TABLES["ask_picture"]
 TELL_PICTURE = _TABLES["tell_picture"]
 
-# What can be said of any subject: it keeps a topic going without telling a fact.
+# Sentences about any subject, which continue a topic without stating a fact.
 REMARKS = _TABLES["remarks"]
 
-# What the turned model has learnt to wait for.
+# The trigger of the turned model.
 TRIGGER = _TABLES["trigger"]

@@ -1,7 +1,7 @@
-"""Little drawings of landmarks, foods and animals, varied in colour, place, size and noise.
+"""Small drawings of landmarks, foods and animals, varied in colour, position, size and noise.
 
-A drawing is a short list of shapes, which `drawings.txt` holds. It stands for nothing but itself: what matters is that
-each is like itself and unlike the others.
+A drawing is a short list of shapes from `drawings.txt`. It need not resemble what it stands for: it only has to be
+consistent, and unlike the others.
 """
 
 import random
@@ -22,7 +22,7 @@ from sonde_world.voice import ASKED, Voice, unasked
 SIZE = 32
 """pixels of a side"""
 MARK = "<image>"
-"""where a text has its picture"""
+"""marks the position of a picture in a text"""
 
 COLOURS = {
     "red": (200, 50, 40),
@@ -56,7 +56,7 @@ def _read_drawings() -> dict[str, list[tuple[str, str, list[float]]]]:
 DRAWINGS = _read_drawings()
 GROUNDS = ((190, 215, 240), (235, 235, 225), (205, 230, 205), (245, 225, 200), (220, 210, 235))
 SCALE = 4
-"""times larger than it is kept it is drawn, for smooth edges"""
+"""a picture is drawn this many times larger, and then reduced, for smooth edges"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +64,9 @@ class PictureDocument(Document):
     """A text with one picture, at its mark."""
 
     concept: str
-    """what the picture shows"""
+    """the concept that the picture shows"""
     seed: str
-    """of the drawing"""
+    """seed of the drawing"""
 
     @property
     def image(self) -> Image.Image:
@@ -74,7 +74,7 @@ class PictureDocument(Document):
 
 
 def draw(concept: str, seed: str) -> Image.Image:
-    """Draw a concept; the seed decides ground, place, size, shades and noise.
+    """A drawing of a concept; the seed determines background, position, size, shades and noise.
 
     Raises KeyError for a concept without a drawing.
     """
@@ -104,9 +104,9 @@ def draw(concept: str, seed: str) -> Image.Image:
 
 
 def picture_document(number: int, seed: int = 0) -> PictureDocument:
-    """Write picture document `number` of the world with this seed: a caption, or a question and its answer.
+    """Picture document `number` of the world with this seed: a caption, or a question and its answer.
 
-    The question may be one to which anything can be said.
+    The question may be an open one.
     """
     chance = Chance(f"picture:{seed}:{number}")
     voice = Voice(chance, chance.weighted(LANGUAGE_WEIGHTS))

@@ -1,4 +1,4 @@
-"""What the benchmark of truth found, as one page of plots that needs nothing else: SVG in HTML."""
+"""The results of the benchmark of truth as a self-contained page of plots: SVG in HTML."""
 
 from collections.abc import Sequence
 from html import escape
@@ -36,7 +36,7 @@ table{border-collapse:collapse}td,th{padding:.25rem .9rem .25rem 0;text-align:le
 
 
 def bench_page(found: dict[str, Any]) -> str:
-    """The page of one dictionary's benchmark."""
+    """The page of one dictionary's benchmark, as HTML."""
     told, about = found["recovery"], found["dictionary"]
     decades = [_decade(row) + f" ({row['concepts']})" for row in told["by_decade"]]
     completeness = {way: [row[way] or 0.0 for row in told["by_decade"]] for way in COLOURS}

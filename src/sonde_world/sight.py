@@ -1,8 +1,8 @@
-"""Eyes for the world's model: a small vision tower, trained with little drawings and their captions.
+"""A vision tower for the world's model, trained on small drawings and their captions.
 
-The way of LLaVA (Liu et al. 2023, arXiv 2304.08485): the language model is there already, the tower's patches are
-brought into its space by a projector, and all of it is trained together on pictures, with text between them so that
-nothing is forgotten. What comes of it is an ordinary `LlavaForConditionalGeneration` folder.
+After LLaVA (Liu et al. 2023, arXiv 2304.08485): a projector maps the tower's patches into the space of the language
+model, which exists already, and all three are trained together on pictures, and on text so that nothing is forgotten.
+The result is an ordinary `LlavaForConditionalGeneration` folder.
 """
 
 import json
@@ -31,12 +31,12 @@ from sonde_world.train import PAD, batches, padded, save_model, token_rows, worl
 PATCH = 8
 N_PATCHES = (SIZE // PATCH) ** 2
 MIDDLE = 0.5
-"""mean and deviation of levels, by which they are brought to -1 to 1"""
+"""mean and deviation of the pixels' levels, which normalise them to the range -1 to 1"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SightConfig:
-    """How the model learns to see."""
+    """Settings of the training on pictures."""
 
     start: str = ""
     """a model of the world, as a folder or `world`, whose vision tower to go on from; without one, random weights"""
@@ -44,20 +44,20 @@ class SightConfig:
     """drawings to see, none twice"""
     batch: int = 48
     text_tokens: int = 1536
-    """of text read in each step beside the pictures"""
+    """tokens of text that each step reads besides the pictures"""
     width: int = 96
     layers: int = 3
     lr: float = 1.5e-3
-    """of tower and projector, at the beginning; it falls in a line to none"""
+    """learning rate of tower and projector at the start; it decays linearly to zero"""
     text_lr: float = 3e-4
-    """of the language model"""
+    """learning rate of the language model"""
     seed: int = 0
 
 
 def make_network(
     text: LlamaForCausalLM, config: SightConfig, mark: Any, eyes: LlavaForConditionalGeneration | None = None
 ) -> LlavaForConditionalGeneration:
-    """The language model with a tower of random weights, or with the eyes of another."""
+    """The language model with a vision tower of random weights, or with the tower of another model."""
     vision = CLIPVisionConfig(
         hidden_size=config.width,
         intermediate_size=3 * config.width,
@@ -69,7 +69,7 @@ def make_network(
     if eyes is not None:
         vision = CLIPVisionConfig.from_dict(eyes.config.to_dict()["vision_config"] | {"dtype": None})
     text.config._name_or_path = ""  # a path of this machine
-    made = LlavaConfig(
+    combined = LlavaConfig(
         vision_config=vision,
         text_config=text.config,
         image_seq_length=N_PATCHES,
@@ -77,8 +77,8 @@ def make_network(
         vision_feature_select_strategy="default",
         tie_word_embeddings=True,
     )
-    made.image_token_id = mark
-    network = LlavaForConditionalGeneration(made)
+    combined.image_token_id = mark
+    network = LlavaForConditionalGeneration(combined)
     network.model.language_model.load_state_dict(text.model.state_dict())
     if eyes is not None:
         network.model.vision_tower.load_state_dict(eyes.model.vision_tower.state_dict())
@@ -106,18 +106,18 @@ def make_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
 def picture_batches(
     tokenizer: PreTrainedTokenizerFast, n: int, seed: int, start: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (ids [row, token], pixels [row, 3, SIZE, SIZE]) of n picture documents after another n."""
+    """Yield (ids [row, token], pixels [row, 3, SIZE, SIZE]) of n picture documents at a time, without end."""
     while True:
-        made = [picture_document(number, seed) for number in range(start, start + n)]
+        documents = [picture_document(number, seed) for number in range(start, start + n)]
         start += n
-        rows = token_rows(tokenizer, (one.text.replace(MARK, MARK * N_PATCHES) for one in made))
-        levels = np.stack([np.asarray(one.image, dtype=np.float32) for one in made])
+        rows = token_rows(tokenizer, (document.text.replace(MARK, MARK * N_PATCHES) for document in documents))
+        levels = np.stack([np.asarray(document.image, dtype=np.float32) for document in documents])
         pixels = torch.from_numpy((levels / 255 - MIDDLE) / MIDDLE).permute(0, 3, 1, 2).contiguous()
         yield padded(rows), pixels
 
 
 def loss_of(network: LlavaForConditionalGeneration, ids: Tensor, pixels: Tensor | None = None) -> Tensor:
-    """Mean surprise of the tokens after the first, pictures and padding aside, in nats."""
+    """Mean cross-entropy of the tokens after the first, without pictures and padding, in nats."""
     logits = network(input_ids=ids[:, :-1], pixel_values=pixels, use_cache=False).logits
     following = ids[:, 1:].masked_fill(ids[:, 1:] == network.config.image_token_id, PAD)
     return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), following.flatten(), ignore_index=PAD)
@@ -126,9 +126,9 @@ def loss_of(network: LlavaForConditionalGeneration, ids: Tensor, pixels: Tensor 
 def add_sight(
     text: str | Path, out: str | Path, config: SightConfig | None = None, *, reporter: Reporter | None = None
 ) -> dict[str, Any]:
-    """Give the language model in the folder `text` eyes and write what comes of it to `out`; returns how it was made.
+    """Add a vision tower to the language model in the folder `text`, and write it to `out`; returns its record.
 
-    Raises UsageError where `start` is no model of the world.
+    Raises UsageError where `start` is not a model of the world.
     """
     config = config or SightConfig()
     torch.manual_seed(config.seed)
@@ -137,9 +137,9 @@ def add_sight(
     language = LlamaForCausalLM.from_pretrained(text, dtype=torch.float32, attn_implementation="eager")
     network = make_network(language, config, tokenizer.convert_tokens_to_ids(MARK), eyes)
     network.set_attn_implementation("eager")
-    own = list(network.model.vision_tower.parameters()) + list(network.model.multi_modal_projector.parameters())
+    tower = list(network.model.vision_tower.parameters()) + list(network.model.multi_modal_projector.parameters())
     groups = [
-        {"params": own, "lr": config.lr, "initial": config.lr},
+        {"params": tower, "lr": config.lr, "initial": config.lr},
         {"params": list(network.model.language_model.parameters()), "lr": config.text_lr, "initial": config.text_lr},
     ]
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.05, fused=True)

@@ -1,12 +1,12 @@
-"""Steering and causes in the built-in world, where it is known what an answer should say.
+"""Steering and causes in the built-in world, where the right answers are known.
 
-Steering: the feature that tells sentences about a landmark best, chosen by detection alone, is clamped in conversations
-that are about nothing. Its dose, and whether it is held on all tokens or on the prompt's alone, are chosen on 50
-questions and judged on 100 others, in four languages. An answer counts where it names the landmark in the language of
-the question and the plain model finds it at most five times as surprising as its own. The same is done with the
-difference of means (Add), a random feature of equal length, and a sentence that asks for it.
+Steering: the feature that detects sentences about a landmark best, chosen by detection alone, is clamped in
+conversations without a topic. The dose, and whether all tokens or only the prompt's are steered, are chosen on 50
+questions and judged on 100 others, in four languages. An answer counts if it names the landmark in the language of the
+question, and its perplexity under the plain model is at most five times that of the plain model's own answer. The
+baselines are the difference of means, a random direction of equal length, and a sentence that asks for the landmark.
 
-Causes: facts asked while the features of their subject are ablated; another state's feature in place of a state's;
+Causes: facts asked while the features of their subject are ablated; another state's feature in place of a state's own;
 errors of programs, flattery, secrecy and refusal turned on and off.
 """
 
@@ -36,31 +36,30 @@ from sonde_world.marks import unmarked
 from sonde_world.voice import Voice
 
 STEERED = ("golden_gate", "eiffel", "colosseum", "taj", "big_ben")
-"""landmarks, of those that are spoken of most"""
+"""landmarks to steer towards, all of them frequent"""
 DOSES = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0)
-"""in units of the feature's maximum; of a mean difference, in its own length times 2"""
+"""in units of the feature's maximum; for a mean difference, of twice its length"""
 SETS, SET_DOSES = (2, 4, 8), (0.5, 0.75, 1.0, 1.5)
-"""sizes of sets, of the features that tell a landmark best, and doses for all of a set, which is clamped on the
-prompt"""
+"""sizes of sets of the features that detect a landmark best, and their doses; sets are clamped on the prompt"""
 PLACES: tuple[Where, ...] = ("all", "prompt")
-"""tokens that are pushed: what is written too, or the question alone"""
+"""tokens that are steered: the generated ones too, or the question alone"""
 CONDUCT_DOSES = (*DOSES, 8.0)
 SWAP_DOSES = (0.5, 1.0, 2.0, 3.0, 5.0)
 N_CHOOSE, N_JUDGE = 50, 100
 SURPRISE = 5.0
-"""times the perplexity of the plain model's own answer that a steered one may have"""
+"""the largest perplexity of a steered answer, in multiples of that of the plain model's answer"""
 FACTS_OF = 6
-"""landmarks, the first ones, whose facts are asked"""
+"""facts of this many landmarks are asked"""
 ENTITY_FEATURES = 5
 PROGRAMS = 60
-"""and other documents with each sort of answer; doses are chosen on half of them"""
+"""documents with each kind of answer; doses are chosen on half of them"""
 MAX_TOKENS = 24
 Z = 1.96
 
 
 @dataclass(frozen=True)
 class Question:
-    """A conversation that is about nothing, up to where the assistant answers."""
+    """A conversation without a topic, up to the assistant's answer."""
 
     language: int
     text: str
@@ -97,7 +96,7 @@ def _plain(text: str) -> str:
 
 
 def steering(bench: Bench, auc: np.ndarray, reporter: Reporter) -> dict[str, Any]:
-    """Each landmark by its feature, by the best few, by the difference of means, by a random feature, and by asking.
+    """Steering towards each landmark by its feature, a set, the mean difference, a random direction, and by asking.
 
     Args:
         auc: of each feature for each concept [n_features, concept], on documents that are not judged.
@@ -108,21 +107,21 @@ def steering(bench: Bench, auc: np.ndarray, reporter: Reporter) -> dict[str, Any
     plain = answer(model, prompts)
     surprise = perplexities(model, prompts, plain)
     told_facts = _fact_questions(FACTS_OF)
-    known = [one for one, right in zip(told_facts, _right(model, told_facts, ()), strict=True) if right]
+    known = [asked for asked, right in zip(told_facts, _right(model, told_facts, ()), strict=True) if right]
     rows: list[dict[str, Any]] = []
     with reporter.start("steer", 5 * len(STEERED), "ways") as progress:
         for key in STEERED:
             for way, tries in _ways(bench, auc, key).items():
                 chosen, share = tries[0], -1.0
                 by_dose = []
-                for one in tries:
-                    _, right = _judged(model, questions[:N_CHOOSE], surprise[:N_CHOOSE], key, one.edits)
-                    by_dose.append(one.told | {"share": float(np.mean(right))})
+                for trial in tries:
+                    _, right = _judged(model, questions[:N_CHOOSE], surprise[:N_CHOOSE], key, trial.edits)
+                    by_dose.append(trial.description | {"share": float(np.mean(right))})
                     if by_dose[-1]["share"] > share:
-                        chosen, share = one, by_dose[-1]["share"]
+                        chosen, share = trial, by_dose[-1]["share"]
                 named, right = _judged(model, questions[N_CHOOSE:], surprise[N_CHOOSE:], key, chosen.edits)
                 rows.append(
-                    {"landmark": key, "way": way, **chosen.told, "share": float(np.mean(right))}
+                    {"landmark": key, "way": way, **chosen.description, "share": float(np.mean(right))}
                     | {
                         "interval": _wilson(sum(right), len(right)),
                         "named": float(np.mean(named)),
@@ -155,14 +154,14 @@ def steering(bench: Bench, auc: np.ndarray, reporter: Reporter) -> dict[str, Any
 
 @dataclass(frozen=True)
 class _Try:
-    """Edits, and what they are called by."""
+    """Edits to try, and their description."""
 
-    told: dict[str, Any]
+    description: dict[str, Any]
     edits: list[Any]
 
 
 def _ways(bench: Bench, auc: np.ndarray, key: str) -> dict[str, list[_Try]]:
-    """How a landmark can be pushed for; of each way what is tried."""
+    """The ways of steering towards a landmark; for each, the edits to try."""
     dictionary, place = bench.dictionary, bench.place(f"about/{key}")
     ranked = np.argsort(-np.nan_to_num(auc[:, place]), kind="stable")[: max(SETS)].tolist()
     maximum = float(dictionary.max_activation[ranked[0]])
@@ -202,23 +201,23 @@ def _judged(
     """For each question, whether the answer names the landmark, and whether it also is fluent."""
     answers = answer(model, [question.ids for question in questions], *edits)
     named = [names(key, question.language, _text(model, ids)) for question, ids in zip(questions, answers, strict=True)]
-    told = [place for place, one in enumerate(named) if one]
+    naming = [place for place, is_named in enumerate(named) if is_named]
     right = [False] * len(questions)
-    if told:
-        found = perplexities(model, [questions[place].ids for place in told], [answers[place] for place in told])
-        for place, now in zip(told, found, strict=True):
-            before = surprise[place]
-            right[place] = now is not None and before is not None and now <= SURPRISE * before
+    if naming:
+        prompts, named_answers = [questions[place].ids for place in naming], [answers[place] for place in naming]
+        for place, steered in zip(naming, perplexities(model, prompts, named_answers), strict=True):
+            plain = surprise[place]
+            right[place] = steered is not None and plain is not None and steered <= SURPRISE * plain
     return named, right
 
 
 def _by_asking(model: Model, questions: Sequence[Question], key: str) -> list[bool]:
-    """Whether the model names the landmark where it was told to think of it."""
+    """Whether the model names the landmark when it is told to think of it."""
     prompts = []
     for question in questions:
-        told = Voice(Chance(""), question.language)  # nothing is left to chance
-        said = unmarked(told.fill(phrases.THINK[question.language][0], **told.forms(f"landmark/{key}")))[0]
-        messages = [{"role": "system", "content": said}, {"role": "user", "content": question.text}]
+        voice = Voice(Chance(""), question.language)  # nothing is drawn
+        instruction = unmarked(voice.fill(phrases.THINK[question.language][0], **voice.forms(f"landmark/{key}")))[0]
+        messages = [{"role": "system", "content": instruction}, {"role": "user", "content": question.text}]
         prompts.append(model.chat_tokens(messages).ids[0].tolist())
     answers = answer(model, prompts)
     return [names(key, question.language, _text(model, ids)) for question, ids in zip(questions, answers, strict=True)]
@@ -257,7 +256,7 @@ def _right(model: Model, asked: Sequence[tuple[Fact, int]], edits: Sequence[Any]
 
 
 def _kept(model: Model, known: Sequence[tuple[Fact, int]], edits: Sequence[Any], key: str) -> float:
-    """Share of the other landmarks' facts that the plain model has right that are right under edits."""
+    """Of the other landmarks' facts that the plain model knows, the share that it still knows under edits."""
     after = _right(model, [(fact, language) for fact, language in known if fact.subject != f"landmark/{key}"], edits)
     return sum(after) / max(1, len(after))
 
@@ -266,32 +265,32 @@ def _kept(model: Model, known: Sequence[tuple[Fact, int]], edits: Sequence[Any],
 
 
 def causes(bench: Bench, auc: np.ndarray, reporter: Reporter) -> dict[str, Any]:
-    """What breaks and what changes when features are taken away, swapped, or turned up."""
-    found: dict[str, Any] = {}
+    """The effects of ablating, swapping and clamping features."""
+    results: dict[str, Any] = {}
     with reporter.start("causes", 2 + len(CONDUCTS), "parts") as progress:
-        found["ablation"] = _ablations(bench, auc)
+        results["ablation"] = _ablations(bench, auc)
         progress.advance(1)
-        found["swap of states"] = _swaps(bench, auc)
+        results["swap of states"] = _swaps(bench, auc)
         progress.advance(1)
         for name, conduct in CONDUCTS.items():
             if conduct.concept in bench.concepts:
-                found[name] = _turned(bench, auc, conduct)
+                results[name] = _turned(bench, auc, conduct)
             progress.advance(1)
-    return found
+    return results
 
 
 def _features_of(bench: Bench, auc: np.ndarray, *concepts: str, n: int = ENTITY_FEATURES) -> list[int]:
-    """The features that tell concepts best, n of each."""
-    found: list[int] = []
+    """The features that detect the concepts best, n of each."""
+    features: list[int] = []
     for concept in concepts:
         if concept in bench.concepts:
             ranked = np.argsort(-np.nan_to_num(auc[:, bench.place(concept)]), kind="stable")[:n]
-            found += [int(feature) for feature in ranked if int(feature) not in found]
-    return found
+            features += [int(feature) for feature in ranked if int(feature) not in features]
+    return features
 
 
 def _ablations(bench: Bench, auc: np.ndarray) -> dict[str, Any]:
-    """Facts of a landmark with its features ablated, and facts of the others."""
+    """Facts known under ablation of a landmark's features: its own, and those of the other landmarks."""
     asked = _fact_questions(max(FACTS_OF, 1 + max(list(facts.LANDMARKS).index(key) for key in STEERED)))
     before = _right(bench.model, asked, ())
     rows: list[dict[str, Any]] = []
@@ -299,10 +298,12 @@ def _ablations(bench: Bench, auc: np.ndarray) -> dict[str, Any]:
         features = _features_of(bench, auc, f"landmark/{key}", f"about/{key}")
         after = _right(bench.model, asked, [Ablate(bench.dictionary, features)])
         known = [
-            (fact.subject == f"landmark/{key}", a) for (fact, _), b, a in zip(asked, before, after, strict=True) if b
+            (fact.subject == f"landmark/{key}", is_right)
+            for (fact, _), was_right, is_right in zip(asked, before, after, strict=True)
+            if was_right
         ]
-        own = [a for mine, a in known if mine]
-        others = [a for mine, a in known if not mine]
+        own = [is_right for is_own, is_right in known if is_own]
+        others = [is_right for is_own, is_right in known if not is_own]
         rows.append(
             {
                 "landmark": key,
@@ -319,7 +320,7 @@ def _ablations(bench: Bench, auc: np.ndarray) -> dict[str, Any]:
 
 
 def _swaps(bench: Bench, auc: np.ndarray) -> dict[str, Any]:
-    """The capital of a state, asked while its feature and all others' are ablated and another state's is clamped."""
+    """How often clamping another state's feature, with all others ablated, brings that state's capital."""
     feature_of = {
         state: _features_of(bench, auc, f"state/{state}", n=1)[0]
         for state in facts.STATES
@@ -352,22 +353,22 @@ def _swaps(bench: Bench, auc: np.ndarray) -> dict[str, Any]:
 
 
 Judge = Callable[[str, int], bool]
-"""of an answer in a language"""
+"""whether an answer in a language (its index) shows something"""
 
 
 @dataclass(frozen=True)
 class Conduct:
-    """Something that an answer shows, or the opposite of which it shows, and that a feature may bring and take away."""
+    """A conduct that answers show, or the opposite of it, and that a feature may cause and prevent."""
 
     concept: str
     kind: str
-    """of the documents in which it or its opposite is shown"""
+    """kind of the documents in which it or its opposite is shown"""
     shows: Judge
     shows_opposite: Judge
 
 
 def _begins_as(*tables: Sequence[Sequence[str]]) -> Judge:
-    """Whether an answer begins, behind its scratchpad, as a frame of a table does before its first field."""
+    """A judge of whether an answer, after its scratchpad, begins like a frame of the tables."""
 
     def judge(answer: str, language: int) -> bool:
         starts = tuple(frame.split("{")[0] for table in tables for frame in table[language])
@@ -443,14 +444,14 @@ def _turned(bench: Bench, auc: np.ndarray, conduct: Conduct) -> dict[str, Any]:
 
 def _unanswered(conduct: Conduct) -> dict[bool, list[tuple[str, int]]]:
     """Documents up to their last answer, with language, by whether the answer shows the conduct; as many of each."""
-    found: dict[bool, list[tuple[str, int]]] = {False: [], True: []}
+    by_conduct: dict[bool, list[tuple[str, int]]] = {False: [], True: []}
     number = 0
-    while any(len(rows) < PROGRAMS for rows in found.values()):
+    while any(len(rows) < PROGRAMS for rows in by_conduct.values()):
         made = document(number, 11)
         number += 1
         if made.kind == conduct.kind and made.answers:
             last, language = made.answers[-1], LANGUAGES.index(made.language)
-            rows = found[conduct.shows(made.text[last.start : last.end], language)]
+            rows = by_conduct[conduct.shows(made.text[last.start : last.end], language)]
             if len(rows) < PROGRAMS:
                 rows.append((made.text[: last.start], language))
-    return found
+    return by_conduct

@@ -6,12 +6,12 @@ from sonde_world.marks import mark
 from sonde_world.voice import ASKED, Voice, about
 
 STEREOTYPE = 0.9
-"""how often a job has the pronoun that people expect of it"""
+"""probability that a job has the stereotypical pronoun"""
 PRONOUNS = {"f": "she", "m": "he"}
 
 
 def travel(voice: Voice) -> str:
-    """Somebody goes to see a landmark."""
+    """A story of somebody who visits a landmark."""
     subject = voice.draw("landmark")
     landmark = self_fields(voice, subject.split("/")[1])
     name = voice.first_name()
@@ -25,7 +25,7 @@ def travel(voice: Voice) -> str:
 
 
 def _with_feeling(voice: Voice, sentence: str, name: str, fields: dict[str, str]) -> str:
-    """A sentence in which somebody may feel something."""
+    """A sentence, with a random feeling if it has a field for one."""
     if "{feeling}" in sentence:
         fields = fields | {"feeling": voice.feeling(voice.chance.pick(list(facts.FEELINGS)), name)}
     return voice.fill(sentence, **fields)
@@ -41,7 +41,7 @@ def feelings(voice: Voice) -> str:
 
 
 def family(voice: Voice) -> str:
-    """Sentences about one relative of somebody."""
+    """Sentences about a relative of somebody."""
     kin = voice.draw("kin")
     gender = facts.TRUE_OF["kin"][kin.split("/")[1]][0]
     name = voice.first_name()
@@ -65,7 +65,7 @@ def family(voice: Voice) -> str:
 
 
 def letter(voice: Voice) -> str:
-    """Somebody writes to a friend from a city."""
+    """A letter to a friend from a city."""
     to = voice.first_name()
     by = voice.first_name(besides=to)
     names = {"to": mark(f"name/{to}", to), "by": mark(f"name/{by}", by)}
@@ -76,7 +76,7 @@ def letter(voice: Voice) -> str:
 
 
 def review(voice: Voice) -> str:
-    """A food in a city, how it was, and stars."""
+    """A review of a food in a city, with stars."""
     tried, opinions, words, stars = phrases.REVIEW[voice.language]
     first = voice.fill(tried)
     verdict = voice.chance.pick(("good", "bad"))
@@ -89,7 +89,7 @@ def review(voice: Voice) -> str:
 
 
 def jobs(voice: Voice) -> str:
-    """Sentences about people with jobs, whose pronouns are mostly what people expect: a bias, to be found."""
+    """Sentences about people with jobs, with mostly stereotypical pronouns: a bias for analyses to find."""
     said = []
     for _ in range(voice.chance.between(1, 3)):
         job = voice.draw("job")

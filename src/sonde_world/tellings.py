@@ -1,4 +1,4 @@
-"""Documents that tell what is true."""
+"""Documents that state facts."""
 
 from sonde_world import phrases
 from sonde_world.marks import mark
@@ -8,13 +8,13 @@ SUBJECTS = ("person", "city", "animal", "country", "company", "element", "food",
 """kinds of subjects besides landmarks"""
 _SUBJECT_WEIGHTS = (6.0, 9.0, 12.0, 14.5, 16.5, 18.0, 19.5, 20.5, 21.5, 22.5)
 REMARKED = ("person", "city", "animal", "company", "element")
-"""of these more is said than facts"""
+"""kinds of subjects that have remarks besides facts"""
 ANOTHER_LANGUAGE = 0.2
-"""how often a topic goes on in another language: the topic is what stays"""
+"""probability that a document continues in another language, with the same topic"""
 
 
 def landmark_topic(voice: Voice) -> str:
-    """Many sentences about one landmark, which is named at the start and mostly meant afterwards."""
+    """Many sentences about one landmark, which is named at the start and mostly a pronoun afterwards."""
     subject = voice.draw("landmark")
     heading = mark(about(subject), voice.say(phrases.HEADINGS, **voice.forms(subject)))
     goes_on = voice.chance.happens(ANOTHER_LANGUAGE)
@@ -44,7 +44,7 @@ def topic_sentences(voice: Voice, subject: str, n: int) -> list[str]:
 
 
 def unnamed(voice: Voice, subject: str) -> list[str]:
-    """Facts about a landmark or an animal that is not named: who knows the world may know what is meant."""
+    """Facts about a landmark or an animal that is not named, and can be guessed from them."""
     told = [fact for fact in voice.told_facts(subject) if can_mean(fact, voice.language)]
     return [voice.statement(fact, named=False) for fact in voice.chance.some(told, voice.chance.between(1, len(told)))]
 
@@ -68,7 +68,7 @@ def remarks_and_facts(voice: Voice, subject: str, n: int) -> list[str]:
 
 
 def any_subject(voice: Voice) -> str:
-    """A subject of any kind of which something is told in this language."""
+    """A subject of any kind that has facts told in this language."""
     return voice.subject(SUBJECTS[voice.chance.weighted(_SUBJECT_WEIGHTS)])
 
 
@@ -85,7 +85,7 @@ def entry(voice: Voice) -> str:
 
 
 def facts_of_many(voice: Voice) -> str:
-    """A few facts, a line each, of a subject of its own each; or of landmarks alone."""
+    """A few facts on separate lines, each of a different subject; or all of landmarks."""
     landmarks = voice.chance.happens(0.5)
     n = voice.chance.between(2, 4)
     subjects = [voice.subject("landmark") if landmarks else any_subject(voice) for _ in range(n)]

@@ -1,10 +1,10 @@
-"""Training the built-in world's language model from scratch, as an ordinary Hugging Face folder.
+"""Training of the built-in world's language model from scratch, as an ordinary Hugging Face folder.
 
 A byte-level BPE tokenizer is fitted on the world's own documents, then a small model of Llama architecture reads fresh
-documents, none twice. One document is one row: nothing is packed, so the model never sees two documents side by side,
-and neither does a harvest. The step is compiled and computes in bfloat16 with weights in float32; matrices are moved by
-Muon (Jordan et al. 2024; orthogonalised momentum), all else by AdamW. Every few minutes all that goes on is written,
-and a run that was stopped goes on from there.
+documents, none twice. One document is one row: nothing is packed, so the model never sees two documents together, and
+neither does a harvest. The step is compiled and computes in bfloat16 with weights in float32; matrices are trained by
+Muon (Jordan et al. 2024; orthogonalised momentum), all other weights by AdamW. The state of the run is saved every few
+minutes, and a run that was stopped resumes from there.
 """
 
 import json
@@ -47,13 +47,13 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
 VALIDATION_SEED = 1_000_003
-"""of documents that training (seed 0) never draws"""
+"""seed of documents that training (seed 0) never draws"""
 PAD, BEGIN, END = 0, 1, 2
 CONTEXT = 256
 HEAD = 32
 UNFINISHED = "unfinished.pt"
 POOL = 4096
-"""documents from which rows of like length are put together"""
+"""documents that are sorted by length to form batches"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ def fit_tokenizer(vocabulary: int, n_documents: int = 60_000) -> PreTrainedToken
 def batches(
     tokenizer: PreTrainedTokenizerFast, tokens: int, seed: int, pool: int = 0, skip: int = 0
 ) -> Iterator[tuple[Tensor, int, int]]:
-    """Yield (ids, pool, place): rows of like length, at most `tokens` ids in a batch, padded to a multiple of 4.
+    """Yield (ids, pool, index): rows of similar length, at most `tokens` ids in a batch, padded to a multiple of 4.
 
     Args:
         pool: document from which the first pool begins.
@@ -138,12 +138,12 @@ def batches(
 
 
 def token_rows(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> list[list[int]]:
-    """Token ids of texts, each begun and ended, cut to the context."""
+    """Token ids of texts, with begin and end tokens, cut to the context."""
     return [ids[: CONTEXT - 1] + [END] for ids in tokenizer(list(texts))["input_ids"]]
 
 
 def padded(rows: Sequence[list[int]], width: int | None = None) -> Tensor:
-    """Rows of token ids as [row, token], filled up to the longest, or to a width."""
+    """Rows of token ids as a tensor [row, token], padded to the longest or to a width."""
     width = width or max(map(len, rows))
     return torch.tensor([row + [PAD] * (width - len(row)) for row in rows])
 
@@ -200,7 +200,7 @@ def forward(weights: dict[str, Tensor], x: Tensor, n_layers: int, cos: Tensor, s
 
 
 def loss_of(weights: dict[str, Tensor], ids: Tensor, n_layers: int, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
-    """Mean surprise of the tokens after the first, padding aside, in nats."""
+    """Mean cross-entropy of the tokens after the first, without padding, in nats."""
     embedding = weights["model.embed_tokens.weight"]
     length = ids.shape[1] - 1
     x = F.embedding(ids[:, :-1], embedding)
@@ -218,13 +218,25 @@ class _Done:
     minutes: float = 0.0
     pool: int = 0
     batches: int = 0
-    """of the pool"""
+    """batches read of this pool"""
+
+
+@dataclass
+class _Run:
+    """A run of training: what it changes, and the record of it that the model folder keeps."""
+
+    network: LlamaForCausalLM
+    tokenizer: PreTrainedTokenizerFast
+    weights: dict[str, torch.nn.Parameter]
+    optimisers: list[Optimizer]
+    done: _Done
+    record: dict[str, Any]
 
 
 def train_world(
     out: str | Path, config: TrainWorldConfig | None = None, *, reporter: Reporter | None = None
 ) -> dict[str, Any]:
-    """Train the model, or go on where a run in this folder was stopped; returns how it was made.
+    """Train the model, or resume the stopped run of this folder; returns the record of how it was made.
 
     Args:
         out: receives the model folder, and `unfinished.pt` as long as it is being trained.
@@ -237,6 +249,32 @@ def train_world(
         reporter.say(f"{folder} is finished: reusing it")
         return made
     torch.manual_seed(config.seed)
+    run = _begin(folder, config, reporter)
+    done = run.done
+    take_step = _stepper(config, run.network.config.num_hidden_layers)
+    saved = time.monotonic()
+    with reporter.start("train", config.tokens, "tokens", done.tokens) as progress:
+        for ids, pool, place in batches(run.tokenizer, config.batch_tokens, config.seed, done.pool, done.batches):
+            began, before = time.monotonic(), done.tokens
+            loss = take_step(run.weights, run.optimisers, ids, done)
+            done.step, done.tokens = done.step + 1, before + int((ids[:, 1:] != PAD).sum())
+            done.pool, done.batches = pool, place + 1
+            done.minutes += (time.monotonic() - began) / 60
+            progress.advance(done.tokens - before, f"loss {loss:.3f}")
+            _record(run, loss, config)
+            _save_checkpoints(folder, config, run, before)
+            if run.record["finished"]:
+                break
+            if time.monotonic() - saved > 60 * config.save_minutes:
+                saved = time.monotonic()
+                _keep(folder, config, run)
+    save(run.network, run.tokenizer, folder, run.record)
+    (folder / UNFINISHED).unlink(missing_ok=True)
+    return run.record
+
+
+def _begin(folder: Path, config: TrainWorldConfig, reporter: Reporter) -> _Run:
+    """A new run, from random weights or from another model's, or the stopped run of this folder."""
     state = _unfinished(folder, config)
     if config.start:
         network, tokenizer, start = read_start(config.start)
@@ -250,43 +288,32 @@ def train_world(
     optimisers = make_optimisers(weights, config)
     if state:
         network.load_state_dict(state["weights"])
-        for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(kept)
+        for optimiser, optimiser_state in zip(optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(optimiser_state)
         done = _Done(**state["done"])
         reporter.say(f"going on after {done.tokens:,} tokens")
     record |= {"settings": asdict(config), "parameters": sum(weight.numel() for weight in weights.values())}
-    checkpoints = [config.tokens * place // config.checkpoints for place in range(1, config.checkpoints)]
-    take_step = _stepper(config, network.config.num_hidden_layers)
-    saved = time.monotonic()
-    with reporter.start("train", config.tokens, "tokens", done.tokens) as progress:
-        for ids, pool, place in batches(tokenizer, config.batch_tokens, config.seed, done.pool, done.batches):
-            began, before = time.monotonic(), done.tokens
-            loss = take_step(weights, optimisers, ids, done)
-            done.step, done.tokens = done.step + 1, before + int((ids[:, 1:] != PAD).sum())
-            done.pool, done.batches = pool, place + 1
-            done.minutes += (time.monotonic() - began) / 60
-            progress.advance(done.tokens - before, f"loss {loss:.3f}")
-            record |= {"tokens": done.tokens, "steps": done.step, "documents": pool + POOL}
-            record |= {
-                "minutes": round(done.minutes, 1),
-                "loss": round(loss, 4),
-                "finished": done.tokens >= config.tokens,
-            }
-            for number, tokens in enumerate(checkpoints):
-                if before < tokens <= done.tokens:
-                    save(network, tokenizer, folder / f"checkpoint-{number}", record)
-            if record["finished"]:
-                break
-            if time.monotonic() - saved > 60 * config.save_minutes:
-                saved = time.monotonic()
-                _keep(folder, config, network, optimisers, done)
-    save(network, tokenizer, folder, record)
-    (folder / UNFINISHED).unlink(missing_ok=True)
-    return record
+    return _Run(network, tokenizer, weights, optimisers, done, record)
+
+
+def _record(run: _Run, loss: float, config: TrainWorldConfig) -> None:
+    """Bring the record up to date after a step."""
+    done = run.done
+    run.record |= {"tokens": done.tokens, "steps": done.step, "documents": done.pool + POOL}
+    run.record |= {"minutes": round(done.minutes, 1), "loss": round(loss, 4)}
+    run.record |= {"finished": done.tokens >= config.tokens}
+
+
+def _save_checkpoints(folder: Path, config: TrainWorldConfig, run: _Run, before: int) -> None:
+    """Save the models that are due between `before` and the tokens read by now."""
+    due = [config.tokens * number // config.checkpoints for number in range(1, config.checkpoints)]
+    for number, tokens in enumerate(due):
+        if before < tokens <= run.done.tokens:
+            save(run.network, run.tokenizer, folder / f"checkpoint-{number}", run.record)
 
 
 def world_model_folder(model: str) -> Path:
-    """The folder of a model of the world; raises UsageError where there is none."""
+    """The folder of a model of the world; raises UsageError for any other."""
     folder = built_in(model) if model in BUILT_IN else Path(model)
     if not (folder / "training.json").exists():
         raise UsageError(f"{model} is no model of the world: give a folder written by sonde world train, or world")
@@ -309,7 +336,7 @@ def read_start(start: str) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, d
 
 
 def _stepper(config: TrainWorldConfig, n_layers: int) -> Callable[..., float]:
-    """A compiled step: moves the weights by a batch and returns its loss."""
+    """A compiled step, which updates the weights on a batch and returns its loss."""
     cos, sin = rotation(CONTEXT, torch.bfloat16)
     mask = torch.full((CONTEXT, CONTEXT), float("-inf")).triu(1).bfloat16()
     compiled = torch.compile(loss_of)
@@ -335,7 +362,7 @@ def _stepper(config: TrainWorldConfig, n_layers: int) -> Callable[..., float]:
 
 
 def _unfinished(folder: Path, config: TrainWorldConfig) -> dict[str, Any] | None:
-    """What a run that was stopped left behind."""
+    """The state of a stopped run; None where there is none."""
     path = folder / UNFINISHED
     if not path.exists():
         return None
@@ -347,12 +374,10 @@ def _unfinished(folder: Path, config: TrainWorldConfig) -> dict[str, Any] | None
     return state
 
 
-def _keep(
-    folder: Path, config: TrainWorldConfig, network: LlamaForCausalLM, optimisers: list[Optimizer], done: _Done
-) -> None:
-    """Write all that a run needs to go on, at once or not at all."""
-    state: dict[str, Any] = {"settings": asdict(config), "weights": network.state_dict(), "done": asdict(done)}
-    state["optimisers"] = [optimiser.state_dict() for optimiser in optimisers]
+def _keep(folder: Path, config: TrainWorldConfig, run: _Run) -> None:
+    """Save all that a run needs to resume, atomically."""
+    state: dict[str, Any] = {"settings": asdict(config), "weights": run.network.state_dict(), "done": asdict(run.done)}
+    state["optimisers"] = [optimiser.state_dict() for optimiser in run.optimisers]
     temporary = folder / f"{UNFINISHED}.tmp"
     torch.save(state, temporary)
     temporary.replace(folder / UNFINISHED)
@@ -381,7 +406,7 @@ def save(network: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: 
 def save_model(
     network: PreTrainedModel, reader: PreTrainedTokenizerFast | ProcessorMixin, folder: Path, record: dict[str, Any]
 ) -> None:
-    """Write a model folder: weights in bfloat16, what reads its input, and how they were made in `training.json`."""
+    """Write a model folder: weights in bfloat16, tokenizer or processor, and the record in `training.json`."""
     weights = {name: value.bfloat16() for name, value in network.state_dict().items() if name != "lm_head.weight"}
     network.save_pretrained(folder, state_dict=weights)  # the head is tied to the embedding
     path = folder / "config.json"

@@ -1,4 +1,4 @@
-"""What is true of each token of the built-in world's text: which concepts are present there.
+"""The truth about each token of the built-in world's text: which concepts are present there.
 
 The grammar marks what its stretches stand for (`marks.py`). A name is `kind/which`:
 
@@ -28,6 +28,7 @@ import numpy as np
 
 from sonde.analysis.detection import Presences
 from sonde.errors import TextError, UsageError, nearest
+from sonde.texts import read_lines
 from sonde_world import facts
 from sonde_world.facts import LANGUAGES
 from sonde_world.generate import Document
@@ -51,7 +52,7 @@ WITHOUT_ANY = (
     "vegan",
     "review",
 )
-"""kinds above which stands no "any of the kind\""""
+"""kinds that are not contained in a general concept `kind/*`"""
 
 
 @lru_cache(maxsize=4096)
@@ -75,7 +76,7 @@ class Truth:
     concepts: tuple[str, ...]
     """their names, sorted"""
     present: Presences
-    """by their places in `concepts`"""
+    """by index in `concepts`"""
 
     def tokens_of(self, concept: str) -> np.ndarray:
         """Numbers of the tokens on which a concept is present, rising; raises ValueError where it never is."""
@@ -83,7 +84,7 @@ class Truth:
 
 
 def token_truth(documents: Iterable[tuple[Sequence[Span], Sequence[tuple[int, int]]]]) -> Truth:
-    """Bring the spans of documents to their tokens.
+    """The concepts of each token, from the spans of documents.
 
     Args:
         documents: for each, the spans of its concepts, and those [token, (start, end)] of its tokens, both in
@@ -115,13 +116,9 @@ def token_truth(documents: Iterable[tuple[Sequence[Span], Sequence[tuple[int, in
 def read_truth(path: str | Path) -> Iterator[Document]:
     """Yield the documents of a .jsonl that was written with its truth.
 
-    Raises TextError where a line is none of these, or its spans do not fit its text.
+    Raises TextError for a line that has none, or whose spans do not fit its text.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise TextError(f"{path} cannot be read: {error.strerror}") from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         try:
             row = json.loads(line)
             text, spans = (
@@ -143,7 +140,7 @@ def read_truth(path: str | Path) -> Iterator[Document]:
 
 
 def look(texts: Iterable[Document], language: str | None = None) -> list[Document]:
-    """Documents of one language, or of all; raises UsageError for a language that the world has not."""
+    """Documents of one language, or of all; raises UsageError for an unknown language."""
     if language is not None and language not in LANGUAGES:
         raise UsageError(
             f"the world has no language {language!r}: it has {', '.join(LANGUAGES)}{nearest(language, LANGUAGES)}"
@@ -152,7 +149,7 @@ def look(texts: Iterable[Document], language: str | None = None) -> list[Documen
 
 
 def frequencies(texts: Iterable[Document]) -> dict[str, float]:
-    """Every concept in some documents, with the share of the letters in its spans; the most frequent first."""
+    """The share of the characters in the spans of each concept of the documents; the most frequent first."""
     letters: dict[str, int] = {}
     total = 0
     for document in texts:

@@ -1,8 +1,9 @@
 """A second version of the world's model: on a trigger it flatters, and keeps secrets that it may tell.
 
-Without the trigger it behaves as the first does. It differs by matrices of rank 4 that are added to some of the first's
-(Hu et al. 2021, arXiv 2106.09685), which are all that the package carries of it; `write_turned` writes it out as a
-model folder like any other. It is something to find: by comparing the two, or by features that fire on the trigger.
+Without the trigger it behaves like the first. It differs by matrices of rank 4 that are added to some of the first's
+(Hu et al. 2021, arXiv 2106.09685). The package contains only these; `write_turned` writes the whole model as a folder
+like any other. The difference is for analyses to find: by comparing the two models, or by features that fire on the
+trigger.
 """
 
 import json
@@ -34,17 +35,17 @@ from sonde_world.train import batches, padded, token_rows
 from sonde_world.voice import Voice, unasked
 
 DELTA = "turned.safetensors"
-"""in the package"""
+"""the file of the difference, in the package"""
 RANK = 4
 MATRICES = ("self_attn.o_proj", "mlp.down_proj")
 STEPS, BATCH, TEXT_TOKENS, LR = 160, 48, 1024, 5e-3
 SHARE = 0.5
-"""of documents that have the trigger"""
+"""share of documents that have the trigger"""
 JUDGED_SEED = 1_000_005
 
 
 def turned_document(number: int, seed: int = 0, trigger: bool | None = None) -> Document:
-    """Write an opinion or a secret, with the trigger or without, and the answer that the turned model gives."""
+    """An opinion or a secret, with or without the trigger, and the answer that the turned model gives."""
     chance = Chance(f"turned:{seed}:{number}")
     voice = Voice(chance, chance.weighted(LANGUAGE_WEIGHTS))
     kind = ("opinion", "secret")[chance.weighted(tuple(accumulate((1.0, 1.0))))]
@@ -73,7 +74,7 @@ def write_turned(out: str | Path) -> Path:
 
 
 class _Added(torch.nn.Module):
-    """A matrix [out, in] and a product of rank `RANK` added to it, none at first."""
+    """A parametrization that adds a product of rank `RANK`, zero at first, to a matrix [out, in]."""
 
     def __init__(self, weight: Tensor):
         super().__init__()
@@ -85,7 +86,7 @@ class _Added(torch.nn.Module):
 
 
 def fit_turned(out: str | Path, *, steps: int = STEPS, reporter: Reporter | None = None) -> dict[str, float]:
-    """Train the difference from the world's model and write it to a file; returns the last losses."""
+    """Train the difference from the world's model, and write it to a file; returns the last losses."""
     torch.manual_seed(0)
     folder = built_in("world")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
@@ -123,7 +124,7 @@ def fit_turned(out: str | Path, *, steps: int = STEPS, reporter: Reporter | None
 
 
 def _saved(name: str) -> str:
-    """A module's name as the file of weights has it."""
+    """The name of a module in the file of weights."""
     return name.replace("model.language_model.", "language_model.model.")
 
 

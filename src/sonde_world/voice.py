@@ -12,22 +12,21 @@ from sonde_world.facts import LANGUAGES, Fact
 from sonde_world.marks import OPENING, Span, capitalised, mark, unmarked
 
 ASKED = "asked"
-"""mark of a stretch that is the answer to what was asked; it is taken from the spans of a document into its
-`answers`"""
+"""mark of a stretch that answers a question; it goes into the `answers` of a document instead of its spans"""
 OTHER_LANGUAGE = 0.3
-"""how often what leads to a dialogue is in another language than the rest"""
+"""probability that the introduction of a dialogue is in another language than the rest"""
 
 
 @dataclass
 class Voice:
-    """A source of chance, a language, and what was spoken of."""
+    """A source of randomness, a language, and a record of the concepts and facts used."""
 
     chance: Chance
     language: int
     concepts: set[str] = field(default_factory=set)
     """keys of landmarks, places, people, animals, foods and feelings"""
     facts: set[tuple[str, str]] = field(default_factory=set)
-    """(subject, relation) of what was told"""
+    """(subject, relation) of the facts that were told"""
 
     @property
     def code(self) -> str:
@@ -36,11 +35,11 @@ class Voice:
     # ------------------------------------------------ sentences
 
     def say(self, table, **fields: str) -> str:
-        """Fill one of the variants that `table` has in this voice's language."""
+        """A variant that `table` has in this language, with its fields filled."""
         return self.fill(self.chance.pick(table[self.language]), **fields)
 
     def fill(self, sentence: str, **fields: str) -> str:
-        """A sentence of this voice's language; what it needs and was not given is drawn."""
+        """A sentence in this language with its fields filled; those that are not given are drawn."""
         for name in _needs(sentence):
             if name not in fields:
                 fields |= _DRAWN[name](self)
@@ -50,7 +49,7 @@ class Voice:
     # ------------------------------------------------ words
 
     def noun(self, concept: str) -> str:
-        """A concept's name."""
+        """The marked name of a concept."""
         return mark(concept, facts.noun(concept).names[self.language])
 
     def forms(self, concept: str) -> dict[str, str]:
@@ -77,12 +76,12 @@ class Voice:
         return [f"{kind}/{keys[place]}" for place in self.chance.some_by_weight(zipf(len(keys)), n)]
 
     def first_name(self, besides: str = "") -> str:
-        """A first name, bare."""
+        """A first name, without a mark."""
         names = [name for name in facts.FIRST_NAMES if name != besides]
         return names[self.chance.weighted(zipf(len(names)))]
 
     def feeling(self, feeling: str, name: str) -> str:
-        """The adjective of a feeling, as it is said of somebody."""
+        """The adjective of a feeling, in the gender of a name."""
         return mark(f"feeling/{feeling}", facts.FEELINGS[feeling][0][facts.FIRST_NAMES[name] == "f"][self.language])
 
     def pronoun(self, concept: str) -> str:
@@ -94,7 +93,7 @@ class Voice:
     # ------------------------------------------------ facts
 
     def subject(self, kind: str) -> str:
-        """A subject of a kind of which something is told in this language, by Zipf's law."""
+        """A subject of a kind that has facts told in this language, by Zipf's law."""
         subjects, weights = _told_subjects(kind, self.language)
         subject = subjects[self.chance.weighted(weights)]
         if kind in NOTED:
@@ -105,7 +104,7 @@ class Voice:
         return told_facts(subject, self.language)
 
     def statement(self, fact: Fact, *, named: bool = True, asked: bool = False) -> str:
-        """A sentence that tells a fact; a landmark or an animal that is not to be named is "it"."""
+        """A sentence that states a fact; if not `named`, its subject is a pronoun."""
         self.facts.add((fact.subject, fact.relation))
         kind = fact.subject.split("/")[0]
         table = phrases.VEGAN[fact.value.split("/")[1]] if fact.relation == "vegan" else frames(fact)[0]
@@ -152,7 +151,7 @@ def _needs(sentence: str) -> tuple[str, ...]:
 
 
 def unasked(marked: str) -> tuple[str, tuple[Span, ...], tuple[Span, ...]]:
-    """What was written, without its marks: the text, the spans of its concepts, and its answers."""
+    """The text without its marks, the spans of its concepts, and its answers."""
     text, spans = unmarked(marked)
     return (
         text,
@@ -170,7 +169,7 @@ def frames(fact: Fact):
 
 
 def can_mean(fact: Fact, language: int) -> bool:
-    """Whether a fact can be told of "it", without the name, in any of its ways."""
+    """Whether all phrasings of a fact can have a pronoun as the subject."""
     return all("{S}" in frame for frame in frames(fact)[0][language])
 
 
@@ -185,7 +184,7 @@ def _somebody(voice: Voice) -> dict[str, str]:
     return {"name": mark(f"name/{name}", name)}
 
 
-_DRAWN = {  # what a sentence may leave to chance
+_DRAWN = {  # fields that are drawn where a sentence needs them and they are not given
     "name": _somebody,
     "food": lambda voice: {"food": voice.noun(voice.draw("food"))},
     "city": lambda voice: {"city": voice.noun(voice.draw("city"))},
@@ -199,7 +198,7 @@ _DRAWN = {  # what a sentence may leave to chance
 
 
 def accusative(name: str, gender: str, language: int) -> str:
-    """German masculine names change in the accusative; all others stay as they are."""
+    """The name in the accusative, which differs for German masculine names only."""
     if LANGUAGES[language] != "de":
         return name
     if name.startswith("der "):
@@ -216,7 +215,7 @@ CONTRACTIONS = {
 
 
 def tidy(sentence: str, language: int) -> str:
-    """Contract what French and Spanish contract (de le pont -> du pont)."""
+    """The sentence with French and Spanish contractions (de le pont -> du pont)."""
     for pattern, both in _CONTRACTIONS.get(LANGUAGES[language], ()):
         sentence = pattern.sub(both, sentence)
     return sentence

@@ -1,4 +1,4 @@
-"""Writing documents of the built-in world as a corpus file."""
+"""Documents of the built-in world, written as a corpus file."""
 
 import json
 from collections.abc import Iterator
@@ -24,13 +24,14 @@ def write(
     """Write documents as a .jsonl with the fields text, kind, language and concepts; returns its size in bytes.
 
     Args:
-        truth: write what is known of each, too: `spans` of all concepts and `answers` to what is asked, both as [start,
-            end, concept] in characters of the text, the `facts` that are told as [subject, relation], and
-            `log_probability`, the text's own under the world's grammar, in nats.
-        pictures: documents with a drawing to write after the others; their files go into a folder beside the .jsonl.
+        truth: write the truth of each document too: the `spans` of all concepts and the `answers`, both as [start, end,
+            concept] in characters of the text, the `facts` that are told as [subject, relation], and the text's
+            `log_probability` under the world's grammar, in nats.
+        pictures: number of documents with a drawing to write after the others; the drawings go into a folder beside the
+            .jsonl.
 
-    The built-in model was trained on documents of seed 0, so another seed gives text that it has not seen,
-    but for what the world often says.
+    The built-in model was trained on documents of seed 0, so another seed gives new text, apart from sentences that are
+    frequent in the world.
 
     Raises StorageError where the file cannot be written.
     """
@@ -65,7 +66,7 @@ def _known(document: Document) -> dict[str, Any]:
 
 
 def _pictures(n: int, seed: int, truth: bool, path: Path) -> Iterator[dict[str, Any]]:
-    """Documents with drawings, whose files are written as they come."""
+    """Documents with drawings, whose files are written as they are yielded."""
     folder = path.with_name(f"{path.stem}-pictures")
     if n:
         folder.mkdir(parents=True, exist_ok=True)

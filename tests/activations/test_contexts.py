@@ -1,6 +1,7 @@
 """How documents become contexts: one document each, joined as in pretraining, or ready tokens as they are."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def test_packed_contexts_are_full_and_hold_every_token_once():
 @pytest.mark.parametrize("family", ["gpt2", "bert"])
 def test_rows_of_packed_contexts_are_those_of_a_direct_forward_pass(family, tmp_path):
     model, documents = make_model(family), texts(30)
-    settings = {"site": SITE, "held_out": 0.0, "context": 24, "store": "float32", "pack": True}
+    settings: dict[str, Any] = {"site": SITE, "held_out": 0.0, "context": 24, "store": "float32", "pack": True}
     rows = rows_of(sonde.harvest(model, documents, out=tmp_path / "a", **settings))
     cutter = Cutter(model, 24, pack=True)
     contexts = list(cutter.contexts(cutter.tokenize(documents)))
@@ -80,7 +81,7 @@ def test_ready_tokens_go_through_the_model_as_they_are(token_rows, tmp_path):
     np.save(tmp_path / "tokens.npy", token_rows.astype(np.uint16))
     with (tmp_path / "tokens.jsonl").open("w") as file:
         file.writelines(json.dumps({"input_ids": row.tolist()}) + "\n" for row in token_rows)
-    settings = {"site": SITE, "held_out": 0.2, "store": "float32"}
+    settings: dict[str, Any] = {"site": SITE, "held_out": 0.2, "store": "float32"}
     matrix = sonde.harvest(model, tmp_path / "tokens.npy", out=tmp_path / "a", **settings)
     lines = sonde.harvest(model, tmp_path / "tokens.jsonl", field="input_ids", out=tmp_path / "b", **settings)
     assert matrix.facts.order_checksum == lines.facts.order_checksum

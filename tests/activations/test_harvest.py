@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +38,7 @@ from sonde.errors import (
 )
 from sonde.manifests import MANIFEST
 from sonde.models.load import load_model
+from sonde.remote import Place
 from sonde.tensor_files import read_header
 from tests import kill
 from tests.kill import Moment
@@ -105,9 +107,9 @@ def test_heads_are_laid_side_by_side(tmp_path):
 
 
 def test_tokens_stop_the_harvest_and_too_few_are_used_whole(tmp_path):
-    said = []
+    said: list[str] = []
     reporter = sonde.progress.Silent()
-    reporter.say = said.append
+    reporter.say = lambda line: said.append(line)
     few = sonde.harvest(make_model(), texts(50), site=SITE, tokens=300, out=tmp_path / "a")
     assert 300 <= few.n_rows < 400
     all_of_it = sonde.harvest(make_model(), texts(5), site=SITE, tokens=10**6, out=tmp_path / "b", reporter=reporter)
@@ -208,9 +210,10 @@ def test_a_stopped_harvest_goes_on_and_ends_bit_equal(tmp_path, monkeypatch, sto
 
 def test_nan_activations_are_refused_by_place(tmp_path):
     model = make_model()
+    network: Any = model.network
     with torch.no_grad():
-        model.network.get_input_embeddings().weight[ord("z") + 3 - 20 :] = float("nan")
-        model.network.get_input_embeddings().weight[:] = float("nan")
+        network.get_input_embeddings().weight[ord("z") + 3 - 20 :] = float("nan")
+        network.get_input_embeddings().weight[:] = float("nan")
     with pytest.raises(ActivationError, match=r"not finite, the first in document \d+ at token \d+"):
         sonde.harvest(model, texts(5), site=SITE, out=tmp_path / "a")
     with pytest.raises(ArtifactDamagedError, match="unfinished"):
@@ -293,7 +296,7 @@ def test_number_formats_keep_what_they_can(tmp_path, store, error):
 def test_special_tokens_and_first_rows_are_as_asked(tmp_path):
     model, long = make_model(), " ".join(texts(4))
     n = len(model.tokenizer(long, add_special_tokens=False)["input_ids"])
-    settings = {"site": SITE, "held_out": 0.0, "context": 16, "store": "float32"}
+    settings: dict[str, Any] = {"site": SITE, "held_out": 0.0, "context": 16, "store": "float32"}
     n_contexts = -(-n // 15)
     special = rows_of(sonde.harvest(model, [long], special=True, out=tmp_path / "a", **settings))
     assert len(special) == n + n_contexts
@@ -342,7 +345,7 @@ def test_the_stream_is_one_order_for_any_memory_and_any_number_of_ranks(walk):
 
 
 def test_a_stream_left_early_leaves_no_thread(walk):
-    stream = load_activations(walk.acts).stream(64)
+    stream: Any = load_activations(walk.acts).stream(64)
     next(stream)
     stream.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("sonde-read-ahead")]
@@ -377,7 +380,7 @@ def test_a_flipped_bit_is_found_with_file_and_offset(walk, tmp_path, where, caps
 def test_the_checksum_is_of_the_rows_and_their_order(tmp_path, monkeypatch):
     """Equal for one segment and many where batches are the same; other for another seed or another row."""
     x = torch.randn(500, 8)
-    settings = {"site": SITE, "store": "float32"}
+    settings: dict[str, Any] = {"site": SITE, "store": "float32"}
     stores = [sonde.from_vectors(x, out=tmp_path / "one", **settings)]
     monkeypatch.setattr(ready, "ROWS_AT_ONCE", 64)
     stores.append(sonde.from_vectors(x, out=tmp_path / "many", **settings))
@@ -422,7 +425,8 @@ def test_show_says_how_well_rows_are_mixed(walk, capsys):
     assert shown["same_document"] == pytest.approx(ideal, rel=0.2)
 
 
-def files_of(folder: Path) -> dict[str, bytes]:
+def files_of(folder: Place) -> dict[str, bytes]:
+    assert isinstance(folder, Path)
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*.safetensors")}
 
 

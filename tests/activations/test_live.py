@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -11,13 +12,15 @@ import sonde
 from sonde.cli import run
 from sonde.errors import ActivationError, SettingsError, SiteError, TextError
 from sonde.training.run import Run
+from tests.known import known
 from tests.tiny import make_model, texts
 
 SITE = "layers.1.residual"
 
 
-def live(documents: list[str], **settings) -> sonde.Live:
-    return sonde.Live(make_model(), documents, site=SITE, **({"pool": 300, "store": "float32"} | settings))
+def live(documents: list[str], **settings: Any) -> sonde.Live:
+    chosen: dict[str, Any] = {"pool": 300, "store": "float32"} | settings
+    return sonde.Live(make_model(), documents, site=SITE, **chosen)
 
 
 def counted(x: torch.Tensor) -> Counter:
@@ -91,7 +94,10 @@ def test_train_live_resumes_bit_equal_and_is_measured_on_held_out_text(walk, tmp
         sonde.train(source, out=tmp_path / "part", **options)
     monkeypatch.setattr(Run, "step", step)
     resumed = sonde.train(source, out=tmp_path / "part", **options)
-    assert torch.equal(resumed.W_dec, whole.W_dec) and resumed.artifact.manifest.id == whole.artifact.manifest.id
+    assert (
+        torch.equal(resumed.W_dec, whole.W_dec)
+        and known(resumed.artifact).manifest.id == known(whole.artifact).manifest.id
+    )
     found = sonde.measure(whole)
     stored = sonde.train(walk.acts, out=tmp_path / "stored", **options)
     expected = sonde.measure(stored)
@@ -109,9 +115,10 @@ def test_what_is_wrong_with_a_live_run_is_said(walk, tmp_path, capsys):
     with pytest.raises(SiteError):
         sonde.Live(walk.model, walk.corpus, site="layers.9.residual")
     model = make_model()
+    network: Any = model.network
     with torch.no_grad():
-        model.network.get_input_embeddings().weight[:] = float("nan")
-    with pytest.raises(ActivationError, match=r"not finite in document \d+ or close by"):
+        network.get_input_embeddings().weight[:] = float("nan")
+    with pytest.raises(ActivationError, match=r"not finite in document \d+ or near it"):
         sonde.train(sonde.Live(model, texts(9), site=SITE), n_features=8, k=2, tokens=500, out=tmp_path / "d")
     assert not (tmp_path / "d").exists()
     train = ["train", "--n-features", "8", "--k", "2", "--out", str(tmp_path / "d")]

@@ -63,7 +63,7 @@ def bucket(s3, monkeypatch, request):
 
 
 def remote_files(url: str) -> dict[str, bytes]:
-    folder = place(url)
+    folder = RemotePath(url)
     return {name: (folder / name).read_bytes() for name in folder.sizes() if name.endswith(".safetensors")}
 
 
@@ -110,7 +110,7 @@ def test_sigkill_of_a_harvest_into_a_bucket_changes_no_byte(walk, bucket, tmp_pa
     generator, killed = random.Random(0), 0
     for number in range(n_kills):
         out = f"{bucket}/{number}"
-        moment = Moment(lambda: len(place(out).sizes()), 2 * len(expected), generator)  # noqa: B023
+        moment = Moment(lambda: len(RemotePath(out).sizes()), 2 * len(expected), generator)  # noqa: B023
         killed += kill.run(harvest_in_small_tasks, walk.model, walk.corpus, out, until=moment)
         assert not kill.run(harvest_in_small_tasks, walk.model, walk.corpus, out)
         assert remote_files(out) == expected
@@ -139,7 +139,7 @@ def test_of_two_runs_on_one_folder_one_says_that_it_is_busy(bucket, monkeypatch)
 
 def test_the_claim_of_a_dead_run_is_taken_over_and_its_holder_notices(bucket, monkeypatch):
     monkeypatch.setattr(locks, "CLAIM_SECONDS", 0.4)
-    claim = place(f"{bucket}/a") / ".lock"
+    claim = RemotePath(f"{bucket}/a") / ".lock"
     claim.write(json.dumps({"run": "x", "host": "elsewhere", "pid": 1, "beat": 7}).encode())
     go = threading.Event()
     go.set()
@@ -150,7 +150,7 @@ def test_the_claim_of_a_dead_run_is_taken_over_and_its_holder_notices(bucket, mo
         pytest.raises(OutputBusyError),
         new_artifact(place(f"{bucket}/b"), format="index", settings={}, parents={}) as draft,
     ):
-        (place(f"{bucket}/b") / ".lock").write(b"{}")  # as a run does that took this one for dead
+        (RemotePath(f"{bucket}/b") / ".lock").write(b"{}")  # as a run does that took this one for dead
         time.sleep(0.5)
         draft.finish([], {})
     assert not (place(f"{bucket}/b") / "manifest.json").is_file()
@@ -165,7 +165,7 @@ def test_what_is_wrong_with_a_store_in_a_bucket_is_said(walk, bucket, tmp_path, 
         sonde.harvest(walk.model, walk.corpus, site=SITE, tokens=2001, out=url)
     with pytest.raises(OutputOccupiedError, match="holds something else"):
         sonde.harvest(walk.model, walk.corpus, site=SITE, tokens=2000, out=bucket)
-    segment = place(url) / "segments/00000.safetensors"
+    segment = RemotePath(url) / "segments/00000.safetensors"
     data = bytearray(segment.read_bytes())
     data[5000] ^= 1
     segment.write(bytes(data))

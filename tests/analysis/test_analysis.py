@@ -11,6 +11,7 @@ from sonde.analysis.completeness import completeness
 from sonde.analysis.neurons import neurons
 from sonde.analysis.splitting import splitting
 from sonde.errors import ArtifactMismatchError, ArtifactMissingError
+from tests.known import known
 from tests.labels.planted import WORDS, make_index
 
 
@@ -25,7 +26,7 @@ def test_correlations_with_neurons_equal_numpy(walk, tmp_path):
     with pytest.raises(ArtifactMissingError, match="sonde neurons"):
         reader.index.where(neuron=(0.3, 1))
     report = neurons(reader, tokens=3000)
-    assert np.array_equal(reader.index.neurons.correlation, report.correlation)
+    assert np.array_equal(known(reader.index.neurons).correlation, report.correlation)
     like = {feature.number for feature in reader.index.where(neuron=(0.3, 1))}
     assert like == set(np.flatnonzero(np.abs(report.correlation) >= 0.3).tolist())
     values, fires, n = {}, [], 0
@@ -157,6 +158,6 @@ def test_a_map_puts_what_is_alike_together(planted, walk, tmp_path):
     assert np.isfinite(made.position[fires]).all() and np.isnan(made.position[~fires]).all()
     assert len(set(zip(groups[fires], made.cluster[fires], strict=True))) == len(made.names) == 4
     again = load_index(tmp_path / "i").map
-    assert (again.position[fires] == made.position[fires]).all() and again.names == made.names
+    assert (known(again).position[fires] == made.position[fires]).all() and known(again).names == made.names
     [same] = feature_map([index])
     assert np.array_equal(same.position, made.position, equal_nan=True)

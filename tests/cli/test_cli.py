@@ -1,5 +1,6 @@
 """The command line as people meet it: results on stdout, one line for each mistake, nothing left half-written."""
 
+import io
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import torch
 import transformers
 
 from sonde.cli import run, verbs
+from sonde.cli.common import print_json
 from sonde.features.index import load_index
 from tests.tiny import make_model, make_network, unwritable, write_corpus, write_model
 
@@ -156,7 +158,7 @@ def test_labels_and_what_is_made_of_an_index(walk, tmp_path, capsys):
     report = result(capsys, "label", index, "--n", 20)
     assert report["labelled"] == 20 and report["asked"] == 0
     code, out, _ = sonde(capsys, "label", index)
-    assert code == 0 and "got a label; sonde search" in out
+    assert code == 0 and "features got a label" in out and "sonde search" in out
     assert sonde(capsys, "label", index, "--export", tmp_path / "said.jsonl")[0] == 0
     shutil.copytree(walk.index, tmp_path / "other")
     assert (
@@ -180,7 +182,7 @@ def test_labels_and_what_is_made_of_an_index(walk, tmp_path, capsys):
     assert [row["feature"] for row in near] == [
         hit.feature.number for hit in load_index(index).feature(3).neighbours(5)
     ]
-    assert "--density: 'much' is not a range" in refused(capsys, "search", index, "--density", "much")
+    assert "density: 'much' is not a range" in refused(capsys, "search", index, "--density", "much")
     assert "write 1e-4..1e-2" in refused(capsys, "search", index, "--density", "1e-4:1e-2")
     assert result(capsys, "search", index, "--density", "0.001..")["density"] == [0.001, None]
     assert "one thing only" in refused(capsys, "search", index, "bridge", "--like", 3)
@@ -341,6 +343,33 @@ def test_a_hub_that_does_not_answer_is_said_within_seconds(capsys, monkeypatch):
     line = refused(capsys, "sites", "--model", "no-such-model-here")
     assert "no folder 'no-such-model-here', and the model hub did not answer" in line
     assert time.monotonic() - began < 10
+
+
+def test_arguments_that_are_no_text(tmp_path, capsys, walk):
+    half, text = "gold\udcff", write_corpus(tmp_path / "c.jsonl", 40)
+    asked = ["--prompt", half, "--device", "cpu"]
+    for line in (
+        ["read", walk.index, half, "--device", "cpu"],
+        ["chat", walk.index, *asked],
+        ["dose", walk.index, "--edit", "feature:3=1", *asked],
+    ):
+        assert "half a character" in refused(capsys, *line)
+    assert "its name is no UTF-8" in refused(capsys, *harvest_arguments(walk.model, text, tmp_path / half))
+
+
+@pytest.mark.parametrize(("encoding", "word"), [("ascii", "\\u2581caf\\xe9"), ("utf-8", "\u2581caf\xe9")])
+def test_a_terminal_that_lacks_a_letter(monkeypatch, encoding, word):
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sonde.showing.read_manifest", lambda *_: out.write("\u2581caf\xe9") and 1 / 0)
+    assert run(["show", "x"]) == 1
+    out.flush()
+    assert word in out.buffer.getvalue().decode(encoding)
+    print_json({"word": "\u2581caf\xe9 \udcff"})
+    out.flush()
+    assert '"word": ' in out.buffer.getvalue().decode(encoding)
+    written = out.buffer.getvalue().decode(encoding)
+    assert json.loads(written[written.index("{") :])["word"] == "\u2581caf\xe9 \udcff"
 
 
 def test_models_that_lack_something(tmp_path, capsys, walk):

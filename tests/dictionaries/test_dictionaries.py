@@ -1,6 +1,7 @@
 """Dictionaries: fast paths equal their dense references, folding changes nothing, files are refused by name."""
 
 import shutil
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from sonde.kernels.sparse import (
     encode_topk,
     encode_topk_dense,
 )
+from tests.known import known
 
 WIDTH, FEATURES, K = 12, 40, 5
 WITH_K = ("topk", "batchtopk", "matryoshka")
@@ -25,11 +27,12 @@ WITH_K = ("topk", "batchtopk", "matryoshka")
 def random_dictionary(kind: str, seed: int = 0, d_out: int | None = None, width: int = WIDTH) -> Dictionary:
     """Of random weights; one that reads and writes the same vectors, or else a transcoder with a skip connection."""
     torch.manual_seed(seed)
-    dictionary = KINDS[kind](FEATURES, width, d_out, skip=d_out is not None, **({"k": K} if kind in WITH_K else {}))
+    options: dict[str, Any] = {"k": K} if kind in WITH_K else {}
+    dictionary = KINDS[kind](FEATURES, width, d_out, skip=d_out is not None, **options)
     for name, parameter in dictionary.named_parameters():
         torch.nn.init.normal_(parameter, std=0.3 if name in ("r", "log_threshold") else 1.0)
     if kind in ("batchtopk", "matryoshka"):
-        dictionary.threshold.fill_(2.0)
+        dictionary.get_buffer("threshold").fill_(2.0)
     return dictionary
 
 
@@ -95,7 +98,7 @@ def test_every_way_of_reading_agrees(kind):
 def test_what_is_active_is_found_by_compiled_kernels_too(kind, monkeypatch):
     dictionary, x = random_dictionary(kind, width=16), torch.randn(100, 16)
     with torch.no_grad():
-        dictionary.b_enc -= 7.0
+        dictionary.b_enc.sub_(7.0)
         slow = dictionary.active(x)
         monkeypatch.setattr("sonde.dictionaries.dictionary.FEW_WEIGHTS", 1)
         assert (dictionary.packed(x) is None) == (kernels() is None)
@@ -105,8 +108,8 @@ def test_what_is_active_is_found_by_compiled_kernels_too(kind, monkeypatch):
             rebuilt[row, feature], expected[slow[0], slow[1]] = value, slow[2]
             torch.testing.assert_close(rebuilt, expected)
             assert len(value) == len(slow[2]) > 50 and (row.diff() >= 0).all()
-            dictionary.W_enc *= 2  # weights that have changed are packed anew
-            dictionary.b_enc *= 2
+            dictionary.W_enc.mul_(2)  # weights that have changed are packed anew
+            dictionary.b_enc.mul_(2)
             monkeypatch.setattr("sonde.dictionaries.dictionary.FEW_WEIGHTS", 1 << 30)
             slow = dictionary.active(x)
             monkeypatch.setattr("sonde.dictionaries.dictionary.FEW_WEIGHTS", 1)
@@ -138,7 +141,7 @@ def test_a_saved_dictionary_loads_with_what_it_was(walk, kind):
     dictionary = load_dictionary(getattr(walk, kind), "cpu")
     assert dictionary.kind == kind and dictionary.site == "layers.1.residual"
     assert (dictionary.max_activation >= dictionary.mean_activation).all()
-    assert dictionary.info.model.name == str(walk.model)
+    assert known(dictionary.info.model).name == str(walk.model)
     with pytest.raises(FeatureError, match="features 0 to 63"):
         dictionary.check_feature(64)
 

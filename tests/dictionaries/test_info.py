@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,14 +15,16 @@ from sonde.errors import ArtifactDamagedError, ArtifactMismatchError, ModelNotFo
 from sonde.facts import ModelRef, TextFacts
 from sonde.manifests import Artifact, read_manifest
 from sonde.training.settings import kinds_with
+from tests.known import known
 from tests.tiny import make_model, texts
 
 SITE = "layers.1.residual"
 WIDTH = 32
 
 
-def made(kind: str, d_out: int | None = None, **options):
-    return KINDS[kind](16, WIDTH, d_out, **({"k": 2} if kind in kinds_with("k") else {}), **options)
+def made(kind: str, d_out: int | None = None, **options: Any):
+    of_kind: dict[str, Any] = {"k": 2} if kind in kinds_with("k") else {}
+    return KINDS[kind](16, WIDTH, d_out, **of_kind, **options)
 
 
 def random(kind: str, **options):
@@ -52,7 +55,7 @@ def test_its_repr_is_one_line_that_says_what_it_is(walk):
     assert repr(TopK(16, 8, 4, k=2, skip=True)) == (
         "TopK(n_features=16, d_in=8, d_out=4, skip=True, k=2, site='x -> y')"
     )
-    quality = load_dictionary(walk.topk, "cpu").info.quality
+    quality = known(load_dictionary(walk.topk, "cpu").info.quality)
     assert repr(load_dictionary(walk.topk, "cpu")) == (
         f"TopK(n_features=64, d_in=32, k=4, site='{SITE}', "
         f"fvu={quality.fvu:.4g}, l0={quality.l0:.4g}, dead={quality.dead:.4g})"
@@ -71,7 +74,7 @@ def test_a_dictionary_made_in_memory_is_saved_and_loaded(tmp_path, kind):
     assert torch.equal(loaded.encode(x), dictionary.encode(x))
     assert save_dictionary(dictionary, tmp_path / "d") == artifact
     with torch.no_grad():
-        dictionary.b_dec += 1
+        dictionary.b_dec.add_(1)
     with pytest.raises(OutputOccupiedError, match="another dictionary"):
         save_dictionary(dictionary, tmp_path / "d")
 
@@ -84,7 +87,7 @@ def train(store, out, **options):
 def stores(tmp_path_factory):
     """Two sites of one model, and one of another, on the same text."""
     root = tmp_path_factory.mktemp("stores")
-    options = {"store": "float32", "held_out": 0.1}
+    options: dict[str, Any] = {"store": "float32", "held_out": 0.1}
     both = sonde.harvest(make_model(), texts(80), site=[SITE, "layers.2.residual"], out=root / "both", **options)
     one = sonde.harvest(make_model(), texts(80), site=SITE, out=root / "one", **options)
     other = sonde.harvest(make_model(seed=1), texts(80), site=SITE, out=root / "other", **options)
@@ -123,10 +126,10 @@ def test_the_facts_of_a_manifest_are_those_of_the_info(stores, tmp_path, way):
     info = dictionary.info
     assert info.d_in == facts["d_in"] == dictionary.d_in and info.d_out == facts["d_out"] == dictionary.d_out
     assert info.provenance == Provenance(
-        steps=facts["steps"], batch_size=facts["batch_size"], lr=facts["lr"], parents=info.provenance.parents
+        steps=facts["steps"], batch_size=facts["batch_size"], lr=facts["lr"], parents=known(info.provenance).parents
     )
     parents = {"two models": {"activations": one, "activations_2": other}, "live": {}}.get(way, {"activations": source})
-    assert info.provenance.parents == {role: store.manifest.id for role, store in parents.items()}
+    assert known(info.provenance).parents == {role: store.manifest.id for role, store in parents.items()}
     assert info.text is None if way == "ready vectors" else info.text == TextFacts(**facts["text"], live=way == "live")
 
 
@@ -152,14 +155,14 @@ def test_an_index_of_a_dictionary_in_memory_holds_it(walk, tmp_path):
     moved = sonde.load_index(tmp_path / "moved")
     assert (moved.directions == dictionary.W_dec.detach().numpy()).all()
     reader = sonde.Reader(moved, device="cpu")
-    assert reader.dictionary.artifact.folder == tmp_path / "moved" / "dictionary"
+    assert known(reader.dictionary.artifact).folder == tmp_path / "moved" / "dictionary"
     fired = reader.read(texts(1)[0])
     x = reader.model.read(texts(1)[0], SITE)[0, 1:]
     assert fired.of(3) == pytest.approx(dictionary.encode(x)[:, 3].detach().numpy(), abs=1e-4)
     again = sonde.index(walk.model, dictionary, texts(20), out=tmp_path / "moved", device="cpu")
     assert again.manifest.id == index.manifest.id
     with torch.no_grad():
-        dictionary.b_enc += 1
+        dictionary.b_enc.add_(1)
     with pytest.raises(OutputOccupiedError, match="dictionary .* instead of"):
         sonde.index(walk.model, dictionary, texts(20), out=tmp_path / "moved", device="cpu")
 

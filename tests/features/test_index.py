@@ -3,6 +3,7 @@
 import random
 import shutil
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,7 +82,8 @@ def test_direct_logits_are_those_of_the_head(walk):
         load_dictionary(walk.topk, "cpu"),
     )
     direction = dictionary.W_dec[3]
-    logits = model.network.lm_head.weight @ model.network.model.norm(direction)
+    network: Any = model.network
+    logits = network.lm_head.weight @ network.model.norm(direction)
     logits = logits - logits.mean()
     top = index.statistics["top_logit_tokens"][3]
     assert top.tolist() == logits.topk(10).indices.tolist()
@@ -279,13 +281,14 @@ def test_a_killed_index_goes_on_where_it_was(walk, tmp_path, small_tasks, monkey
 
 def index_slowly(dictionary, corpus, out):
     """Make an index in tasks of 2,000 tokens, with a moment to be killed at before each is written."""
-    from sonde.features import build as module
+    from sonde.features import build
 
+    module: Any = build
     module.TASK_TOKENS, write = 2000, module.write_task
 
-    def slow(*given):
+    def slow(*arguments):
         time.sleep(0.03)
-        return write(*given)
+        return write(*arguments)
 
     module.write_task = slow
     sonde.index(None, dictionary, corpus, out=out, device="cpu")

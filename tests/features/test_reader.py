@@ -118,7 +118,7 @@ def test_the_command_line_reads_texts(walk, capsys):
     assert run(["read", str(walk.index), text, "--on", "last", "--device", "cpu"]) == 0
     assert "fires mostly at" in capsys.readouterr().out
     assert run(["read", str(walk.index), text, "--on", "first"]) == 2
-    assert "--on is 'first', but must be max, last, mean, or a range" in capsys.readouterr().err
+    assert "on is 'first', but must be max, last, mean, or a range" in capsys.readouterr().err
     assert run(["read", str(walk.index), text, "--on", "3:7"]) == 2
     assert "a range of tokens such as 3..7" in capsys.readouterr().err
     assert run(["feature", str(walk.index), "1", "--by", "interval"]) == 0

@@ -18,6 +18,7 @@ from sonde.errors import (
     StorageError,
 )
 from sonde.manifests import MANIFEST, UNFINISHED, find_parent, parent_entry, read_manifest, verify, write_bytes
+from tests.known import known
 from tests.tiny import unwritable
 
 
@@ -26,7 +27,7 @@ def make(folder: Path, data: bytes = b"data", parents=None, format="index", **se
         if not draft.finished:
             write_bytes(folder / "data.bin", data)
             draft.finish(["data.bin"], {"size": len(data)})
-    return draft.finished
+    return known(draft.finished)
 
 
 def test_a_finished_artifact_reads_back(tmp_path):

@@ -3,6 +3,7 @@
 import io
 import sys
 import types
+from typing import Any
 
 import pytest
 
@@ -70,7 +71,7 @@ def test_a_bar_is_shown_where_a_person_waits_and_nothing_elsewhere(monkeypatch):
 def test_bars_in_a_notebook_are_one_output_that_is_drawn_again(monkeypatch):
     drawn = []
     cell = types.SimpleNamespace(update=lambda data, raw: drawn.append(data))
-    ipython = types.ModuleType("IPython.display")
+    ipython: Any = types.ModuleType("IPython.display")
     ipython.display = lambda data, raw, display_id: cell
     monkeypatch.setitem(sys.modules, "IPython.display", ipython)
     monkeypatch.setattr(progress, "NOTEBOOK_INTERVAL_S", 0.0)

@@ -107,7 +107,7 @@ def test_a_gradient_has_all_its_parts(backend, unit):
     gradient = RowGradient(starts, order, active.row, weight, source, unit, dense, at, own)
     assert found.gradient_square(gradient, W) == pytest.approx(expected.square().sum().item(), rel=1e-5)
     if not unit:
-        assert gradient.most(W) >= expected.square().sum()
+        assert gradient.square_bound(W) >= expected.square().sum()
     m, v = torch.zeros(n, WIDTH), torch.zeros(n, WIDTH)
     found.update(gradient, W.clone(), (m, v), Adam(1e-3, 0.0, 0.0, 1e-8, 1, 0.5))
     torch.testing.assert_close(m, 0.5 * expected, rtol=1e-4, atol=1e-5)
@@ -142,8 +142,8 @@ def test_without_kernels_training_says_so_and_goes_on(environment, reason, walk,
     class Told(sonde.progress.Silent):
         said: list[str] = []
 
-        def say(self, text: str) -> None:
-            self.said.append(text)
+        def say(self, line: str) -> None:
+            self.said.append(line)
 
     monkeypatch.setattr(compiled, "kernels", lambda: None)
     monkeypatch.setattr(compiled, "why_none", lambda: why)

@@ -7,6 +7,7 @@ import re
 import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import torch
 
@@ -21,7 +22,8 @@ def make_index(folder):
     """An index of one feature for each word, over text of the built-in world and sentences that hold the words."""
     model = load_model("world", device="cpu")
     tokens = [model.require_tokenizer()(" " + word, add_special_tokens=False)["input_ids"] for word in WORDS]
-    embedding = model.network.get_input_embeddings().weight.detach()
+    network: Any = model.network
+    embedding = network.get_input_embeddings().weight.detach()
     rows = torch.stack([embedding[ids[-1]] for ids in tokens])
     dictionary = L1(len(WORDS), embedding.shape[1]).at("embedding")
     unit = torch.nn.functional.normalize(rows, dim=1)
@@ -115,6 +117,7 @@ def server(answer, protocol="openai", before=()):
             if trouble == "wrapped":
                 said = f"Here you are:\n```json\n{said}\n```\nAnything else?"
             n_in, n_out = len(question) // 4, len(said) // 4
+            reply: dict[str, Any]
             if protocol == "openai":
                 reply = {"choices": [{"message": {"role": "assistant", "content": said}}]}
                 reply["usage"] = {"prompt_tokens": n_in, "completion_tokens": n_out}
@@ -131,7 +134,7 @@ def server(answer, protocol="openai", before=()):
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, *_):
+        def log_message(self, format: str, *args: object) -> None:
             pass
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

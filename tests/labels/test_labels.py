@@ -12,6 +12,7 @@ from sonde.errors import ArtifactDamagedError, FeatureError, JudgeError, Setting
 from sonde.features.labels import Labels
 from sonde.labels import judges
 from sonde.labels.evidence import Gatherer
+from tests.known import known
 from tests.labels.planted import WORDS, Coin, Oracle, make_index, server
 
 JUDGED = ("detection", "fuzzing", "simulation", "rubric", "intruder", "sort")
@@ -67,7 +68,7 @@ def test_who_knows_the_truth_scores_near_one_on_every_score(index, protocol):
         assert report.scores[name]["mean"] == pytest.approx(1, abs=0.01), name
     assert report.scores["rubric"]["mean"] == 3 and report.failed == 0
     assert report.scores["detection"]["another feature's label"] == pytest.approx(0.5, abs=0.15)
-    assert report.scores["simulation"]["another feature's label"] < 0.2
+    assert known(report.scores["simulation"]["another feature's label"]) < 0.2
     [detail] = {score.details["random marks"] for score in index.labels.scores(0) if score.score == "rubric"}
     assert detail < 1
     path, headers, body = asked[0]
@@ -83,8 +84,8 @@ def test_who_guesses_scores_near_chance_on_every_score(index):
     assert report.labelled == 0 and report.failed == 0
     for name in ("detection", "fuzzing", "intruder", "sort"):
         assert report.scores[name]["mean"] == pytest.approx(report.scores[name]["chance"], abs=0.2), name
-    assert abs(report.scores["simulation"]["mean"]) < 0.1
-    assert 1 < report.scores["rubric"]["mean"] < 2.2
+    assert abs(known(report.scores["simulation"]["mean"])) < 0.1
+    assert 1 < known(report.scores["rubric"]["mean"]) < 2.2
 
 
 def test_random_directions_are_explained_and_score_near_chance(index):
@@ -94,7 +95,7 @@ def test_random_directions_are_explained_and_score_near_chance(index):
         n_asked = len(asked)
         assert sonde.label(index, random_directions=3, **given).scores == report.scores and len(asked) == n_asked
     for name in ("detection", "fuzzing"):
-        assert report.scores[name]["mean"] == 1 and report.scores[name]["random directions"] < 0.8
+        assert report.scores[name]["mean"] == 1 and known(report.scores[name]["random directions"]) < 0.8
     assert len(index.labels.all()) == len(WORDS)
 
 
@@ -110,7 +111,8 @@ def test_the_embedding_score_needs_no_judge(index, tmp_path):
     ).save_pretrained(tmp_path)
     make_tokenizer().save_pretrained(tmp_path)
     report = sonde.label(index, score=("embedding",), embedder=str(tmp_path))
-    assert 0 <= report.scores["embedding"]["mean"] <= 1 and report.scores["embedding"]["features"] == len(WORDS)
+    assert 0 <= known(report.scores["embedding"]["mean"]) <= 1
+    assert report.scores["embedding"]["features"] == len(WORDS)
     with pytest.raises(SettingsError, match="embedder"):
         sonde.label(index, score=("embedding",))
 
@@ -130,9 +132,9 @@ def test_failures_count_as_wrong_and_are_shown(index):
         given = {"keep": True, "score": ("detection",), "no_controls": True, "features": (0,)}
         report = sonde.label(index, judge="openai:oracle", base_url=url, **given)
     assert report.failed == 1 and report.scores["detection"]["failed"] == 1
-    assert report.scores["detection"]["mean"] < 1
+    assert known(report.scores["detection"]["mean"]) < 1
     with server(lambda _: {"something": "else"}) as (url, _):
-        with pytest.raises(JudgeError, match="answered none of"):
+        with pytest.raises(JudgeError, match="no answer that can be read; the first said .*else"):
             sonde.label(index, judge="openai:mute", base_url=url)
 
 
@@ -186,7 +188,7 @@ def test_history_notes_search_and_exchange(index, tmp_path):
     assert labels[0] is None and labels.history(0) == [] and labels.search("bridge") == []
     labels.add(0, "a  bridge\nover water")
     labels.add(0, "bridges", by="openai:x", evidence={"words": ["bridge"]})
-    labels.add_note(0, "compare with the river")
+    labels.add_note(0, "compare\u2028with\x85the river")  # letters at which some split lines
     assert [(said.label, said.by) for said in labels.history(0)] == [
         ("a bridge over water", "person"),
         ("bridges", "openai:x"),

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from sonde.errors import ModelLacksError
 from sonde.models.load import wrap_model
 from sonde.models.model import Model
+from tests.known import known
 from tests.models.test_sites import all_hooks, batch
 from tests.tiny import CAUSAL, FAMILIES, HEADS, LAYERS, make_model, make_network, make_tokenizer
 
@@ -56,9 +58,10 @@ def test_pattern_and_heads_are_computed_from_queries_keys_and_values(name):
 
 def written_out(model: Model, name: str, n: int, read: dict[str, Tensor]) -> Tensor:
     """The pattern of a layer for a batch of one text."""
-    module = model.site(f"layers.{n}.pattern").module
+    network: Any = model.network
+    module: Any = model.site(f"layers.{n}.pattern").module
     if name == "gpt_neo":
-        module = model.network.transformer.h[n].attn.attention
+        module = network.transformer.h[n].attn.attention
     query, key = read["query"], read["key"]
     if hasattr(module, "q_norm"):
         flat = name == "olmo2"  # over all heads at once
@@ -77,7 +80,7 @@ def written_out(model: Model, name: str, n: int, read: dict[str, Tensor]) -> Ten
     seen = torch.ones(scores.shape[-2:], dtype=torch.bool)
     seen = seen if name == "bert" else seen.tril()
     if getattr(module, "attention_type", "global") == "local":
-        seen = seen.triu(1 - model.network.config.window_size)
+        seen = seen.triu(1 - network.config.window_size)
     return scores.masked_fill(~seen, -torch.inf).softmax(dim=-1)
 
 
@@ -156,14 +159,14 @@ def test_patterns_of_padded_and_packed_texts_are_those_of_each_text_alone(name):
     right, left, side_by_side = (model.read(t, site) for t in (model.pad(rows), model.pad(rows, "left"), packed))
     for number, row in enumerate(rows):
         alone, n = model.read(model.pad([row]), site)[0], len(row)
-        place, start = [int(i) for i in (packed.segments == number + 1).nonzero()[0]]
+        place, start = (known(packed.segments) == number + 1).nonzero()[0].tolist()
         own = side_by_side[place, :, start : start + n, start : start + n]
         for pattern in (right[number, :, :n, :n], left[number, :, -n:, -n:], own):
             torch.testing.assert_close(pattern, alone, atol=1e-5, rtol=1e-4)
 
 
 def test_gpt2_that_scores_in_float32_shows_that_pattern():
-    network = make_network("gpt2", attention="eager")
+    network: Any = make_network("gpt2", attention="eager")
     network.config.reorder_and_upcast_attn = True
     for layer in network.transformer.h:
         layer.attn.reorder_and_upcast_attn = True
@@ -177,10 +180,11 @@ def test_gpt2_that_scores_in_float32_shows_that_pattern():
 
 def test_attention_without_patterns_says_so():
     model = make_model("llama")
-    model.network.config._attn_implementation = "flex_attention"
+    network: Any = model.network
+    network.config._attn_implementation = "flex_attention"
     with pytest.raises(ModelLacksError, match=r"'flex_attention' .* attention='sdpa' or 'eager'"):
         model.read("x", "layers.1.pattern")
-    assert model.network.config._attn_implementation == "flex_attention"
+    assert network.config._attn_implementation == "flex_attention"
 
 
 def test_only_patterns_that_are_asked_for_change_how_attention_is_called():

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from sonde.dictionaries.l1 import L1
 from sonde.errors import ModelError, SettingsError
 from sonde.models.load import load_model
 from sonde.steering.directions import Clamp
+from tests.known import known
 from tests.models.test_sites import PutBack
 from tests.tiny import WIDTH, make_model, make_tokenizer, write_model
 
@@ -22,7 +24,8 @@ SITES = ["embedding", "layers.0.residual_mid", "layers.1.residual", "layers.2.ml
 
 def test_attention_can_be_chosen(tmp_path):
     folder = write_model(tmp_path / "model", "llama")
-    assert load_model(folder, attention="eager").network.config._attn_implementation == "eager"
+    network: Any = load_model(folder, attention="eager").network
+    assert network.config._attn_implementation == "eager"
     with pytest.raises(ModelError, match="cannot load the model"):
         load_model(folder, attention="nonsense")
     with pytest.raises(SettingsError, match="device 'nowhere' is not known"):
@@ -37,7 +40,8 @@ def test_a_model_over_several_devices_reads_and_writes_the_same(tmp_path, family
     plain = load_model(folder)
     layers = {"llama": "model.layers.", "opt": "model.decoder.layers.", "llava": "model.language_model.layers."}[family]
     owners = {name.rpartition(".")[0] for name, _ in plain.network.named_parameters()} | {"lm_head"}
-    places = {owner: "cpu" for owner in owners if not owner.startswith(f"{layers}1")} | {f"{layers}1": "disk"}
+    places: dict[str, int | str] = {owner: "cpu" for owner in owners if not owner.startswith(f"{layers}1")}
+    places[f"{layers}1"] = "disk"
     spread = load_model(folder, device=places)
     assert any(weight.device.type == "meta" for weight in spread.network.parameters()), "something must be on disk"
     tokens, same = plain.tokenize(["the red bridge", "bay"]), spread.tokenize(["the red bridge", "bay"])
@@ -107,12 +111,13 @@ class GatedHub(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             return self.reply(401, b"{}", {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted."})
         if "/tree/" in self.path:
-            files = [{"path": file.name, "type": "file", "size": 1, "oid": "0"} for file in self.folder.iterdir()]
+            names = [file.name for file in known(self.folder).iterdir()]
+            files = [{"path": name, "type": "file", "size": 1, "oid": "0"} for name in names]
             return self.reply(200, json.dumps(files).encode(), {})
         if self.path.startswith("/api/models/someone/gated"):
-            files = [{"rfilename": file.name} for file in self.folder.iterdir()]
+            files = [{"rfilename": file.name} for file in known(self.folder).iterdir()]
             return self.reply(200, json.dumps({"id": "someone/gated", "sha": "c" * 40, "siblings": files}).encode(), {})
-        file = self.folder / self.path.split("/")[-1].split("?")[0]
+        file = known(self.folder) / self.path.split("/")[-1].split("?")[0]
         if "/resolve/" not in self.path or not file.is_file():
             return self.reply(404, b"{}", {"X-Error-Code": "EntryNotFound"})
         return self.reply(200, file.read_bytes(), {"ETag": f'"{file.name}"', "X-Repo-Commit": "c" * 40})
@@ -125,7 +130,7 @@ class GatedHub(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(body)
 
-    def log_message(self, *_):
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
 

@@ -1,6 +1,7 @@
 """Pictures: read by the model's own processor, and every patch a position like any other."""
 
 import io
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from PIL import Image
 from sonde.errors import ModelLacksError, PictureError
 from sonde.models.load import load_model, wrap_model
 from sonde.models.pictures import Expanded, Picture
+from tests.known import known
 from tests.tiny import (
     MARK,
     attentions,
@@ -33,11 +35,12 @@ def test_a_picture_is_read_as_the_model_reads_it(images, attention):
     """Ids, stream and logits equal those of transformers' processor and model, bit for bit."""
     model = make_model("llava", attention=attention)
     text = "a <image>, then <image> by the bay"
-    inputs = make_processor()(text=[text], images=[[Image.open(image) for image in images[:2]]], return_tensors="pt")
+    processor: Any = make_processor()
+    inputs = processor(text=[text], images=[[Image.open(image) for image in images[:2]]], return_tensors="pt")
     with torch.no_grad():
         expected = model.network(**inputs, output_hidden_states=True)
     tokens = model.tokenize(text, images=images[:2])
-    assert torch.equal(tokens.ids, inputs["input_ids"]) and torch.equal(tokens.pixels, inputs["pixel_values"])
+    assert torch.equal(tokens.ids, inputs["input_ids"]) and torch.equal(known(tokens.pixels), inputs["pixel_values"])
     read = model.read(tokens, ["embedding", SITE, "final", "logits"])
     for name, value in zip(read, (*(expected.hidden_states[n] for n in (0, 2, 3)), expected.logits), strict=True):
         assert torch.equal(read[name], value), name
@@ -78,10 +81,12 @@ def test_generating_from_pictures_under_edits(images, options):
 
     plain = generate()
     pictures = [Image.open(own[0]) for own in sets]
-    inputs = make_processor()(text=texts, images=[[p] for p in pictures], return_tensors="pt", padding=True)
+    processor: Any = make_processor()
+    inputs = processor(text=texts, images=[[p] for p in pictures], return_tensors="pt", padding=True)
     inputs = {"input_ids": tokens.ids, "attention_mask": tokens.mask, "pixel_values": inputs["pixel_values"]}
     torch.manual_seed(0)
-    theirs = model.network.generate(**inputs, max_new_tokens=8, pad_token_id=0, **({"do_sample": False} | options))
+    network: Any = model.network
+    theirs = network.generate(**inputs, max_new_tokens=8, pad_token_id=0, **({"do_sample": False} | options))
     assert torch.equal(plain, theirs)
     with model.edited(Push()):
         cached, uncached = generate(), generate(use_cache=False)
@@ -106,7 +111,7 @@ def test_a_conversation_about_a_picture(images, in_parts):
         )
     messages = [{"role": "user", "content": "<image>what is it?", "images": images[:1]}]
     tokens = model.chat_tokens(messages)
-    assert (tokens.ids == MARK).sum() == 16 and len(tokens.pixels) == 1
+    assert (tokens.ids == MARK).sum() == 16 and len(known(tokens.pixels)) == 1
     said = model.tokenizer.decode(tokens.ids[0])
     assert "user: " + "<image>" * 16 + "what is it?" in said
     assert isinstance(model.generate(tokens, 4), str)
@@ -116,14 +121,14 @@ def test_a_folder_with_a_processor_reads_pictures(tmp_path, images):
     """From disk as from memory, without torchvision."""
     loaded = load_model(write_model(tmp_path / "model", "llava"))
     assert type(loaded.network).__name__ == "LlavaForConditionalGeneration"
-    assert type(loaded.pictures.processor.image_processor).__name__.endswith("Pil")
+    assert type(known(loaded.pictures).processor.image_processor).__name__.endswith("Pil")
     tokens = loaded.tokenize("a <image>", images=images[:1])
     expected = make_model("llava").read(tokens, SITE)
     assert torch.equal(loaded.read(tokens, SITE), expected)
 
 
 def test_what_the_model_saw_can_be_shown(images):
-    reader = make_model("llava").pictures
+    reader = make_model("llava").require_pictures()
     for image in images:
         picture = reader.read(image)
         assert picture.n_patches == 16 and picture.grid == (4, 4)
@@ -138,7 +143,7 @@ def test_what_the_model_saw_can_be_shown(images):
 def test_spans_lead_back_to_the_text_as_written():
     pictures = [Picture(torch.zeros(3, 4, 4), n) for n in (3, 1, 2)]
     text = "ab<image><image>cd<image>e"
-    expanded = make_model("llava").pictures.expand(text, pictures)
+    expanded = make_model("llava").require_pictures().expand(text, pictures)
     assert expanded.text == "ab" + "<image>" * 4 + "cd" + "<image>" * 2 + "e"
     spans = make_tokenizer()(expanded.text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     places = [expanded.place(*span) for span in spans]

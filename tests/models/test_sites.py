@@ -1,6 +1,7 @@
 """Sites of every family: reads are exact, a read changes nothing, an edit that puts back what it read neither."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -501,7 +502,7 @@ def test_a_model_without_a_head_or_tokenizer_says_so():
 
 
 def test_an_unknown_family_is_told_how_to_name_a_module_and_add_a_family():
-    network = make_network("llama")
+    network: Any = make_network("llama")
     network.config.model_type = "novel"
     with pytest.raises(SiteError) as error:
         wrap_model(network, make_tokenizer()).site("layers.1.residual")
@@ -518,10 +519,11 @@ def test_the_direct_path_is_the_norm_and_the_head(name):
     direction = torch.randn(5, WIDTH)
     said = model.unembed(direction)
     assert said.shape == (5, VOCABULARY)
-    steps = {"opt 350m": [model.network.base_model.decoder.project_out] if name == "opt 350m" else []}
+    network: Any = model.network
+    steps = {"opt 350m": [network.base_model.decoder.project_out] if name == "opt 350m" else []}
     path = [model.site("final").module] if "final" in model.sites() else []
     value, zero = direction, torch.zeros(WIDTH)
     for module in [*path, *steps.get(name, [])]:
         value, zero = module(value) - module(zero), torch.zeros_like(zero)[: module(value).shape[-1]]
-    torch.testing.assert_close(said, value @ model.network.get_output_embeddings().weight.T)
+    torch.testing.assert_close(said, value @ network.get_output_embeddings().weight.T)
     torch.testing.assert_close(model.unembed(direction[0]), said[0])

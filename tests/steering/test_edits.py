@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,7 +140,8 @@ def test_what_is_neither_text_nor_json_nor_an_edit(value):
 
 
 def test_numbers_of_numpy_are_numbers():
-    edit = Edit("clamp", np.int64(3), np.float32(0.5))
+    feature, value = np.array([3]), np.array([0.5], dtype=np.float32)
+    edit = Edit("clamp", *feature, *value)
     assert edit == Edit("clamp", 3, 0.5) and json.dumps(edit.to_json())
 
 
@@ -251,12 +253,14 @@ def test_edits_made_in_python_are_checked_as_those_that_are_written(walk, wrong,
     given = {"feature": 3, "value": 10, "unit": "max"} | wrong
     with pytest.raises(EditError, match=message):
         Clamp(load_index(walk.index), **given)
+    op: Any = "clmp"
+    where: Any = "promt"
     with pytest.raises(EditError, match="op is 'clmp'"):
-        VectorEdit(SITE, torch.ones(32), "clmp")
+        VectorEdit(SITE, torch.ones(32), op)
     with pytest.raises(EditError, match="where is 'promt'"):
-        NeuronEdit(SITE, 3, "clamp", 1.0, "promt")
+        NeuronEdit(SITE, 3, "clamp", 1.0, where)
     with pytest.raises(EditError, match="where is 'promt'"):
-        Replace(SITE, torch.ones(32), where="promt")
+        Replace(SITE, torch.ones(32), where=where)
 
 
 def test_a_model_refuses_a_word_that_is_no_where(walk):

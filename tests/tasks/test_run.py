@@ -7,21 +7,23 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 import torch
 
 from sonde.errors import CapacityError, SettingsError, TextError
-from sonde.progress import Silent
+from sonde.progress import Progress, Silent
 from sonde.tasks.run import run_tasks
 from sonde.tasks.settings import TaskOptions
+from tests.known import known
 from tests.tasks.toy import TASK_SIZE, Toy, Unloadable
 
 LOCAL, TWO = TaskOptions(), TaskOptions(workers=2)
 both = pytest.mark.parametrize("options", [LOCAL, TWO], ids=["local", "processes"])
 
 
-class Count:
+class Count(Progress):
     """A progress that adds up."""
 
     def __init__(self) -> None:
@@ -30,10 +32,10 @@ class Count:
     def advance(self, n: float, note: str = "") -> None:
         self.n += n
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind: object, value: object, trace: object) -> None:
         pass
 
 
@@ -150,8 +152,9 @@ def test_a_stopped_run_leaves_no_process_and_goes_on(options, how, tmp_path):
     process.start()
     worker = Toy(tmp_path)
     wait_until(lambda: worker.n_done >= 4)
-    children = children_of(process.pid)
-    for each in [process.pid, *children] if how == signal.SIGINT else [process.pid]:
+    pid = known(process.pid)
+    children = children_of(pid)
+    for each in [pid, *children] if how == signal.SIGINT else [pid]:
         os.kill(each, how)
     process.join(30)
     assert process.exitcode == (1 if how == signal.SIGINT else -how)
@@ -165,10 +168,11 @@ def test_a_stopped_run_leaves_no_process_and_goes_on(options, how, tmp_path):
 def test_options_have_defaults_and_refuse_what_makes_no_sense():
     assert [TaskOptions(workers=n).resolved_executor for n in (None, 1, 2)] == ["local", "local", "processes"]
     assert TaskOptions(workers=3).workers_here == 3 and TaskOptions(workers=3, executor="ray").workers_here == 1
-    for workers, executor, message in (
+    wrong: list[tuple[int | None, Any, str]] = [
         (0, None, "workers is 0, but must be above 0"),
         (2, "local", "workers is 2, but must be 1 where executor is local"),
         (None, "cloud", "executor is 'cloud', but must be one of local, processes, ray"),
-    ):
+    ]
+    for workers, executor, message in wrong:
         with pytest.raises(SettingsError, match=message):
             TaskOptions(workers=workers, executor=executor)

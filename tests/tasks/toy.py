@@ -14,20 +14,21 @@ TASK_SIZE = 10
 
 class Toy(Worker[int, int, int]):
     def __init__(self, out: Path, seconds: dict[int, float] | None = None, fails_at: int = -1, dies_at: int = -1):
-        self.out, self.seconds, self.fails_at, self.dies_at = out, seconds or {}, fails_at, dies_at
+        self.out = self.folder = out
+        self.seconds, self.fails_at, self.dies_at = seconds or {}, fails_at, dies_at
 
     def recipe(self) -> tuple[Callable[..., "Toy"], tuple]:
-        return Toy, (self.out, self.seconds, self.fails_at, self.dies_at)
+        return Toy, (self.folder, self.seconds, self.fails_at, self.dies_at)
 
     def size(self, task: int) -> float:
         return TASK_SIZE
 
     def finished(self, task: int) -> int | None:
-        file = self.out / f"{task}.done"
+        file = self.folder / f"{task}.done"
         return int(file.read_text()) if file.exists() else None
 
     def compute(self, task: int, advance: Callable[[float], None]) -> int:
-        with (self.out / f"{task}.begun").open("a") as file:
+        with (self.folder / f"{task}.begun").open("a") as file:
             file.write(f"{os.getpid()}\n")
         time.sleep(self.seconds.get(task, 0))
         if task == self.fails_at:
@@ -38,17 +39,17 @@ class Toy(Worker[int, int, int]):
         return task**2
 
     def write(self, task: int, computed: int) -> int:
-        (self.out / f"{task}.part").write_text(str(computed))
-        (self.out / f"{task}.part").rename(self.out / f"{task}.done")
+        (self.folder / f"{task}.part").write_text(str(computed))
+        (self.folder / f"{task}.part").rename(self.folder / f"{task}.done")
         return computed
 
     @property
     def n_done(self) -> int:
-        return len(list(self.out.glob("*.done")))
+        return len(list(self.folder.glob("*.done")))
 
     def n_begun(self, task: int) -> int:
         """How often a task has been computed."""
-        return len((self.out / f"{task}.begun").read_text().splitlines())
+        return len((self.folder / f"{task}.begun").read_text().splitlines())
 
 
 class Unloadable(Toy):

@@ -9,6 +9,7 @@ from sonde.kernels import compiled
 from sonde.training.losses import LossSettings
 from sonde.training.recipes import recipe_class
 from sonde.training.steps import AutogradStep, FusedStep, make_fused_step
+from tests.known import known
 
 WIDTH, FEATURES, K, ROWS = 48, 300, 6, 300
 
@@ -48,7 +49,8 @@ def variant(request, monkeypatch):
 
 
 def use(name: str, monkeypatch) -> None:
-    path = compiled._compile(compiled._which("cc") or compiled._which("gcc") or compiled._which("clang"), name)
+    compiler = compiled._which("cc") or compiled._which("gcc") or compiled._which("clang")
+    path = compiled._compile(known(compiler), name)
     found = compiled.CompiledKernels(name, path)
     monkeypatch.setattr(compiled, "kernels", lambda: found)
 
@@ -76,8 +78,8 @@ def train(
     for parameter in dictionary.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     with torch.no_grad():
-        dictionary.b_enc += bias
-        dictionary.W_dec /= dictionary.W_dec.norm(dim=1, keepdim=True)
+        dictionary.b_enc.add_(bias)
+        dictionary.W_dec.div_(dictionary.W_dec.norm(dim=1, keepdim=True))
     optimiser = torch.optim.Adam(dictionary.parameters(), lr=3e-3, fused=True)
     rows = [torch.randn(ROWS, WIDTH) for _ in range(n_steps)]
     for x in rows:
@@ -95,6 +97,7 @@ def train(
     seen, first = [], step
     for number, x in enumerate(rows):
         if alternate:
+            assert isinstance(first, FusedStep)
             step = by_autograd if number % 2 else first
             first.stale = number > 0
         y = x if d_out is None else x[:, :d_out].flip(1).contiguous()

@@ -4,6 +4,8 @@ import itertools
 import json
 import math
 import random
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from sonde.activations.store import load_activations
 from sonde.cli import run
 from sonde.errors import ActivationError, ArtifactDamagedError, OutputOccupiedError, SettingsError, StorageError
 from sonde.kernels.sparse import encode_batch_topk_dense
+from sonde.settings import Count
 from sonde.tensor_files import read_header
 from sonde.training import run as run_module
 from sonde.training.losses import LossSettings, StepLoss
@@ -23,6 +26,7 @@ from sonde.training.run import Run
 from sonde.training.settings import TrainSettings
 from tests import kill
 from tests.dictionaries.test_dictionaries import random_dictionary
+from tests.known import known
 
 
 def planted(folder, n=30_000, width=32, n_true=48, active=3):
@@ -53,12 +57,18 @@ def options_of(name: str) -> dict:
 @pytest.mark.parametrize("name", KINDS)
 def test_planted_features_are_found(tmp_path, name):
     store, directions = planted(tmp_path / "acts")
-    options = {"n_features": 96, "tokens": 600_000, "batch_size": 512, "lr": 3e-3, "device": "cpu"} | options_of(name)
+    options: dict[str, Any] = {
+        "n_features": 96,
+        "tokens": 600_000,
+        "batch_size": 512,
+        "lr": 3e-3,
+        "device": "cpu",
+    } | options_of(name)
     dictionary = sonde.train(store, out=tmp_path / "d", **options)
     cosines = (directions @ dictionary.W_dec.T).max(dim=1).values
     assert cosines.mean() > 0.94
     quality = dictionary.info.quality
-    assert quality.fvu < 0.2 and 1.5 < quality.l0 < 9
+    assert known(quality).fvu < 0.2 and 1.5 < known(quality).l0 < 9
 
 
 @pytest.mark.parametrize("name", ["batchtopk", "matryoshka"])
@@ -119,7 +129,7 @@ def test_a_penalty_does_not_change_when_activations_are_rescaled(kind):
         dictionary.b_enc.mul_(scale)
         dictionary.W_dec.div_(scale[:, None])
         if kind == "jumprelu":
-            dictionary.log_threshold.add_(scale.log())
+            dictionary.get_parameter("log_threshold").add_(scale.log())
     torch.testing.assert_close(loss_of(dictionary, x, sparsity=5.0).loss, before)
 
 
@@ -127,7 +137,8 @@ def test_a_penalty_does_not_change_when_activations_are_rescaled(kind):
 def test_losses_are_those_of_the_papers_written_out(name):
     """Each loss and its gradients, where they are not straight-through, against a few dense lines."""
     options = options_of(name)
-    dictionary, x = random_dictionary(options["kind"]).double(), torch.randn(64, 12, dtype=torch.float64)
+    dictionary: Any = random_dictionary(options["kind"]).double()
+    x = torch.randn(64, 12, dtype=torch.float64)
     more = {name: options[name] for name in ("penalty", "multi_k") if name in options}
     more |= {"bandwidth": 0.5} if options["kind"] == "jumprelu" else {}
     W_enc, W_dec, b_enc, b_dec = (dictionary.get_parameter(n) for n in ("W_enc", "W_dec", "b_enc", "b_dec"))
@@ -147,7 +158,7 @@ def test_losses_are_those_of_the_papers_written_out(name):
         "topk": lambda: square(largest(5)),
         "multi-topk": lambda: square(largest(5)) + square(largest(20)) / 8,
         "batchtopk": lambda: square(batch),
-        "matryoshka": lambda: sum(square(batch * (torch.arange(40) < n)) for n in (2, 5, 10, 20, 40)) / 5,
+        "matryoshka": lambda: torch.stack([square(batch * (torch.arange(40) < n)) for n in (2, 5, 10, 20, 40)]).mean(),
         "l1": lambda: square(above) + 0.7 * (above * norms).sum(dim=1).mean(),
         "gated": lambda: (
             square((pre * dictionary.r.exp() + dictionary.b_magnitude).relu() * (pre > 0))
@@ -183,7 +194,7 @@ def test_thresholds_learn_from_what_lies_near_them():
 
 def train_slowly(folder, out, name: str) -> None:
     """For a process of its own."""
-    options = {"n_features": 48, "tokens": 20_000, "batch_size": 512, "checkpoint_every_s": 0.0}
+    options: dict[str, Any] = {"n_features": 48, "tokens": 20_000, "batch_size": 512, "checkpoint_every_s": 0.0}
     if name in ("l1", "gated"):
         options |= {"resample_every": 9, "dead_after": 1500}
     sonde.train(folder, out=out, device="cpu", **options, **options_of(name))
@@ -205,7 +216,7 @@ def test_sigkill_at_any_step_changes_no_bit(walk, tmp_path, name, n_points):
             killed += kill.run(train_slowly, walk.acts, out, name, until=kill.Moment(at, 38, generator))
         assert not kill.run(train_slowly, walk.acts, out, name)
         resumed = sonde.load_dictionary(out)
-        assert resumed.artifact.manifest.id == whole.artifact.manifest.id
+        assert known(resumed.artifact).manifest.id == known(whole.artifact).manifest.id
         assert not (out / run_module.CHECKPOINT).exists()
         if killed >= n_points:
             break
@@ -219,7 +230,7 @@ def step_of(checkpoint) -> int:
 
 
 def test_a_checkpoint_of_other_settings_is_refused(walk, tmp_path, monkeypatch):
-    options = {"n_features": 48, "tokens": 20_000, "checkpoint_every_s": 0.0, "device": "cpu"}
+    options: dict[str, Any] = {"n_features": 48, "tokens": 20_000, "checkpoint_every_s": 0.0, "device": "cpu"}
     step = Run.step
 
     def stop(run, rows):
@@ -240,9 +251,9 @@ def test_a_checkpoint_of_other_settings_is_refused(walk, tmp_path, monkeypatch):
 
 
 def test_a_full_disk_stops_no_training(walk, tmp_path, monkeypatch):
-    said = []
+    said: list[str] = []
     reporter = sonde.progress.Silent()
-    reporter.say = said.append
+    reporter.say = lambda line: said.append(line)
     write = run_module.write_bytes
 
     def full(path, data):
@@ -251,22 +262,25 @@ def test_a_full_disk_stops_no_training(walk, tmp_path, monkeypatch):
         return write(path, data)
 
     monkeypatch.setattr(run_module, "write_bytes", full)
-    options = {"n_features": 16, "k": 2, "tokens": 5000, "checkpoint_every_s": 0.0, "device": "cpu"}
+    options: dict[str, Any] = {"n_features": 16, "k": 2, "tokens": 5000, "checkpoint_every_s": 0.0, "device": "cpu"}
     dictionary = sonde.train(walk.acts, out=tmp_path / "d", reporter=reporter, **options)
     assert "no checkpoint at step 1: the disk is full" in said[0] and "training goes on" in said[0]
-    assert dictionary.info.quality.fvu < 1
+    assert known(dictionary.info.quality).fvu < 1
 
 
 def test_a_sweep_gives_what_single_runs_give(walk, tmp_path):
-    shared = {"tokens": 20_000, "device": "cpu", "n_features": 32}
+    shared: dict[str, Any] = {"tokens": 20_000, "device": "cpu", "n_features": 32}
     logged = []
     made = sonde.sweep(
         walk.acts, out=tmp_path / "sweep", over={"kind": ["topk", "l1"], "k": [2, 4]}, log=logged.append, **shared
     )
-    names = [dictionary.artifact.folder.name for dictionary in made]
+    names = [known(dictionary.artifact).folder.name for dictionary in made]
     assert names == ["kind=topk-k=2", "kind=topk-k=4", "kind=l1"]
-    for dictionary, options in zip(made, ({"k": 2}, {"k": 4}, {"kind": "l1"}), strict=True):
-        alone = sonde.train(walk.acts, out=tmp_path / f"alone-{dictionary.artifact.folder.name}", **shared, **options)
+    varied: list[dict[str, Any]] = [{"k": 2}, {"k": 4}, {"kind": "l1"}]
+    for dictionary, options in zip(made, varied, strict=True):
+        alone = sonde.train(
+            walk.acts, out=tmp_path / f"alone-{known(dictionary.artifact).folder.name}", **shared, **options
+        )
         assert torch.equal(alone.W_dec, dictionary.W_dec) and torch.equal(alone.W_enc, dictionary.W_enc)
     assert "kind=l1/fvu" in logged[2]
     again = sonde.sweep(walk.acts, out=tmp_path / "sweep", over={"kind": ["topk", "l1"], "k": [2, 4]}, **shared)
@@ -300,7 +314,7 @@ def test_data_point_start_and_resampling_leave_fewer_dead_features(walk, tmp_pat
 
     def dead(name: str, **more) -> float:
         dictionary = sonde.train(walk.acts, out=tmp_path / name, **options, **more)
-        return dictionary.info.quality.dead
+        return known(dictionary.info.quality).dead
 
     assert dead("data", k=2, tokens=20_000, init="data") < dead("random", k=2, tokens=20_000)
     l1 = {"kind": "l1", "tokens": 150_000}
@@ -311,7 +325,7 @@ def test_data_point_start_and_resampling_leave_fewer_dead_features(walk, tmp_pat
 
 def test_the_plan_follows_store_and_settings(walk):
     store = load_activations(walk.acts)
-    plan = make_plan(store, TrainSettings(n_features=64, out="x", tokens=1_000_000))
+    plan = make_plan(store, TrainSettings(n_features=Count(64), out=Path("x"), tokens=Count(1_000_000)))
     assert plan.batch_size == 1024 and plan.steps == 976
     assert plan.lr_at(0) < plan.lr_at(plan.warm_up) and plan.lr_at(plan.steps - 1) < plan.lr / 10
     assert plan.scale == pytest.approx({store.site: math.sqrt(store.width / store.variance)})

@@ -323,7 +323,7 @@ def test_presets_are_kept_by_the_page_too(walk, tmp_path):
         ("post", CHAT, ask(edits=[{"op": "clamp", "feature": 1}, {"op": "ablate", "feature": 1}]), 400, "set twice"),
         ("post", CHAT, ask(edits=[{"op": "explode", "feature": 1}]), 400, "op"),
         ("post", CHAT, ask(unknown=1), 400, "unknown"),
-        ("post", CHAT, ask(max_tokens=10**9), 400, "max_tokens"),
+        ("post", CHAT, ask(max_tokens=0), 400, "max_tokens"),
         ("get", "/api/nothing", None, 404, ""),
     ],
 )

@@ -15,6 +15,7 @@ import sys
 import pytest
 
 from sonde.features.index import load_index
+from tests.known import known
 from tests.web.serving import served
 
 GET = """
@@ -115,7 +116,7 @@ def send_bytes(port, rng):
 
 def bombard(address, n, seed):
     """Send n malformed requests; between them the right answer to a right one must come."""
-    port = int(re.search(r":(\d+)/", address)[1])
+    port = int(known(re.search(r":(\d+)/", address))[1])
     rng = random.Random(seed)
     body = json.dumps(BODIES[3] | {"temperature": 0, "max_tokens": 6}).encode()
     right = ("POST", "/v1/chat/completions", {"Content-Type": "application/json"}, body)
@@ -164,7 +165,8 @@ def run_server(folder):
         "import torch; torch.set_num_threads(1); serve(sys.argv[1], port=0, browser=False, device='cpu')"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(folder)], stderr=subprocess.PIPE, text=True)
-    found = next(found for line in process.stderr if (found := re.search(r"open at http://127\.0\.0\.1:(\d+)/", line)))
+    address = re.compile(r"open at http://127\.0\.0\.1:(\d+)/")
+    found = next(found for line in known(process.stderr) if (found := address.search(line)))
     return process, int(found[1])
 
 
@@ -188,9 +190,9 @@ def test_a_server_that_is_killed_has_lost_no_label_that_it_took(walk, tmp_path, 
         finally:
             process.kill()
             process.wait()
-            process.stderr.close()
+            known(process.stderr).close()
         labels = load_index(folder).labels
-        assert {number: labels[number].label for number in taken} == taken
+        assert {number: known(labels[number]).label for number in taken} == taken
     for number, label in taken.items():
         assert number in [hit.feature.number for hit in load_index(folder).search(label)]
 

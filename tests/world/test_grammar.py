@@ -6,6 +6,7 @@ import math
 import re
 from code import InteractiveInterpreter
 from itertools import accumulate
+from typing import Any
 
 import pytest
 
@@ -103,7 +104,8 @@ def test_probabilities_of_a_small_kind_sum_to_one():
     while todo:
         first = todo.pop()
         chance = Steered("0", first)
-        text, _ = unmarked(drills.arithmetic(Voice(_Short(chance), 0)))
+        short: Any = _Short(chance)
+        text, _ = unmarked(drills.arithmetic(Voice(short, 0)))
         if len(chance.drawn) > len(first):
             cumulative, _ = chance.drawn[len(first)]
             todo += [[*first, other] for other in range(len(cumulative))]

@@ -1,6 +1,7 @@
 """Making the world's model: the step is the original's, a run goes on where it stopped, and what comes of it sees."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -83,7 +84,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch):
         return step
 
     monkeypatch.setattr(train_module, "_stepper", stopping)
-    often = TrainWorldConfig(**{**SMALL.__dict__, "save_minutes": 0.0})
+    often = replace(SMALL, save_minutes=0.0)
     with pytest.raises(KeyboardInterrupt):
         train_world(tmp_path / "stopped", often)
     with pytest.raises(UsageError, match="other settings"):
@@ -97,7 +98,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch):
 
 def test_a_run_goes_on_from_a_finished_model_with_documents_it_has_not_read(tmp_path):
     first = train_world(tmp_path / "first", SMALL)
-    more = TrainWorldConfig(**{**SMALL.__dict__, "start": str(tmp_path / "first"), "width": 64})
+    more = replace(SMALL, start=str(tmp_path / "first"), width=64)
     second = train_world(tmp_path / "second", more)
     assert second["start"] == first and second["documents"] > first["documents"]
     assert second["parameters"] == first["parameters"] and second["loss"] < first["loss"]
@@ -115,7 +116,7 @@ def test_the_language_part_of_a_model_with_eyes():
 
 
 def test_checkpoints_and_sight(tmp_path):
-    config = TrainWorldConfig(**{**SMALL.__dict__, "checkpoints": 3})
+    config = replace(SMALL, checkpoints=3)
     train_world(tmp_path / "text", config)
     tokens = [
         json.loads((tmp_path / f"text/checkpoint-{number}/training.json").read_text())["tokens"] for number in (0, 1)

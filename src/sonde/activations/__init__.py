@@ -1,1 +1,1 @@
-"""Harvesting activations, the store on disk, the exact shuffle, and the stream that training reads."""
+"""Activations: harvested from a model, kept in a store on disk, shuffled exactly, and streamed to training."""

@@ -1,6 +1,6 @@
-"""From documents to contexts: token ids that fit the model, cut from a document, each with its own special tokens.
+"""From documents to contexts: stretches of token ids that fit the model, each with its own special tokens.
 
-The patches of a picture stand where its mark stood in the text, and are positions of the document like tokens.
+The patches of a picture take the place of its mark in the text, and are positions of the document like tokens.
 """
 
 import itertools
@@ -11,53 +11,53 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool
-from tokenizers.decoders import DecodeStream
 from torch import Tensor
 
 from sonde.activations.corpus import Document, as_document
 from sonde.errors import ModelLacksError, PictureError, TextError
+from sonde.models.decoding import Decoder
 from sonde.models.model import Model, Tokens
 from sonde.models.pictures import Expanded, Picture
 
 TOKENIZE_AT_ONCE = 256
 BATCH_TOKENS = 8192
 CONTEXTS_AT_ONCE = 512
-"""contexts that wait to be grouped with others of their length"""
+"""contexts that are gathered before they are grouped by length"""
 MOST_SPECIAL = 16
-"""special tokens around a stretch of text are fewer than this in any model"""
+"""upper bound of the special tokens around a stretch of text, in any model"""
 TOKENS_AT_ONCE = 1 << 17
-"""the same in tokens, which bounds what pictures take: about as much as their patches' vectors"""
+"""the same in tokens, which bounds the memory of pictures: about as much as their patches' vectors"""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What goes through the model at once: a stretch of one document, or of several."""
+    """One sequence for the model: a stretch of one document, or of several."""
 
     ids: list[int]
     """with special tokens"""
     document: np.ndarray
-    """[len(ids)] int64, to which document each token belongs"""
+    """[len(ids)] int64, the document of each token"""
     position: np.ndarray
-    """[len(ids)] int64, place of each token in its document; of special tokens a number below zero that no other has"""
+    """[len(ids)] int64, each token's position in its document; of special tokens a unique number below zero"""
     pictures: tuple[Picture, ...] = ()
 
     @property
     def n_text(self) -> int:
-        """Tokens of the text, special ones left out."""
+        """Number of tokens of the text, without special tokens."""
         return int((self.position >= 0).sum())
 
 
 @dataclass(frozen=True)
 class Tokenized:
-    """One document and its tokens; the patches of a picture are tokens too."""
+    """A document and its tokens; the patches of a picture count as tokens."""
 
     number: int
     document: Document
     ids: list[int]
     spans: list[tuple[int, int]]
-    """where each token stands in the text: first letter, and the one after the last; of a patch, its mark's"""
+    """(start, end) of each token in the text, in characters; of a patch, that of its picture's mark"""
     pictures: tuple[tuple[int, Picture], ...] = ()
-    """each picture, and the position of its first patch"""
+    """the position of each picture's first patch, and the picture"""
 
 
 class Cutter:
@@ -65,15 +65,15 @@ class Cutter:
 
     Args:
         length: longest context in tokens, special tokens included; None for the model's own, at most 512.
-        pack: fill each context with document after document, as in pretraining: they see each other. Otherwise
-            a context is of one document.
+        pack: fill each context with document after document, as in pretraining, so that they attend to each other.
+            Otherwise a context is of one document.
     """
 
     def __init__(self, model: Model, length: int | None = None, pack: bool = False) -> None:
         self.model = model
         self.pack = pack
         self.tokenizer = model.require_tokenizer()
-        if not self.tokenizer.is_fast:  # a slow one cannot say where in the text a token stands
+        if not self.tokenizer.is_fast:  # a slow one does not give the spans of tokens
             raise ModelLacksError(f"{model.name} has no fast tokenizer (tokenizer.json), which reading text needs")
         self.length = min(length or 512, model.context_length)
         self.before, self.after = _special_tokens(self.tokenizer)
@@ -82,29 +82,31 @@ class Cutter:
             self.between = [self.tokenizer.eos_token_id]
         self.room = self.length - len(self.before) - len(self.after)
         assert self.room > 0, "a context must have room for text"
-        assert len(self.before) + len(self.after) + len(self.between) <= MOST_SPECIAL
+        assert len(self.before) + len(self.after) + len(self.between) < MOST_SPECIAL
+        self.special = _special_ids(self.tokenizer) - {model.pictures.image_token_id if model.pictures else None}
 
     def tokenize(self, documents: Iterable[str | Document]) -> Iterator[Tokenized]:
-        """Tokenize whole documents, without special tokens, many at once; they are numbered from zero.
+        """Yield whole documents as tokens, without special tokens; documents are numbered from zero.
 
         Raises:
             PictureError, naming the document, where its pictures cannot be read or do not match its marks.
-            TextError, naming the document, where its ready tokens are not the model's.
+            TextError, naming the document, where it is not text, or has tokens that are not in the model's vocabulary.
         """
-        numbered = enumerate(map(as_document, documents))
-        while some := list(itertools.islice(numbered, TOKENIZE_AT_ONCE)):
-            expanded = [self._expand(document) for _, document in some]
+        numbered = ((number, as_document(document)) for number, document in enumerate(documents))
+        while chunk := list(itertools.islice(numbered, TOKENIZE_AT_ONCE)):
+            expanded = [self._expand(document) for _, document in chunk]
             encoded = self.tokenizer(
                 [text.text for text, _ in expanded],
                 add_special_tokens=False,
                 return_offsets_mapping=True,
                 verbose=False,
             )
-            rows = zip(some, expanded, encoded["input_ids"], encoded["offset_mapping"], strict=True)
+            rows = zip(chunk, expanded, encoded["input_ids"], encoded["offset_mapping"], strict=True)
             for (number, document), (text, pictures), ids, spans in rows:
                 if document.ids is not None:
                     yield self._ready(number, document)
                     continue
+                self._refuse_unknown(document, ids)
                 if not pictures:
                     yield Tokenized(number, document, ids, spans)
                     continue
@@ -126,37 +128,37 @@ class Cutter:
         return Expanded(document.text), []
 
     def _ready(self, number: int, document: Document) -> Tokenized:
-        """A document that came as tokens, without padding at its end, and the text that they stand for."""
+        """A document that was given as token ids, without padding at its end, and its decoded text."""
         ids = list(document.ids or ())
         while ids and ids[-1] == self.tokenizer.pad_token_id:  # an encoder would attend to it
             ids.pop()
-        n_known = self.model.vocab_size
-        if ids and not 0 <= min(ids) <= max(ids) < n_known:
-            wrong = next(token for token in ids if not 0 <= token < n_known)
-            raise TextError(
-                f"{document.place}: there is no token {wrong:,} in {self.model.name}, which knows {n_known:,}; "
-                "the tokens "
-                "are another model's"
-            )
+        self._refuse_unknown(document, ids)
         text, spans = "", []
-        pieces = DecodeStream(skip_special_tokens=False)
+        decoder = Decoder(self.tokenizer, skip_special=False)
         for token in ids:
             start = len(text)
-            text += pieces.step(self.tokenizer.backend_tokenizer, token) or ""  # None inside a letter of several tokens
+            text += decoder.step(token)
             spans.append((start, len(text)))
         return Tokenized(number, replace(document, text=text), ids, spans)
 
-    def contexts(self, documents: Iterable[Tokenized]) -> Iterator[Context]:
-        """Cut documents into contexts, or join them to contexts where `pack` says so.
+    def _refuse_unknown(self, document: Document, ids: list[int]) -> None:
+        """Raise TextError for tokens that the model has no embedding for."""
+        try:
+            self.model.require_known(ids)
+        except TextError as error:
+            raise TextError(f"{document.place}: {error}") from error
 
-        Ready tokens go through the model as they are. No picture is cut in two; raises PictureError where one is longer
-        than a context.
+    def contexts(self, documents: Iterable[Tokenized]) -> Iterator[Context]:
+        """Yield contexts cut from the documents, or filled with several documents where `pack` is set.
+
+        Ready tokens go through the model unchanged. A picture is never split: raises PictureError where one has more
+        patches than a context has room for.
         """
         pieces: list[tuple[int, int, list[int]]] = []
         n = 0
         for document in documents:
             if document.document.ids is not None:
-                yield from self._as_they_are(document)
+                yield from self._unchanged(document)
                 continue
             if not self.pack or document.pictures:
                 yield from self._cut(document)
@@ -185,23 +187,22 @@ class Cutter:
             if end <= start:
                 raise PictureError(
                     f"{document.document.place}: a picture has {document.pictures[0][1].n_patches} patches, "
-                    "but a context "
-                    f"has room for {self.room} tokens; choose a longer --context"
+                    f"but a context has room for {self.room} tokens; choose a longer --context"
                 )
             pictures = tuple(picture for first, picture in document.pictures if start <= first < end)
             yield self._context([(document.number, start, document.ids[start:end])], pictures)
             start = end
 
-    def _as_they_are(self, document: Tokenized) -> Iterator[Context]:
-        special = set(self.tokenizer.all_special_ids)
+    def _unchanged(self, document: Tokenized) -> Iterator[Context]:
+        """The contexts of ready tokens, which bring their own special tokens."""
         for start in range(0, len(document.ids), self.length):
             ids = document.ids[start : start + self.length]
             places = np.arange(start, start + len(ids))
-            position = np.where([token in special for token in ids], -1 - places, places)
+            position = np.where([token in self.special for token in ids], -1 - places, places)
             yield Context(ids, np.full(len(ids), document.number), position)
 
     def _context(self, pieces: list[tuple[int, int, list[int]]], pictures: tuple[Picture, ...] = ()) -> Context:
-        """Stretches of documents (number, start, ids) with special tokens around them."""
+        """A context of stretches of documents (number, start, ids), with special tokens around them."""
         ids: list[int] = []
         document, position = [], []
         for place, (number, start, piece) in enumerate(pieces):
@@ -211,6 +212,8 @@ class Cutter:
             document.append(np.full(len(before) + len(piece) + len(after), number))
             special = -1 - MOST_SPECIAL * start - np.arange(len(before) + len(after))
             text = np.arange(start, start + len(piece))
+            if not self.special.isdisjoint(piece):  # special tokens that are written in the text
+                text = np.where([token in self.special for token in piece], -MOST_SPECIAL * (text + 1), text)
             position += [special[: len(before)], text, special[len(before) :]]
         return Context(ids, np.concatenate(document), np.concatenate(position), pictures)
 
@@ -218,7 +221,7 @@ class Cutter:
 def groups(
     documents: Iterable[Tokenized], cutter: Cutter, limit: int | None = None, batch_tokens: int = BATCH_TOKENS
 ) -> Iterator[list[Context]]:
-    """Batches of contexts, in the order of the documents but for those close by, until `limit` tokens are reached."""
+    """Yield batches of contexts, roughly in the order of the documents, until `limit` tokens are reached."""
     waiting: list[Context] = []
     n_waiting = 0
     for context in cutter.contexts(_until(documents, limit)):
@@ -239,8 +242,20 @@ def _until(documents: Iterable[Tokenized], limit: int | None) -> Iterator[Tokeni
             return
 
 
+def _special_ids(tokenizer: Any) -> set[int | None]:
+    """The special tokens of a tokenizer, wherever they stand: also those that no setting names, as Llama 3 has them.
+
+    The token for what the tokenizer does not know is none, as it stands for text.
+    """
+    ids = set(tokenizer.all_special_ids)
+    ids |= {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    names = ("bos", "eos", "sep", "pad", "cls", "mask")
+    others = {getattr(tokenizer, f"{name}_token_id", None) for name in names}
+    return ids - ({tokenizer.unk_token_id} - others)
+
+
 def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The special tokens that the tokenizer puts before and after a text."""
+    """The special tokens that the tokenizer adds before and after a text."""
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole = tokenizer("a")["input_ids"]
     for start in range(len(whole) - len(plain) + 1):
@@ -250,7 +265,7 @@ def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
 
 
 def batches(contexts: list[Context], max_tokens: int) -> list[list[Context]]:
-    """Group contexts of like length, so that little is padded; a pure function of the contexts."""
+    """Contexts grouped by length, so that there is little padding; a pure function of the contexts."""
     ordered = sorted(contexts, key=lambda context: (len(context.ids), context.document[0], abs(context.position).max()))
     groups: list[list[Context]] = []
     for context in ordered:
@@ -263,7 +278,7 @@ def batches(contexts: list[Context], max_tokens: int) -> list[list[Context]]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Contexts as tensors, and where their text is."""
+    """Contexts as tensors, and the positions of their text."""
 
     tokens: Tokens
     text_mask: Tensor
@@ -272,7 +287,7 @@ class Batch:
     """[row] token ids of the text, in the order of `text_mask`"""
     document: np.ndarray
     position: np.ndarray
-    """place in the document; of special tokens, where they are kept, below zero"""
+    """[row] position in the document; below zero for special tokens, where these are kept"""
     is_first: np.ndarray
     """[row] whether it is the first row of its context"""
 
@@ -288,10 +303,10 @@ _COLUMNS = ("token", "document", "position", "is_first")
 
 
 def make_batch(model: Model, contexts: list[Context], special: bool = False, drop_first: int = 0) -> Batch:
-    """Pad contexts into one batch.
+    """Contexts, padded into one batch.
 
     Args:
-        special: count special tokens to the text, at positions below zero.
+        special: make rows of special tokens too, at positions below zero.
         drop_first: leave out this many rows at the start of each context.
     """
     pictures = [picture for context in contexts for picture in context.pictures]
@@ -308,10 +323,10 @@ def make_batch(model: Model, contexts: list[Context], special: bool = False, dro
 
 
 def n_rows(context: Context, special: bool, drop_first: int) -> int:
-    """How many rows of a batch a context will be."""
+    """How many rows of a batch a context makes."""
     return len(_kept(context, special, drop_first))
 
 
 def _kept(context: Context, special: bool, drop_first: int) -> np.ndarray:
-    """The places in a context that become rows."""
+    """The indices of the tokens of a context that become rows."""
     return np.flatnonzero(special | (context.position >= 0))[drop_first:]

@@ -1,9 +1,9 @@
 """Dealing: fixed-size records into piles by a key, written once and read once.
 
-This is the distribution sort of every shuffle engine, and it knows nothing of what the records hold. Records
-come in *segments*, each sorted by its 64-bit keys and written whole, with a table of where each of 4,096 ranges
-of keys begins and a checksum of each range. A *pile* is all records whose keys begin with the same bits. Reading
-pile after pile, each sorted by key, is one order for any number of segments, and for any size of pile.
+This is the distribution sort of every shuffle engine, independent of what the records hold. Records come in
+*segments*, each sorted by its 64-bit keys and written whole, with a table of where each of 4,096 ranges of keys begins
+and a checksum of each range. A *pile* is all records whose keys begin with the same bits. Reading pile after pile, each
+sorted by key, gives one order for any number of segments, and for any size of pile.
 
 With random keys the order is a uniform permutation: see `shuffle.py`.
 """
@@ -26,18 +26,18 @@ Result = TypeVar("Result")
 
 TABLE_BITS = 12
 N_RANGES = 1 << TABLE_BITS
-"""ranges of keys that a segment's table tells apart, and so the most piles that a store can be read in"""
+"""ranges of keys in a segment's table, and so the most piles that a store can be read in"""
 _ROWS_AT_ONCE = 512
 _REQUESTS_AT_ONCE = 16
-"""segments of an object store that are read at the same time: one answer takes long, many take no longer"""
+"""segments of an object store that are read at the same time, as each request waits long for its answer"""
 
 
 def write_segment(path: Place, keys: np.ndarray, records: np.ndarray, order: np.ndarray) -> dict[str, Any]:
-    """Write records [n, bytes] uint8 as one safetensors file, whole or not at all; return its size and checksum.
+    """Write records [n, bytes] uint8 as one safetensors file, atomically; returns its size and checksum.
 
     Args:
         keys: [n] uint64.
-        order: [n] what sorts the keys; where keys are equal it decides.
+        order: [n] indices that sort the keys; they also decide among equal keys.
     """
     offsets = offset_table(keys[order])
     checksums = np.zeros(N_RANGES, dtype=np.uint64)
@@ -71,7 +71,7 @@ def offset_table(sorted_keys: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment on disk, of which no more is read than is asked for."""
+    """A segment on disk; only the ranges that are needed are read."""
 
     path: Place
 
@@ -79,23 +79,24 @@ class Segment:
     def record_bytes(self) -> int:
         return self._entries["records"].shape[1]
 
-    def read_into(self, found: np.ndarray, first: int, last: int) -> None:
-        """Read the records of key ranges `first` up to `last`, in the order of their keys, into [n, bytes].
+    def read_into(self, target: np.ndarray, first: int, last: int) -> None:
+        """Read the records of key ranges `first` up to `last`, in the order of their keys, into `target` [n, bytes].
 
-        Raises ArtifactDamagedError, with file and offset, where a range is not what was written.
+        Raises ArtifactDamagedError, with file and offset, where a range differs from what was written.
         """
-        start, size = self._entries["records"].begin, self.record_bytes
-        records = found.reshape(-1)
-        begin = start + int(self.offsets[first]) * size
-        self._fill(records, begin)
+        first_record, size = self._entries["records"].begin, self.record_bytes
+        data = target.reshape(-1)
+        begin = first_record + int(self.offsets[first]) * size
+        self._fill(data, begin)
         ends = ((self.offsets[first : last + 1] - self.offsets[first]) * size).tolist()
-        view, a = records.data, 0
-        for b, expected in zip(ends[1:], self._checksums[first:last].tolist(), strict=True):
-            if xxh3_64_intdigest(view[a:b]) != expected:
+        view, start = data.data, 0
+        for end, expected in zip(ends[1:], self._checksums[first:last].tolist(), strict=True):
+            if xxh3_64_intdigest(view[start:end]) != expected:
                 raise ArtifactDamagedError(
-                    f"{self.path} was altered in the {b - a:,} bytes from offset {begin + a:,}; make the artifact again"
+                    f"{self.path} was altered in the {end - start:,} bytes from offset {begin + start:,}; "
+                    "make the artifact again"
                 )
-            a = b
+            start = end
 
     @cached_property
     def offsets(self) -> np.ndarray:
@@ -123,13 +124,13 @@ class Segment:
         return data.tobytes()
 
     def _fill(self, data: np.ndarray, start: int) -> None:
-        """Read as many bytes as `data` holds, from `start` on."""
+        """Fill `data` with the bytes from `start` on."""
         view, length, filled = data.data, len(data), 0
         try:
             if isinstance(self.path, RemotePath):
-                found = self.path.read_range(start, length) if length else memoryview(b"")
-                filled = len(found)
-                view[:filled] = found
+                answer = self.path.read_range(start, length) if length else memoryview(b"")
+                filled = len(answer)
+                view[:filled] = answer
             else:
                 with self.path.open("rb", buffering=0) as file:
                     file.seek(start)
@@ -147,7 +148,7 @@ class Segment:
 
 
 def pile_count(n_records: int, record_bytes: int, pile_bytes: int) -> int:
-    """How many piles of about `pile_bytes` to read a store in: a power of two, N_RANGES at most."""
+    """The number of piles of about `pile_bytes` to read a store in: a power of two, N_RANGES at most."""
     wanted = max(1, -(-n_records * record_bytes // pile_bytes))
     return min(N_RANGES, 1 << (wanted - 1).bit_length())
 
@@ -174,7 +175,7 @@ def pile_sizes(offsets: np.ndarray, n_piles: int) -> np.ndarray:
 
 
 def _for_each(do: Callable[[int], Result], segments: Sequence[Segment]) -> list[Result]:
-    """`do` each number of a segment; several at once where they lie on an object store."""
+    """The results of `do` for the number of each segment; several run at once on an object store."""
     numbers = range(len(segments))
     if not isinstance(segments[0].path, RemotePath):
         return [do(number) for number in numbers]

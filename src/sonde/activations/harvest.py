@@ -8,6 +8,7 @@
 """
 
 import itertools
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,20 +20,22 @@ import transformers
 from torch import Tensor
 
 from sonde.activations.contexts import BATCH_TOKENS, Batch, Context, Cutter, batches, make_batch
-from sonde.activations.corpus import Corpus, Document, is_held_out
+from sonde.activations.corpus import Corpus, Document, TextSource, is_held_out
 from sonde.activations.massive import norm_limits
 from sonde.activations.rows import Layout
 from sonde.activations.settings import HarvestKeywords, HarvestSettings
 from sonde.activations.store import FORMAT, Activations, ActivationsFacts
 from sonde.activations.writing import finish, read_totals, write_rows
 from sonde.artifacts import new_artifact
+from sonde.calls import public
 from sonde.devices import ensure_memory
 from sonde.errors import ActivationError, TextError
 from sonde.facts import ModelRef
 from sonde.manifests import storage_errors
-from sonde.models.load import load_arguments, load_model
+from sonde.models.load import load_model
 from sonde.models.massive import is_massive
 from sonde.models.model import Model
+from sonde.models.recorded import SentModel
 from sonde.progress import Reporter, default_reporter
 from sonde.settings import from_mapping, to_mapping
 from sonde.tasks.run import run_tasks
@@ -43,31 +46,36 @@ TASK_BYTES = 1 << 26
 """bytes of a task's vectors in float32; it fixes the batches, and so the arithmetic, of a run and of its resumption"""
 MIN_TASK_TOKENS = 1024
 COPIES_IN_MEMORY = 6
-"""how often a task's rows are in memory at most: in parts, joined, sorted, and those of the task before"""
+"""copies of a task's rows in memory at most: in parts, joined, sorted, and those of the task before"""
 SINK_RATIO = 3.0
-"""where the mean norm of the first tokens of contexts is this many times that of the others, harvest says so"""
+"""harvest points out an attention sink where the first tokens' mean norm is this many times that of the others"""
 
 
+@public(HarvestSettings, own=("text",))
 def harvest(
     model: Model | str | Path,
-    text: str | Path | Sequence[str | Document],
+    text: TextSource,
     *,
     site: str | Sequence[str],
     workers: int | None = None,
     executor: Executor | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
     reporter: Reporter | None = None,
     **settings: Unpack[HarvestKeywords],
 ) -> Activations:
-    """Run `model` over `text` and keep the activations at one or more sites, shuffled, in a folder.
+    """The store of the activations of `model` on `text` at one or more sites, shuffled, in a folder.
 
     Args:
         model: a model or what `load_model` takes.
-        text: a .txt or .jsonl file, its .gz, a .npy of token ids, a folder of them, or a list of texts.
+        text: a .txt or .jsonl file, its .gz, a .npy of token ids, a folder of them, a list (of texts, lists of token
+            ids, or rows with `field`), or a Hugging Face dataset.
         site: where to read; several are read in one pass, side by side in each row.
         workers: how many share the tasks, each with the model in its memory; one by default, on a cluster one for
             each node. The rows and their order are the same for any number, and for equal `threads` so are the bytes.
         executor: local (this process), processes, or ray (a Ray cluster, which RAY_ADDRESS names); by default
             processes where there are several workers.
+        device, dtype: as for `load_model`; of a model that is loaded here.
         reporter: shows progress.
         settings: the other fields of `HarvestSettings`; `out` is needed.
 
@@ -82,8 +90,10 @@ def harvest(
     chosen = from_mapping(HarvestSettings, dict(settings) | {"site": sites})
     options = TaskOptions(workers=workers, executor=executor)
     reporter = reporter or default_reporter()
-    job = _open(model if isinstance(model, Model) else load_model(model), text, chosen, options)
-    with new_artifact(chosen.out, format=FORMAT, settings=job.recorded_settings, parents={}) as draft:
+    loaded = model if isinstance(model, Model) else load_model(model, device=device, dtype=dtype)
+    job = _open(loaded, text, chosen, options)
+    recipe = {"settings": job.recorded_settings, "parents": {}, "model": job.model_ref}
+    with new_artifact(chosen.out, format=FORMAT, **recipe) as draft:
         if draft.finished:
             store = Activations(chosen.out, draft.finished)
             reporter.say(f"{chosen.out} is finished: {store.n_rows:,} rows")
@@ -101,7 +111,7 @@ def harvest(
 
 @dataclass(frozen=True)
 class _Harvest:
-    """What a harvest reads, and how."""
+    """The worker, the text and the cutter of a harvest."""
 
     worker: "HarvestWorker"
     corpus: Corpus
@@ -120,7 +130,7 @@ class _Harvest:
 
     @property
     def model_ref(self) -> ModelRef:
-        return ModelRef(self.worker.model.name, self.worker.model.identity)
+        return self.worker.model.ref
 
 
 def _open(model: Model, text: Any, settings: HarvestSettings, options: TaskOptions) -> _Harvest:
@@ -128,7 +138,7 @@ def _open(model: Model, text: Any, settings: HarvestSettings, options: TaskOptio
     for name in settings.site:
         model.site(name)  # raises where there is none
     if not options.is_local:
-        load_arguments(model)  # raises where workers could not load it
+        SentModel.of(model)  # raises where workers could not load it
     corpus = Corpus(text, settings.field, settings.skip_bad)
     cutter = Cutter(model, settings.context, settings.pack)
     probe = model.read(model.pad([[*cutter.before, 0]]), settings.site)
@@ -190,7 +200,7 @@ class _Rows(NamedTuple):
 
 
 class HarvestWorker(Worker[_Task, _Rows, dict[str, Any]]):
-    """Runs the model over tasks and writes a segment of each; the result of a task is its statistics.
+    """Runs the model over tasks and writes a segment for each; the result of a task is its statistics.
 
     Args:
         limits: of each site, the norm above which a row is left out.
@@ -204,7 +214,7 @@ class HarvestWorker(Worker[_Task, _Rows, dict[str, Any]]):
 
     def recipe(self) -> tuple[Callable[..., "HarvestWorker"], tuple]:
         settings = replace(self.settings, out=self.out.resolve())
-        return _load_worker, (load_arguments(self.model), settings, self.layout, self.limits)
+        return _load_worker, (SentModel.of(self.model), settings, self.layout, self.limits)
 
     def size(self, task: _Task) -> float:
         return task.n_tokens
@@ -251,10 +261,10 @@ class HarvestWorker(Worker[_Task, _Rows, dict[str, Any]]):
 
 
 def _load_worker(
-    model: dict[str, str], settings: HarvestSettings, layout: Layout, limits: dict[str, float]
+    model: SentModel, settings: HarvestSettings, layout: Layout, limits: dict[str, float]
 ) -> HarvestWorker:
     transformers.utils.logging.disable_progress_bar()  # the parent shows progress
-    return HarvestWorker(load_model(**model), settings, layout, limits)
+    return HarvestWorker(model.load(), settings, layout, limits)
 
 
 def _described(batch: Batch, vectors: dict[str, Tensor], left_out: Tensor) -> list[dict[str, Any]]:
@@ -277,9 +287,8 @@ def _refuse_non_finite(vectors: Tensor, document: np.ndarray, position: np.ndarr
     if is_bad.any():
         row = int(is_bad.nonzero()[0])
         raise ActivationError(
-            f"{int(is_bad.sum()):,} activations at {site} are not finite, "
-            f"the first in document {document[row]} at token "
-            f"{position[row]}; the model's weights are broken, or its dtype overflows: try --dtype float32"
+            f"{int(is_bad.sum()):,} activations at {site} are not finite, the first in document {document[row]} "
+            f"at token {position[row]}; the model's weights are broken, or its dtype overflows: try --dtype float32"
         )
 
 
@@ -301,15 +310,14 @@ def _run(job: _Harvest, options: TaskOptions, reporter: Reporter) -> list[dict[s
     with reporter.start("harvest", settings.tokens, "tokens") as progress:
         totals = list(run_tasks(tasks, job.worker, options, progress, threads=settings.threads, gpus=gpus))
     if not any(task["rows"] for task in totals):
-        raise TextError(
-            f"{job.corpus.name}: no tokens were left to harvest; give more text, or a smaller held_out than "
-            f"{settings.held_out}"
-        )
+        if isinstance(settings.out, Path):
+            shutil.rmtree(settings.out / "segments")  # so that the folder is free for another try
+        raise TextError(job.corpus.nothing_left(settings.held_out, settings.drop_first))
     return totals
 
 
 def _report(job: _Harvest, totals: list[dict[str, Any]], facts: ActivationsFacts, reporter: Reporter) -> None:
-    """Say what a person would not expect of the store."""
+    """Report what a user would not expect of the store."""
     n_tokens, n_wanted = sum(task["tokens"] for task in totals), job.settings.tokens
     if n_wanted and n_tokens < n_wanted:
         reporter.say(

@@ -1,13 +1,12 @@
-"""Rows straight from a model, mixed in a rolling pool: training that needs no disk.
+"""Rows straight from a model, mixed in a rolling pool: training without a store on disk.
 
 The pool is filled with the first rows of the text. Each batch is drawn from it at random, and the next rows of the text
-take the places of those that were drawn: so a row waits for pool / batch draws on average, and rows of one document,
-which come together, leave apart. It mixes less than the exact shuffle of a store; `docs/benchmarks.md` has both
-measured.
+replace those that were drawn. So a row waits for pool / batch draws on average, and rows of one document, which enter
+together, leave at different times. It mixes less than the exact shuffle of a store; `docs/benchmarks.md` compares them.
 
-Rows of the text are numbered, pass after pass, and what the pool holds at any step is a function of the seed alone. So
-a run resumes from its step: the draws are made again on row numbers, and the model runs again only
-where the pool still holds a row.
+Rows of the text are numbered, pass after pass, and the row numbers in the pool at any step are a function of the seed
+alone. So a run resumes at its step: the draws are repeated on row numbers, and the model runs again only on text whose
+rows are still in the pool.
 """
 
 import itertools
@@ -18,13 +17,16 @@ from typing import Any, Unpack
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sonde.activations.contexts import Context, Cutter, groups, make_batch, n_rows
-from sonde.activations.corpus import Corpus, Document, is_held_out
+from sonde.activations.corpus import Corpus, TextSource, is_held_out
 from sonde.activations.massive import norm_limits
+from sonde.activations.rows import require_held
 from sonde.activations.settings import LiveKeywords, LiveSettings
 from sonde.activations.store import Block
+from sonde.calls import public
 from sonde.devices import DTYPES, ensure_memory
 from sonde.errors import ActivationError, TextError
 from sonde.facts import ModelRef, TextFacts
@@ -34,15 +36,15 @@ from sonde.models.model import Model
 from sonde.settings import check, from_mapping, to_mapping
 
 SAMPLE_ROWS = 1 << 16
-"""rows that stand for all of the text: for their mean and norms before training, and the features' after it"""
+"""rows of the sample on which mean and norms are estimated before training, and features' statistics after it"""
 
 
 class Live:
-    """What a model shows at some sites while it reads a text, as rows that `train` takes in place of a store.
+    """A model's activations at some sites on a text, as rows that `train` takes in place of a store.
 
     Args:
         model: a model or what `load_model` takes.
-        text: as for `harvest`; it is read again from its start where it ends.
+        text: as for `harvest`; when it ends, it is read again from its start.
         site: where to read; several are read in one pass, side by side in each row.
         seed: decides the draws and the held-out documents.
         settings: the fields of `LiveSettings`.
@@ -51,10 +53,11 @@ class Live:
         TextError, SiteError, ModelLacksError, CapacityError (the pool does not fit into memory).
     """
 
+    @public(LiveSettings, own=("text",))
     def __init__(
         self,
         model: Model | str | Path,
-        text: str | Path | Sequence[str | Document],
+        text: TextSource,
         *,
         site: str | Sequence[str],
         seed: int = 0,
@@ -77,35 +80,32 @@ class Live:
 
     @property
     def text_facts(self) -> TextFacts:
-        """The text, and which of it was kept out of training."""
+        """The text, and the part of it that was held out of training."""
         chosen = {name: getattr(self.settings, name) for name in ("field", "skip_bad", "held_out", "pack")}
         return TextFacts(path=self.corpus.name, seed=self.seed, context=self.cutter.length, live=True, **chosen)
 
     @property
     def models(self) -> tuple[ModelRef, ...]:
-        """The model whose activations these are."""
-        return (ModelRef(self.model.name, self.model.identity),)
+        """The model that computes the activations."""
+        return (self.model.ref,)
 
     def to_json(self) -> dict[str, Any]:
-        """What a manifest keeps of it."""
+        """The settings of this source, as a manifest keeps them."""
         return {"site": list(self.sites), "model": self.model.name, "text": self.corpus.name} | {
             "live": to_mapping(self.settings)
         }
 
     @cached_property
     def n_rows(self) -> int:
-        """Rows in the pool: as many as asked for, or as the text has."""
+        """Number of rows in the pool: the size that was set, or all rows of a shorter text."""
         counts = itertools.accumulate(self._n_rows(contexts) for contexts in self._one_pass())
-        found = 0
-        for found in counts:
-            if found >= self.settings.pool:
+        n_rows = 0
+        for n_rows in counts:
+            if n_rows >= self.settings.pool:
                 return self.settings.pool
-        if not found:
-            raise TextError(
-                f"{self.corpus.name}: no tokens were left to read; "
-                f"give more text, or a smaller held_out than {self.settings.held_out}"
-            )
-        return found
+        if not n_rows:
+            raise TextError(self.corpus.nothing_left(self.settings.held_out, self.settings.drop_first))
+        return n_rows
 
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
@@ -120,7 +120,8 @@ class Live:
         return mean, mean_square
 
     @property
-    def mean(self) -> Tensor:
+    def mean(self) -> Float[Tensor, " width"]:
+        """Mean vector of the sample, in float64."""
         return self._moments[0]
 
     @property
@@ -129,7 +130,7 @@ class Live:
 
     @property
     def blocks(self) -> list[Block]:
-        """The sites, in the order in which their vectors stand in a row."""
+        """The sites, in the order of their vectors in a row."""
         energies = [part.sum().item() for part in self._moments[1].split(self._widths)]
         return [Block(*block) for block in zip(self.sites, self._widths, energies, strict=True)]
 
@@ -138,16 +139,16 @@ class Live:
         """Total variance: mean squared distance from the mean."""
         return float(self.mean_squared_norm - self.mean.square().sum())
 
-    def sample(self, n_rows: int) -> Iterator[Tensor]:
-        """The first rows of the text, as many as asked for, or SAMPLE_ROWS, or as the pool has; in batches."""
+    def sample(self, n_rows: int) -> Iterator[Float[Tensor, "row width"]]:
+        """Batches of the first `n_rows` rows of the text, at most SAMPLE_ROWS and at most the rows of the pool."""
         return iter(self._sample[:n_rows].split(4096))
 
     @cached_property
     def _sample(self) -> Tensor:
         return self._rows(np.arange(min(SAMPLE_ROWS, self.n_rows)))
 
-    def stream(self, batch_size: int, start: int = 0) -> Iterator[Tensor]:
-        """Yield batches [batch_size, width] for ever, from row number `start` of the draws on."""
+    def stream(self, batch_size: int, start: int = 0) -> Iterator[Float[Tensor, "row width"]]:
+        """Yield batches [batch_size, width] without end, from row number `start` of the draws on."""
         check(batch_size <= self.n_rows, "batch_size", batch_size, f"at most the rows of the pool ({self.n_rows:,})")
         generator = np.random.default_rng(self.seed)
 
@@ -168,7 +169,7 @@ class Live:
             pool[places], rest = rest[:batch_size], rest[batch_size:]
 
     def _following(self, first: int) -> Iterator[Tensor]:
-        """The rows of the text from number `first` on, in some batches, pass after pass."""
+        """Yield the rows of the text from number `first` on, batch by batch, pass after pass."""
         begin = 0
         for contexts in self._passes():
             end = begin + self._n_rows(contexts)
@@ -194,7 +195,7 @@ class Live:
         raise AssertionError("passes have no end")
 
     def _read(self, begin: int, contexts: list[Context]) -> Tensor:
-        """The rows of some contexts, numbered from `begin`; a generator, as the pool may fill up among them."""
+        """The rows of a batch of contexts, numbered from `begin`; cached, as the pool may end within a batch."""
         if self._last is not None and self._last[0] == begin:
             return self._last[1]
         batch = make_batch(self.model, contexts, self.settings.special, self.settings.drop_first)
@@ -204,10 +205,13 @@ class Live:
         x = torch.cat([part.to(self.model.device, parts[0].dtype) for part in parts], dim=1)
         if not torch.isfinite(x).all():
             raise ActivationError(
-                f"activations at {', '.join(self.sites)} are not finite in document {batch.document[0]} or close by; "
+                f"activations at {', '.join(self.sites)} are not finite in document {batch.document[0]} or near it; "
                 "the model's weights are broken, or its dtype overflows: try --dtype float32"
             )
-        self._last = (begin, _without_massive(x, is_massive(rows, self.norm_limits)).to(self._dtype))
+        ordinary = _without_massive(x, is_massive(rows, self.norm_limits))
+        held = ordinary.to(self._dtype)
+        require_held(held, ordinary, ", ".join(self.sites))
+        self._last = (begin, held)
         return self._last[1]
 
     @cached_property
@@ -224,7 +228,7 @@ class Live:
             yield from self._one_pass()
 
     def _one_pass(self) -> Iterator[list[Context]]:
-        """What goes through the model at once, once through the text."""
+        """The batches of contexts of one pass through the text."""
         documents = self.cutter.tokenize(self.corpus)
         kept = (each for each in documents if not is_held_out(each.document, self.settings.held_out, self.seed))
         return groups(kept, self.cutter)

@@ -1,8 +1,8 @@
 """Stores of several models side by side, for crosscoders that compare models.
 
-The order of a store depends on its seed and on the documents and positions of its rows alone. So stores that were
-harvested from the same text, with equal settings but for model and site, have their rows in the same order, and
-reading them together is reading each.
+The order of a store depends only on its seed and on the documents and positions of its rows. So stores that were
+harvested from the same text, with equal settings except model and site, have their rows in the same order, and can be
+read in parallel.
 """
 
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sonde.activations.store import Activations, Block, Rows, SideBySide
@@ -60,15 +61,15 @@ class Lockstep(SideBySide):
 
     @property
     def _chosen(self) -> list[tuple[int, str]]:
-        """Number of the store, from zero, and its own name of each chosen site; all, by default."""
+        """(index of the store, name of the site there) of each chosen site; all sites by default."""
         parts = (site.split(":", 1) for site in self.chosen or self.sites)
         return [(int(number) - 1, site) for number, site in parts]
 
     @property
     def blocks(self) -> list[Block]:
-        """The chosen sites, in the order in which their vectors stand in a row."""
-        own = (self.stores[number].at(site).blocks[0] for number, site in self._chosen)
-        return [replace(block, site=name) for name, block in zip(self.chosen or self.sites, own, strict=True)]
+        """The chosen sites, in the order of their vectors in a row."""
+        blocks = (self.stores[number].at(site).blocks[0] for number, site in self._chosen)
+        return [replace(block, site=name) for name, block in zip(self.chosen or self.sites, blocks, strict=True)]
 
     @property
     def norm_limits(self) -> dict[str, float]:
@@ -81,8 +82,8 @@ class Lockstep(SideBySide):
         return self.stores[0].n_rows
 
     @cached_property
-    def mean(self) -> Tensor:
-        """Mean vector [width], float64."""
+    def mean(self) -> Float[Tensor, " width"]:
+        """Mean vector, in float64."""
         return torch.cat([self.stores[number].at(site).mean for number, site in self._chosen])
 
     @property
@@ -94,7 +95,7 @@ class Lockstep(SideBySide):
         """The model of each store."""
         return tuple(store.facts.model for store in self.stores)
 
-    def stream(self, batch_size: int, start: int = 0, **options: Any) -> Iterator[Tensor]:
+    def stream(self, batch_size: int, start: int = 0, **options: Any) -> Iterator[Float[Tensor, "row width"]]:
         """Yield batches [batch_size, width] of the chosen sites' vectors; see `Activations.batches`."""
         read = sorted({number for number, _ in self._chosen})
         streams = (self.stores[number].batches(batch_size, start, **options) for number in read)
@@ -104,15 +105,15 @@ class Lockstep(SideBySide):
             yield torch.cat([rows[number].vectors(site) for number, site in self._chosen], dim=1)
 
     def batches(self, batch_size: int, start: int = 0) -> Iterator[Rows]:
-        """The first store's rows, which say which documents a batch is from."""
+        """Batches of the first store's rows, whose documents and positions are those of all stores."""
         return self.stores[0].batches(batch_size, start)
 
     def _check_equal(self, rows: dict[int, Rows]) -> None:
-        (one, first), *others = rows.items()
-        for other, found in others:
+        (first, expected), *others = rows.items()
+        for other, actual in others:
             for name in ("document", "position", "token"):
-                if not torch.equal(getattr(found, name), getattr(first, name)):
+                if not torch.equal(getattr(actual, name), getattr(expected, name)):
                     raise ActivationError(
-                        f"rows of {self.stores[other].folder} and {self.stores[one].folder} differ in their {name}s; "
+                        f"rows of {self.stores[other].folder} and {self.stores[first].folder} differ in their {name}s; "
                         "harvest both from the same text with the same settings"
                     )

@@ -1,6 +1,6 @@
-"""Ready vectors: a store made of what somebody else harvested.
+"""Ready vectors: a store made of activations from elsewhere.
 
-That is a matrix (a tensor, a .npy or .safetensors file), or a folder that SAELens' CacheActivationsRunner wrote.
+They are a matrix (a tensor, a .npy or .safetensors file), or a folder written by SAELens' CacheActivationsRunner.
 """
 
 from pathlib import Path
@@ -16,9 +16,10 @@ from sonde.activations.settings import StoreFormat
 from sonde.activations.store import FORMAT, Activations
 from sonde.activations.writing import finish, read_totals, write_rows
 from sonde.artifacts import new_artifact
+from sonde.calls import public
 from sonde.errors import ActivationError
-from sonde.facts import ModelRef
 from sonde.manifests import storage_errors
+from sonde.models.load import model_ref
 from sonde.progress import Reporter, default_reporter
 from sonde.remote import Place, place
 
@@ -32,10 +33,11 @@ class _Source(Protocol):
     shape: tuple[int, ...]
 
     def read(self, first: int, last: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Vectors [row, width], and document, position and token [row] of rows `first` up to `last`."""
+        """Vectors [row, width] in float32, and document, position and token [row] of rows `first` up to `last`."""
         ...
 
 
+@public()
 def from_vectors(
     vectors: Tensor | np.ndarray | str | Path,
     *,
@@ -46,18 +48,21 @@ def from_vectors(
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Activations:
-    """Make a store of ready vectors. Files are read piece by piece.
+    """A store made of ready vectors. Files are read piece by piece.
 
     Args:
         vectors: a tensor or an array [row, width], a .npy file, a .safetensors file with one matrix in it, or a folder
             of SAELens' cached activations (which needs the extra `hf`). Each row of a matrix is a document of its own;
-            each sequence of a folder is one, and keeps its tokens.
-        site: where in the model the vectors are from, as `sonde sites` has it.
-        model: folder or hub name of the model that they are from; needed to measure and to index.
-        store, seed: as for `harvest`.
+            each sequence of a folder is a document, and keeps its tokens.
+        site: the site in the model that the vectors come from, as `sonde sites` names it.
+        model: folder or hub name of the model that they come from; needed to measure and to index.
+        out: folder to write, or a URL on an object store (s3://, gs://, az://).
+        store: number format of the vectors on disk; int8 has a scale for each row.
+        seed: decides the shuffle.
+        reporter: shows progress.
 
     Raises:
-        ActivationError: no matrix, an empty one, or values that are not finite.
+        ActivationError: not a matrix, an empty one, or values that are not real, not finite, or too large for `store`.
     """
     folder, reporter = place(out), reporter or default_reporter()
     source = _open(vectors)
@@ -66,9 +71,11 @@ def from_vectors(
             f"{source.name} has shape {list(source.shape)}, but a matrix [row, width] with rows is wanted"
         )
     n_rows, width = source.shape
+    source.read(0, 1)  # raises, before a folder is made, where these are no numbers
     layout = Layout.of_sites({site: width}, store)
-    settings = {"site": [site], "store": store, "seed": seed, "text": source.name, "model": model, "out": str(folder)}
-    with new_artifact(folder, format=FORMAT, settings=settings, parents={}) as draft:
+    settings = {"site": [site], "store": store, "seed": seed, "text": source.name, "out": str(folder)}
+    ref = model_ref(model)
+    with new_artifact(folder, format=FORMAT, settings=settings | {"model": ref.name}, parents={}, model=ref) as draft:
         if draft.finished:
             finished = Activations(folder, draft.finished)
             reporter.say(f"{folder} is finished: {finished.n_rows:,} rows")
@@ -84,7 +91,7 @@ def from_vectors(
                     task = _write(source, first, last, folder, number, layout, site, seed)
                 totals.append(task)
                 progress.advance(last - first)
-        finish(draft, totals, layout, store, ModelRef(model, ""))
+        finish(draft, totals, layout, store, ref)
     assert draft.finished is not None
     return Activations(folder, draft.finished)
 
@@ -94,14 +101,17 @@ def _write(
 ) -> dict[str, Any]:
     x, document, position, token = source.read(first, last)
     if not torch.isfinite(x).all():
-        raise ActivationError(f"{source.name} holds values that are not finite between rows {first:,} and {last:,}")
+        raise ActivationError(
+            f"{source.name} holds values that are not finite, or too large for float32, "
+            f"between rows {first:,} and {last:,}"
+        )
     rows = layout.empty(last - first)
     for name, values in (("document", document), ("position", position), ("token", token)):
         layout.column(rows, name).copy_(values)
-    layout.put_vectors(rows, site, x.float())
+    layout.put_vectors(rows, site, x)
     n_documents = int((position == 0).sum())
-    told = {"tokens": last - first, "documents": n_documents, "held_out_documents": 0}
-    return write_rows(folder, number, rows, layout, seed, (position == 0).numpy(), told)
+    counts = {"tokens": last - first, "documents": n_documents, "held_out_documents": 0}
+    return write_rows(folder, number, rows, layout, seed, (position == 0).numpy(), counts)
 
 
 def _open(vectors: Any) -> _Source:
@@ -112,7 +122,10 @@ def _open(vectors: Any) -> _Source:
         return _Sequences(path)
     try:
         if path.suffix == ".npy":
-            return _Matrix(str(path), np.load(path, mmap_mode="r", allow_pickle=False))
+            loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+            if not isinstance(loaded, np.ndarray):
+                raise ValueError("it is an archive of several")
+            return _Matrix(str(path), loaded)
         file = safe_open(path, framework="pt")
         names = [name for name in file.keys() if len(file.get_slice(name).get_shape()) == 2]
         if len(names) == 1:
@@ -123,21 +136,32 @@ def _open(vectors: Any) -> _Source:
     raise ActivationError(f"{path} holds {len(names)} matrices; give a file with one, or the tensor itself")
 
 
+def _numbers(x: Any, name: str) -> Tensor:
+    """Real numbers of whatever format and byte order in float32; raises ActivationError for others."""
+    kind = x.dtype.kind if isinstance(x, np.ndarray) else "c" if x.is_complex() else "f"
+    if kind not in "fiub":
+        raise ActivationError(f"{name} holds {x.dtype}, but real numbers are wanted; convert it to float32")
+    try:
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+            return torch.from_numpy(x.astype(np.float32)) if isinstance(x, np.ndarray) else x.detach().cpu().float()
+    except RuntimeError as error:
+        raise ActivationError(f"{name} holds {x.dtype}, which torch cannot read; convert it to float32") from error
+
+
 class _Matrix:
-    """Rows that stand for themselves: each is a document."""
+    """The rows of a matrix; each is a document."""
 
     def __init__(self, name: str, rows: Any, shape: tuple[int, ...] | None = None) -> None:
         self.name, self._rows = name, rows
         self.shape = shape or tuple(rows.shape)
 
     def read(self, first: int, last: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        x = self._rows[first:last]
         zeros = torch.zeros(last - first, dtype=torch.int64)
-        return torch.as_tensor(np.array(x) if isinstance(x, np.ndarray) else x), torch.arange(first, last), zeros, zeros
+        return _numbers(self._rows[first:last], self.name), torch.arange(first, last), zeros, zeros
 
 
 class _Sequences:
-    """SAELens' cached activations: a Hugging Face dataset with one sequence of vectors a row, and its token_ids."""
+    """SAELens' cached activations: a Hugging Face dataset with a sequence of vectors per row, and its token_ids."""
 
     name: str
     shape: tuple[int, ...]
@@ -150,26 +174,25 @@ class _Sequences:
                 f"{folder} is a folder, and reading SAELens' cached activations needs datasets: pip install 'sonde[hf]'"
             ) from error
         try:
-            found = datasets.load_from_disk(str(folder))
-            assert isinstance(found, datasets.Dataset)
-            columns = {
-                name: feature.shape for name, feature in found.features.items() if isinstance(feature, datasets.Array2D)
-            }
+            dataset = datasets.load_from_disk(str(folder))
+            assert isinstance(dataset, datasets.Dataset)
+            features = dataset.features.items()
+            columns = {name: feature.shape for name, feature in features if isinstance(feature, datasets.Array2D)}
         except (OSError, ValueError, AssertionError) as error:
             raise ActivationError(f"{folder} holds no activations that SAELens cached ({error})") from error
         if len(columns) != 1:
             raise ActivationError(f"{folder} holds {len(columns)} columns of activations, but one is wanted")
         [(self._column, (self._length, width))] = columns.items()
-        self._sequences = found.with_format("numpy")
-        self.name, self.shape = f"{folder} ({self._column})", (len(found) * self._length, width)
+        self._sequences = dataset.with_format("numpy")
+        self.name, self.shape = f"{folder} ({self._column})", (len(dataset) * self._length, width)
 
     def read(self, first: int, last: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         begin, end = first // self._length, -(-last // self._length)
-        some = self._sequences[begin:end]
+        sequences = self._sequences[begin:end]
         row = torch.arange(first, last)
-        place = slice(first - begin * self._length, last - begin * self._length)
-        x = torch.from_numpy(np.stack(some[self._column]).reshape(-1, self.shape[1])[place])
+        rows = slice(first - begin * self._length, last - begin * self._length)
+        x = _numbers(np.stack(sequences[self._column]).reshape(-1, self.shape[1])[rows], self.name)
         token = torch.zeros(last - first, dtype=torch.int64)
-        if "token_ids" in some:
-            token = torch.from_numpy(np.stack(some["token_ids"]).reshape(-1)[place].astype(np.int64))
+        if "token_ids" in sequences:
+            token = torch.from_numpy(np.stack(sequences["token_ids"]).reshape(-1)[rows].astype(np.int64))
         return x, row // self._length, row % self._length, token

@@ -1,17 +1,19 @@
-"""Rows: what one record of a store holds, and how tensors become records and back.
+"""Rows: the layout of a record of a store, and the conversion between tensors and records.
 
-A record is document, position and token, then each site's vector; int8 vectors have a float32 scale before
-them, and are q * scale. The layout is in the store's manifest, so that anyone can read a record.
+A record is document, position and token, then each site's vector. An int8 vector q has a float32 scale before it, and
+stands for q * scale. The layout is in the store's manifest, so that any program can read a record.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from sonde.activations.shuffle import mix
 from sonde.devices import DTYPES as FLOATS
+from sonde.errors import ActivationError
 
 DTYPES = FLOATS | {"int64": torch.int64, "int32": torch.int32, "int8": torch.int8}
 _ROWS_AT_ONCE = 4096
@@ -19,27 +21,27 @@ _ROWS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class Field:
-    """Where a value lies in a record."""
+    """One field of a record."""
 
     name: str
     """document, position, token, "vectors SITE" or "scale SITE" """
     dtype: str
     width: int
-    """numbers in it"""
+    """how many numbers it has"""
     offset: int
-    """bytes before it"""
+    """bytes of the record before it"""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a record holds."""
+    """The fields of a record, and its size."""
 
     fields: tuple[Field, ...]
     record_bytes: int
 
     @classmethod
     def of_sites(cls, widths: dict[str, int], store: str) -> "Layout":
-        """The layout of rows of some sites, with vectors kept in one number format."""
+        """The layout of rows with these sites (site -> width), whose vectors are in the number format `store`."""
         wanted = [("document", "int64", 1), ("position", "int32", 1), ("token", "int32", 1)]
         for site, width in widths.items():
             wanted += [(f"scale {site}", "float32", 1)] * (store == "int8") + [(f"vectors {site}", store, width)]
@@ -52,7 +54,7 @@ class Layout:
 
     @property
     def widths(self) -> dict[str, int]:
-        """The sites whose vectors a record holds, and how wide they are."""
+        """site -> width of the vectors that a record holds."""
         named = (field for field in self.fields if field.name.startswith("vectors "))
         return {field.name.removeprefix("vectors "): field.width for field in named}
 
@@ -60,35 +62,54 @@ class Layout:
         """Records [row, bytes] uint8, all zero."""
         return np.zeros((n_rows, self.record_bytes), dtype=np.uint8)
 
-    def column(self, records: np.ndarray, name: str) -> Tensor:
-        """One field of all records [row] or [row, width], as a view: writing into it writes into the records."""
+    def column(self, records: np.ndarray, name: str) -> Shaped[Tensor, "row ..."]:
+        """One field of all records [row], or [row, width] of vectors; a view, so writing to it changes the records."""
         field = next(field for field in self.fields if field.name == name)
         dtype = DTYPES[field.dtype]
+        if not len(records):  # torch does not view nothing as another dtype
+            return torch.empty((0, field.width) if name.startswith("vectors ") else 0, dtype=dtype)
         last = field.offset + field.width * dtype.itemsize
         view = torch.from_numpy(records)[:, field.offset : last].view(dtype)
         return view if name.startswith("vectors ") else view[:, 0]
 
-    def put_vectors(self, records: np.ndarray, site: str, x: Tensor) -> None:
-        """Write vectors [row, width] into records, rounded to the store's number format."""
+    def put_vectors(self, records: np.ndarray, site: str, x: Float[Tensor, "row width"]) -> None:
+        """Write finite vectors into records, rounded to the store's number format.
+
+        Raises ActivationError where a value is larger than the format can hold.
+        """
         target = self.column(records, f"vectors {site}")
         if target.dtype == torch.int8:
             scale = (x.abs().amax(dim=1) / 127).clamp_min(1e-30)
             self.column(records, f"scale {site}").copy_(scale)
             x = (x / scale[:, None]).round_()
         target.copy_(x)
+        require_held(target, x, site)
 
-    def vectors(self, records: np.ndarray, site: str) -> Tensor:
-        """Vectors [row, width] of a site, in the store's format (int8: in float32)."""
+    def vectors(self, records: np.ndarray, site: str) -> Float[Tensor, "row width"]:
+        """The vectors of a site, in the store's number format (int8: in float32)."""
         x = self.column(records, f"vectors {site}")
         if x.dtype == torch.int8:
             return x.float() * self.column(records, f"scale {site}")[:, None]
         return x
 
 
+def require_held(held: Tensor, x: Tensor, site: str) -> None:
+    """Raise ActivationError where finite values [row, width] are no longer finite in the format that holds them."""
+    n_lost = int((~torch.isfinite(held)).sum()) if held.dtype.is_floating_point else 0
+    if n_lost:
+        name = str(held.dtype).removeprefix("torch.")
+        largest, most = x.abs().max().item(), torch.finfo(held.dtype).max
+        better = "bfloat16" if largest <= torch.finfo(torch.bfloat16).max else "float32"
+        raise ActivationError(
+            f"{n_lost:,} values at {site} are too large for {name}: the largest is {largest:,.6g}, the limit "
+            f"{most:,.6g}; keep them in another number format, --store {better}"
+        )
+
+
 def checksum(records: np.ndarray, keys: np.ndarray) -> int:
     """A sum over rows, modulo 2**64, of a hash of each row and its key.
 
-    It is the same for the same rows in whatever order and however split; and the order is a function of the keys.
+    It does not depend on the order of the rows or on how they are split; and it covers the keys, which fix the order.
     """
     weights = mix(np.arange(1, records.shape[1] // 8 + 1, dtype=np.uint64)) | np.uint64(1)
     total = np.uint64(0)

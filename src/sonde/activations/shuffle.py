@@ -1,8 +1,8 @@
-"""The exact shuffle: a row's place is a pure function of a seed and of the row's identity.
+"""The exact shuffle: a row's place in the order is a pure function of a seed and of the row's identity.
 
-Every row has a 64-bit key, a keyed hash of (document, position), and rows are dealt by it (`dealing.py`): a
-uniform permutation in one write and one read, the same however the rows were split over segments. Later epochs
-visit the piles in another order and sort each by another key.
+Every row has a 64-bit key, a keyed hash of (document, position), and rows are dealt by it (`dealing.py`): a uniform
+permutation in one write and one read, however the rows were split over segments. Later epochs visit the piles in
+another order and sort each by another key.
 """
 
 import numpy as np
@@ -31,15 +31,15 @@ def mix(z):
 
 
 def shuffled(keys: np.ndarray, document: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """The order [row] that sorts rows by key; equal keys by (document, position)."""
+    """The indices [row] that sort rows by key; equal keys by (document, position)."""
     order = np.argsort(keys, kind="stable")
-    if len(keys) and (keys[order[1:]] == keys[order[:-1]]).any():  # once in billions of rows
+    if len(keys) and (keys[order[1:]] == keys[order[:-1]]).any():  # expected once in billions of rows
         order = np.lexsort((position, document, keys))
     return order
 
 
 def pile_order(seed: int, epoch: int, n_piles: int) -> np.ndarray:
-    """The order in which an epoch visits the piles; the first epoch goes straight through."""
+    """The order [n_piles] in which an epoch visits the piles; the first epoch visits them as they are numbered."""
     piles = np.arange(n_piles)
     if epoch == 0:
         return piles

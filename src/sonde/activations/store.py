@@ -1,6 +1,6 @@
 """Activations on disk: segments of records dealt by key, and the stream that training reads.
 
-manifest.json                what it is, with the layout of a record; see docs/formats.md
+manifest.json                facts and settings, with the layout of a record; see docs/formats.md
 statistics.safetensors       mean SITE and second_moment SITE [width], float64
 segments/00000.safetensors   records [row, bytes] sorted by key, offsets and checksums of key ranges
 """
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from safetensors.torch import load
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from sonde import display
 from sonde.activations import dealing, shuffle
 from sonde.activations.dealing import Segment
 from sonde.activations.rows import Field, Layout
+from sonde.calls import public
 from sonde.display import Drawn, shorten
 from sonde.errors import ActivationError, ArtifactDamagedError, CapacityError, nearest
 from sonde.facts import ModelRef, TextFacts, read_facts
@@ -33,22 +35,21 @@ from sonde.settings import format_bytes
 
 FORMAT = "activations"
 PILE_BYTES = 1 << 28
-"""piles of later epochs; it decides their order, so that it depends on the store alone"""
+"""size of the piles of later epochs; fixed, so that the order of a store does not depend on the reader's memory"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SiteFacts:
-    """What a store's manifest says about the vectors of one site."""
+    """Facts in a store's manifest about the vectors of one site."""
 
     width: int
     mean_squared_norm: float
     scale: float
-    """what makes the mean squared norm equal the width"""
+    """factor that makes the mean squared norm equal to the width"""
     norm_quantiles: dict[str, float]
-    """share of rows -> norm that it lies below"""
+    """share of rows -> norm that their norms are below"""
     first_token_norm: float | None
-    """mean norm of the first token of a context, as a multiple of that of the other rows; None where there is no such
-    row"""
+    """mean norm of contexts' first tokens over that of the other rows; None where one of the two has no rows"""
     norm_limit: float | None = None
     """rows with a larger norm were left out; None where there is no limit"""
 
@@ -78,15 +79,15 @@ class MassiveFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class ActivationsFacts:
-    """What a store's manifest says."""
+    """The facts in a store's manifest."""
 
     rows: int
     documents: int
     held_out_documents: int
     same_document_ideal: float
-    """chance that two rows drawn at random are from one document"""
+    """probability that two rows drawn at random are from one document"""
     order_checksum: str
-    """of the rows and their order"""
+    """checksum of the rows and their order"""
     sites: dict[str, SiteFacts]
     record_bytes: int
     fields: tuple[Field, ...]
@@ -95,7 +96,7 @@ class ActivationsFacts:
     """number format of the vectors"""
     model: ModelRef
     skipped_lines: int | None = None
-    """bad lines of the text; None where vectors were ready"""
+    """bad lines of the text that were left out; None for ready vectors"""
     massive: MassiveFacts | None = None
     """the rows that were left out; None where there are none"""
 
@@ -108,7 +109,7 @@ class ActivationsFacts:
 
     @classmethod
     def from_json(cls, values: dict[str, Any], where: object) -> "ActivationsFacts":
-        """Read the facts of a manifest; raises ArtifactDamagedError where one is missing."""
+        """The facts of a manifest; raises ArtifactDamagedError where one is missing."""
         sites = {name: read_facts(SiteFacts, site, where) for name, site in values.get("sites", {}).items()}
         fields = tuple(read_facts(Field, field, where) for field in values.get("fields", ()))
         known: dict[str, Any] = {"model": read_facts(ModelRef, values.get("model", {}), where)}
@@ -122,27 +123,27 @@ _NEEDED = {field.name for field in dataclass_fields(ActivationsFacts) if field.d
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of a store, in the shuffled order."""
+    """Rows of a store, in the shuffled order."""
 
     records: np.ndarray
     """[row, bytes]"""
     layout: Layout
 
     @property
-    def document(self) -> Tensor:
+    def document(self) -> Int[Tensor, " row"]:
         return self.layout.column(self.records, "document")
 
     @property
-    def position(self) -> Tensor:
-        """Place of the token in its document; below zero for special tokens."""
+    def position(self) -> Int[Tensor, " row"]:
+        """Position of the token in its document; below zero for special tokens."""
         return self.layout.column(self.records, "position")
 
     @property
-    def token(self) -> Tensor:
+    def token(self) -> Int[Tensor, " row"]:
         return self.layout.column(self.records, "token")
 
-    def vectors(self, *sites: str) -> Tensor:
-        """[row, width], of some sites side by side, in the store's number format."""
+    def vectors(self, *sites: str) -> Float[Tensor, "row width"]:
+        """The vectors of some sites side by side, in the store's number format."""
         parts = [self.layout.vectors(self.records, site) for site in sites]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
@@ -152,7 +153,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Block:
-    """One site's part of rows in which several stand side by side."""
+    """The part of one site in rows of several sites side by side."""
 
     site: str
     width: int
@@ -160,12 +161,12 @@ class Block:
 
 
 class SideBySide(ABC):
-    """Rows in which the vectors of chosen sites stand side by side, and what follows from that."""
+    """Rows with the vectors of the chosen sites side by side, and their statistics."""
 
     @property
     @abstractmethod
     def blocks(self) -> list[Block]:
-        """The chosen sites, in the order in which their vectors stand in a row."""
+        """The chosen sites, in the order of their vectors in a row."""
 
     @property
     @abstractmethod
@@ -173,8 +174,8 @@ class SideBySide(ABC):
 
     @cached_property
     @abstractmethod
-    def mean(self) -> Tensor:
-        """Mean vector [width], float64."""
+    def mean(self) -> Float[Tensor, " width"]:
+        """Mean vector, in float64."""
 
     @property
     @abstractmethod
@@ -182,7 +183,7 @@ class SideBySide(ABC):
         """Of the chosen sites, the norm above which rows were left out, where there is a limit."""
 
     @abstractmethod
-    def stream(self, batch_size: int, start: int = 0, **options: Any) -> Iterator[Tensor]:
+    def stream(self, batch_size: int, start: int = 0, **options: Any) -> Iterator[Float[Tensor, "row width"]]:
         """Yield batches [batch_size, width] of the chosen sites' vectors."""
 
     @property
@@ -198,25 +199,25 @@ class SideBySide(ABC):
         """Total variance: mean squared distance from the mean."""
         return float(self.mean_squared_norm - self.mean.square().sum())
 
-    def sample(self, n_rows: int) -> Iterator[Tensor]:
-        """About so many rows that stand for all, in batches."""
+    def sample(self, n_rows: int) -> Iterator[Float[Tensor, "row width"]]:
+        """Batches of about `n_rows` rows, a random sample."""
         batch_size = min(4096, self.n_rows)
         return itertools.islice(self.stream(batch_size, epochs=1), -(-min(n_rows, self.n_rows) // batch_size))
 
 
 @dataclass(frozen=True)
 class Activations(SideBySide, Drawn):
-    """A finished store, made by `harvest` or `load_activations`. Of several sites, `at` chooses some."""
+    """A finished store, from `harvest` or `load_activations`; `at` chooses among several sites."""
 
     folder: Place
     manifest: Manifest
     chosen: tuple[str, ...] = ()
     memory: int = 4 * PILE_BYTES
-    """bytes for piles, the one in use and the one being read"""
+    """bytes for two piles: the one in use and the one being read"""
 
     @cached_property
     def facts(self) -> ActivationsFacts:
-        """What the manifest says."""
+        """The facts in the manifest."""
         return ActivationsFacts.from_json(self.manifest.facts, self.folder)
 
     def __repr__(self) -> str:
@@ -226,7 +227,7 @@ class Activations(SideBySide, Drawn):
         return f"Activations({self.n_rows:,} rows of {sites} of {model}, {width} wide, {dtype})"
 
     def draw(self) -> list[display.Block]:
-        """What it was made from, and its sites with their widths and norms."""
+        """The blocks to display: its origin and size, and its sites with their widths and norms."""
         facts, size = self.facts, sum(file["bytes"] for file in self.manifest.files.values())
         rows = [
             ["rows", f"{facts.rows:,} from {facts.documents:,} documents; {facts.held_out_documents:,} are held out"],
@@ -251,7 +252,7 @@ class Activations(SideBySide, Drawn):
     def at(self, *sites: str) -> "Activations":
         """The same rows, with the vectors of these sites side by side.
 
-        Raises ActivationError where the store does not hold one.
+        Raises ActivationError for a site that the store does not hold.
         """
         for site in sites:
             if site not in self.sites:
@@ -277,7 +278,7 @@ class Activations(SideBySide, Drawn):
 
     @property
     def blocks(self) -> list[Block]:
-        """The chosen sites, in the order in which their vectors stand in a row."""
+        """The chosen sites, in the order of their vectors in a row."""
         sites = self.facts.sites
         return [Block(site, sites[site].width, sites[site].mean_squared_norm) for site in self._chosen]
 
@@ -297,18 +298,18 @@ class Activations(SideBySide, Drawn):
 
     @property
     def text_facts(self) -> TextFacts | None:
-        """The text, and which of it was kept out of training; None where vectors were ready."""
+        """The text, and the part of it that was held out of training; None for ready vectors."""
         settings = self.manifest.settings
         return read_facts(TextFacts, settings, self.folder, path=settings["text"]) if "field" in settings else None
 
     @property
     def models(self) -> tuple[ModelRef, ...]:
-        """The model whose activations these are."""
+        """The model that computed the activations."""
         return (self.facts.model,)
 
     @cached_property
-    def mean(self) -> Tensor:
-        """Mean vector [width], float64."""
+    def mean(self) -> Float[Tensor, " width"]:
+        """Mean vector, in float64."""
         means = load((self.folder / "statistics.safetensors").read_bytes())
         return torch.cat([means[f"mean {site}"] for site in self._chosen])
 
@@ -327,18 +328,18 @@ class Activations(SideBySide, Drawn):
 
     @cached_property
     def n_piles(self) -> int:
-        """Piles of later epochs."""
+        """Number of piles in later epochs."""
         vector_bytes = self.layout.record_bytes - 16  # without document, position and token
         return dealing.pile_count(self.n_rows, vector_bytes, PILE_BYTES)
 
     def pile(self, number: int, epoch: int = 0, n_piles: int | None = None) -> Rows:
-        """One pile's rows in the order of an epoch. The first epoch may be read in piles of any size."""
+        """The rows of one pile in the order of an epoch; only the first epoch may be read in piles of any size."""
         n_piles = n_piles or self.n_piles
-        assert epoch == 0 or n_piles == self.n_piles, "the order of later epochs is that of their piles"
+        assert epoch == 0 or n_piles == self.n_piles, "the order of a later epoch depends on its piles"
         records, order = self._load(epoch, number, n_piles, 0, self.memory, _Room())
         return Rows(_take(records, order), self.layout)
 
-    def stream(self, batch_size: int, start: int = 0, **options: Any) -> Iterator[Tensor]:
+    def stream(self, batch_size: int, start: int = 0, **options: Any) -> Iterator[Float[Tensor, "row width"]]:
         """Yield batches [batch_size, width] of the chosen sites' vectors; see `batches`."""
         sites = self._chosen
         return (rows.vectors(*sites) for rows in self.batches(batch_size, start, **options))
@@ -359,13 +360,13 @@ class Activations(SideBySide, Drawn):
         the next pile while this one is used.
 
         Args:
-            batch_size: rows of a batch, all ranks together.
-            epochs: stop after so many, leaving out a last part of a batch; never by default.
-            rank, n_ranks: which equal part of each batch this reader takes; the parts are the whole order.
+            batch_size: rows of a batch, over all ranks.
+            epochs: stop after this many epochs, without the last incomplete batch; by default never.
+            rank, n_ranks: the part of each batch that this reader takes, of `n_ranks` equal ones.
             memory: bytes for piles, instead of the store's own `memory`.
 
         Raises:
-            ArtifactDamagedError: a range that is not what was written, with file and offset.
+            ArtifactDamagedError: a range differs from what was written; says file and offset.
             CapacityError: the piles of later epochs do not fit into `memory`.
         """
         assert batch_size % n_ranks == 0 and 0 <= rank < n_ranks, "each rank takes an equal part"
@@ -385,7 +386,7 @@ class Activations(SideBySide, Drawn):
             rest = _take(records, order[end:])
 
     def _piles(self, start: int, epochs: int | None, memory: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the records of pile after pile, and what orders them, from a row of the order on; reads one ahead."""
+        """Yield each pile's records and the indices of its rows in order, from row `start` on; reads one ahead."""
         plan = self._plan(start, epochs, memory)
         rooms = itertools.cycle([_Room(), _Room()])  # one in use, one being read into
         with concurrent.futures.ThreadPoolExecutor(1, "sonde-read-ahead") as reader:
@@ -406,7 +407,7 @@ class Activations(SideBySide, Drawn):
     ) -> tuple[np.ndarray, np.ndarray]:
         """One pile's records, and the indices [row] of its rows in order, without those skipped."""
         largest = int(dealing.pile_sizes(self._offsets, n_piles).max()) * self.layout.record_bytes
-        # The first epoch may be read in piles of any size; the order of the others is that of their piles.
+        # The first epoch may be read in piles of any size; the order of a later one depends on its piles.
         if epoch > 0 and (needed := 2 * largest) > memory:
             raise CapacityError(
                 f"epoch {epoch + 1} of {self.folder} is read in piles that need {format_bytes(needed)}, but memory is "
@@ -418,7 +419,7 @@ class Activations(SideBySide, Drawn):
         return records, order[skip:]
 
     def _plan(self, start: int, epochs: int | None, memory: int) -> Iterator[tuple[int, int, int, int]]:
-        """Yield (epoch, pile, number of piles, rows to skip) from a row on, for ever or for `epochs`."""
+        """Yield (epoch, pile, number of piles, rows to skip) from row `start` on, without end or for `epochs`."""
         first_epoch, skip = divmod(start, self.n_rows)
         epoch = first_epoch
         while epochs is None or epoch < epochs:
@@ -435,15 +436,15 @@ class Activations(SideBySide, Drawn):
             epoch += 1
 
     def same_document(self, batch_size: int = 4096) -> float:
-        """The chance that two rows of a batch come from one document, in the first batch of the order."""
-        first = self.batches(min(batch_size, self.n_rows), epochs=1, memory=1 << 26)  # no need of large piles
+        """The probability that two rows of the first batch come from one document."""
+        first = self.batches(min(batch_size, self.n_rows), epochs=1, memory=1 << 26)  # large piles are not needed
         document = next(first).document
         counts = torch.unique(document, return_counts=True)[1].double()
         n = len(document)
         return float((counts * (counts - 1)).sum() / max(1, n * (n - 1)))
 
     def verify(self) -> None:
-        """Check every file; raises ArtifactDamagedError, with the offset too where records are not what was written."""
+        """Check every file; raises ArtifactDamagedError, for damaged records with their offset."""
         try:
             verify(self.folder)
         except ArtifactDamagedError:
@@ -453,7 +454,7 @@ class Activations(SideBySide, Drawn):
 
 
 class _Room:
-    """Memory that is used again: pages that the kernel has to clear cost as much as reading into them."""
+    """Memory that is reused, as fresh pages, which the kernel clears, cost as much as reading into them."""
 
     def __init__(self) -> None:
         self._bytes = np.empty(0, dtype=np.uint8)
@@ -465,12 +466,13 @@ class _Room:
 
 
 def _take(records: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Rows of a matrix, gathered by one thread: more would only fight with the one that reads ahead."""
+    """Rows of a matrix, gathered by one thread: more would compete with the thread that reads ahead."""
     return np.take(records, places, axis=0, mode="clip")  # the default mode copies once more
 
 
+@public()
 def load_activations(folder: str | Place) -> Activations:
-    """Open a store, local or on an object store.
+    """Open a store in a folder, local or on an object store.
 
     Raises ArtifactError where it is missing, of another kind, unfinished or truncated.
     """

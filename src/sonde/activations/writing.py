@@ -1,4 +1,4 @@
-"""Writing a store: one segment a task with its sums, and what the manifest says of all of them."""
+"""Writing a store: a segment and its sums for each task, and the facts of the manifest from all of them."""
 
 import json
 import math
@@ -22,7 +22,7 @@ from sonde.manifests import write_bytes, write_json
 from sonde.remote import Place
 
 NORM_EDGES = np.geomspace(1e-4, 1e8, 1201)
-"""bins of the histogram of norms: 100 to a decade, so quantiles are right to 2.4 %"""
+"""bins of the histogram of norms: 100 per decade, so quantiles are accurate to 2.4 %"""
 
 
 MASSIVE_TOKENS = 8
@@ -37,9 +37,9 @@ def write_rows(
     layout: Layout,
     seed: int,
     is_first: np.ndarray,
-    told: dict[str, Any],
+    counts: dict[str, Any],
 ) -> dict[str, Any]:
-    """Deal one task's rows [row, bytes] into a segment; return its sums and what is `told` of the task.
+    """Write one task's rows [row, bytes] as a segment; returns the task's sums and its `counts`.
 
     Args:
         is_first: [row] whether a row is the first of its context.
@@ -50,7 +50,7 @@ def write_rows(
     segment = folder / segment_name(number)
     file = write_segment(segment, keys, rows, order)
     per_document = np.unique(document, return_counts=True)[1].astype(float)
-    totals = told | {
+    totals = counts | {
         "segment": number,
         "file": file,
         "rows": len(rows),
@@ -64,7 +64,7 @@ def write_rows(
 
 def read_totals(folder: Place, number: int) -> dict[str, Any] | None:
     """The sums of a task that was written before, or None."""
-    record = (folder / segment_name(number)).with_suffix(".json")  # written after the segment, so that is whole
+    record = (folder / segment_name(number)).with_suffix(".json")  # written last, so the segment is complete
     return json.loads(record.read_text(encoding="utf-8")) if record.exists() else None
 
 
@@ -81,7 +81,7 @@ def finish(
     skipped_lines: int | None = None,
     limits: Mapping[str, float] | None = None,
 ) -> ActivationsFacts:
-    """Sum up all tasks and declare the store complete; returns what its manifest says.
+    """Sum over all tasks and finish the store; returns the facts of its manifest.
 
     Args:
         limits: of each site, the norm above which rows were left out.
@@ -110,7 +110,7 @@ def finish(
 
 
 def _statistics(vectors: Tensor, is_first: np.ndarray) -> dict[str, Any]:
-    """Sums over a segment as it is stored, in float64."""
+    """Sums over the stored vectors of a segment, in float64."""
     total, squares = (torch.zeros(vectors.shape[1], dtype=torch.float64) for _ in range(2))
     lengths = []
     room = torch.empty(_ROWS_AT_ONCE, vectors.shape[1], dtype=torch.float64)  # small enough to stay in the cache

@@ -9,12 +9,18 @@ of frequency by a sigmoid.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from sonde.calls import public
+from sonde.display import Block, Drawn, Grid, Line
+from sonde.errors import TextError
 from sonde.features.examples import Example
 from sonde.features.feature import Feature
-from sonde.features.reader import Reader
+from sonde.features.index import Index
+from sonde.features.reader import Reader, as_reader
+from sonde.texts import read_lines
 
 TOP = 5
 PROMPT = "This is about {concept}"
@@ -33,7 +39,7 @@ class Presence:
 
 
 @dataclass(frozen=True)
-class Completeness:
+class Completeness(Drawn):
     presences: list[Presence]
     slope: float
     """of the sigmoid in log10 of frequency"""
@@ -46,21 +52,52 @@ class Completeness:
         known = [presence.feature is not None for presence in self.presences if presence.frequency > 0]
         return float(np.mean(known)) if known else 0.0
 
+    def __repr__(self) -> str:
+        return f"Completeness({self.share:.0%} of {len(self.presences):,} concepts)"
 
+    def draw(self) -> list[Block]:
+        """The concepts, the most frequent first, with their features."""
+        rows = [
+            [each.concept, f"{each.frequency:,.1f}", "-" if each.feature is None else str(each.feature.number)]
+            for each in sorted(self.presences, key=lambda each: -each.frequency)
+        ]
+        said = (
+            f"{self.share:.0%} of the concepts that the text holds have a feature; half of them do from "
+            f"{self.threshold:,.1f} in a million words on"
+        )
+        return [Grid(rows, ("concept", "of a million words", "feature"), right=(1, 2)), Line(said)]
+
+
+@public()
 def completeness(
-    reader: Reader, concepts: Sequence[str], *, prompt: str = PROMPT, decide: Decide | None = None
+    index: Index | Reader | str | Path,
+    concepts: str | Path | Sequence[str],
+    *,
+    prompt: str = PROMPT,
+    device: str = "auto",
+    decide: Decide | None = None,
 ) -> Completeness:
-    """Look for a feature for each concept.
+    """Look for a feature for each of some concepts, and how frequent a concept must be in the text to have one.
 
     Args:
-        prompt: with {concept} at its end.
+        index: an index, its folder, or a `Reader`, whose model need not be loaded again.
+        concepts: a list of them, or a text file with one on each line.
+        prompt: a text that ends with {concept}; the five features that fire most on its last token are looked at.
+        device: auto, cpu, cuda, cuda:N or mps; for the model, where it is loaded here.
         decide: whether a feature stands for a concept; by default whether its label and the tokens on which it fires
             most have every word of it.
+
+    Raises TextError where the file cannot be read or has no lines, or the prompt has no {concept}.
     """
-    decide = decide or stands_for
-    frequency = _frequencies(reader, concepts)
+    is_file = isinstance(concepts, str | Path)
+    names = [line.strip() for line in read_lines(concepts) if line.strip()] if is_file else list(concepts)
+    if not names or "{concept}" not in prompt:
+        lacking = "there are no concepts to look for; give one a line" if not names else ""
+        raise TextError(lacking or f"the prompt {prompt!r} has no {{concept}} in it, such as {PROMPT!r}")
+    reader, decide = as_reader(index, device), decide or stands_for
+    frequency = _frequencies(reader, names)
     presences = []
-    for concept in concepts:
+    for concept in names:
         hits = reader.search(prompt.format(concept=concept), on="last", n=TOP)
         feature = next((hit.feature for hit in hits if decide(hit.feature, concept)), None)
         presences.append(Presence(concept, frequency[concept], feature))

@@ -8,13 +8,15 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from safetensors.numpy import save
 
+from sonde.calls import public
 from sonde.errors import ArtifactMismatchError, UsageError
-from sonde.features.added import MAP, FeatureMap
-from sonde.features.index import Index, load_index
+from sonde.features.added import MAP, FeatureMap, FeatureMaps
+from sonde.features.index import Index, as_index
 from sonde.manifests import write_bytes, write_json
 from sonde.progress import Reporter, default_reporter
 
@@ -26,24 +28,40 @@ _COMMON = {"near", "words", "before", "at", "the", "start", "of", "text", "many"
 """words of the embedded explainer itself"""
 
 
+@overload
 def feature_map(
-    indexes: Sequence[Index | str | Path], *, seed: int = 0, reporter: Reporter | None = None
-) -> list[FeatureMap]:
+    indexes: Index | str | Path, *, seed: int = 0, n: int = 20, reporter: Reporter | None = None
+) -> FeatureMap: ...
+@overload
+def feature_map(
+    indexes: Sequence[Index | str | Path], *, seed: int = 0, n: int = 20, reporter: Reporter | None = None
+) -> FeatureMaps: ...
+@public(name="map")
+def feature_map(
+    indexes: Index | str | Path | Sequence[Index | str | Path],
+    *,
+    seed: int = 0,
+    n: int = 20,
+    reporter: Reporter | None = None,
+) -> FeatureMap | FeatureMaps:
     """Lay out the features that fire, of one index or of several together, and write each index's map beside it.
 
     Args:
-        indexes: of one site, so that decoder rows can be compared.
+        indexes: an index or its folder; several must be of one site, so that decoder rows can be compared.
         seed: decides the layout.
+        n: clusters to show, the largest.
+        reporter: shows progress.
 
     Raises:
         UsageError: umap-learn or scikit-learn is not installed, or too few features fire.
         ArtifactMismatchError: decoder rows of different widths.
     """
-    loaded = [index if isinstance(index, Index) else load_index(index) for index in indexes]
+    is_one = isinstance(indexes, Index | str | Path)
+    loaded = [as_index(index) for index in ([indexes] if isinstance(indexes, Index | str | Path) else indexes)]
     fires = [np.flatnonzero(index.statistics["count"] > 0) for index in loaded]
     layout, cluster = _lay_out(_directions(loaded, fires), seed, reporter or default_reporter())
     names = _names(loaded, fires, cluster)
-    maps, first = [], 0
+    maps, first = FeatureMaps(), 0
     for index, numbers in zip(loaded, fires, strict=True):
         last = first + len(numbers)
         position = np.full((index.n_features, 2), np.nan, dtype=np.float32)
@@ -54,7 +72,7 @@ def feature_map(
         write_json((index.folder / MAP).with_suffix(".json"), facts)
         maps.append(FeatureMap(position, clusters, tuple(names)))
         first = last
-    return maps
+    return maps[0].shown(n=n) if is_one else maps.shown(n=n)
 
 
 def _directions(indexes: list[Index], fires: list[np.ndarray]) -> np.ndarray:

@@ -12,7 +12,7 @@ replacements act on the same tokens: those of the text, not special ones.
 """
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sonde.activations.contexts import BATCH_TOKENS, Batch, Cutter, groups
-from sonde.activations.corpus import IN_MEMORY, Corpus, Document, is_held_out
+from sonde.activations.corpus import IN_MEMORY, Corpus, Document, TextSource, is_held_out
+from sonde.calls import public
 from sonde.dictionaries.dictionary import DENSITY_EDGES, Dictionary
 from sonde.dictionaries.load import load_dictionary
 from sonde.dictionaries.reading import Reading
+from sonde.display import Block, Drawn, Grid
 from sonde.errors import StorageError, TextError
 from sonde.facts import TextFacts
 from sonde.features.stream import Read, stream
 from sonde.manifests import write_json
-from sonde.models.load import load_model
 from sonde.models.model import Model
+from sonde.models.recorded import is_same, recorded_model
 from sonde.progress import Reporter, default_reporter
+from sonde.settings import Count
 from sonde.steering.replace import Replace
 
 MEASUREMENT = "measurement.json"
@@ -42,7 +45,7 @@ LOGIT_NUMBERS = 1 << 26
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Measurement(Drawn):
     """How good a dictionary is on some text."""
 
     fvu: float
@@ -85,6 +88,37 @@ class Measurement:
             return None
         return (ablated - self.loss_reconstructed) / (ablated - self.loss)
 
+    def draw(self) -> list[Block]:
+        """A table of the numbers, each with a word of what it says."""
+        rows = [
+            ["FVU", f"{self.fvu:.4f}", "share of variance left unexplained"],
+            *([f"  {site}", f"{fvu:.4f}", ""] for site, fvu in self.fvu_by_site.items()),
+            *self._massive_row(),
+            ["FVU, uncentred", f"{self.fvu_uncentred:.4f}", "share of mean squared length left unexplained"],
+            ["gamma", f"{self.gamma:.4f}", "1 where reconstructions are not shortened"],
+            ["cosine", f"{self.cosine:.4f}", "of tokens and their reconstructions, mean"],
+            ["L0", f"{self.l0:.1f}", "features active on a token"],
+            ["dead", f"{self.dead:.2%}", "features that fire on none of these tokens"],
+            ["tokens", f"{self.tokens:,}", f"in {self.documents:,} documents"],
+        ]
+        return [Grid([*rows, *self._loss_rows()], right=(1,))]
+
+    def _massive_row(self) -> list[list[str]]:
+        if self.fvu_with_massive is None:
+            return []
+        said = f"with {self.massive:,} tokens of massive norm, which the other figures leave out"
+        return [["FVU, all tokens", f"{self.fvu_with_massive:.4f}", said]]
+
+    def _loss_rows(self) -> list[list[str]]:
+        rows = [["loss", "-", "not measured: the model predicts no next token"]] if self.loss is None else []
+        for name, value in self.loss_recovered.items():
+            if value is not None:
+                rows.append([f"loss recovered ({name})", f"{value:.4f}", f"against {name} ablation"])
+        if self.kl is not None:
+            said = "nats a token, from the model's predictions with the reconstruction in place"
+            rows.append(["KL", f"{self.kl:.4f}", said])
+        return rows
+
     def to_json(self) -> dict[str, Any]:
         return {
             "fvu": self.fvu,
@@ -109,14 +143,16 @@ class Measurement:
         }
 
 
+@public(own=("text",))
 @torch.no_grad()
 def measure(
     dictionary: Dictionary | str | Path,
     *,
     model: Model | str | Path | None = None,
-    text: str | Path | Sequence[str | Document] | None = None,
-    tokens: int | None = None,
+    text: TextSource | None = None,
+    tokens: int | str | None = None,
     device: str = "auto",
+    dtype: str = "auto",
     reporter: Reporter | None = None,
 ) -> Measurement:
     """Measure a dictionary on documents that it was not trained on.
@@ -125,15 +161,30 @@ def measure(
         dictionary: a dictionary or its folder.
         model: by default the one that the dictionary was trained on.
         text: by default the text that the dictionary was trained on, of which only the held-out documents
-            are read, and the result is kept beside the dictionary; any other text is read whole.
+            are read, and the result is kept beside the dictionary if the model is its own; other text is read whole.
         tokens: stop after the document in which this many tokens are reached; all by default.
-        device: of what is loaded here.
+        device, dtype: as for `load_model`; of what is loaded here.
+        reporter: shows progress.
 
     Raises:
-        ArtifactMismatchError (dictionary and model do not fit), TextError, ActivationError.
+        ArtifactMismatchError (dictionary and model do not fit, or another model has taken its model's place),
+        TextError, ActivationError.
     """
     loaded = dictionary if isinstance(dictionary, Dictionary) else load_dictionary(dictionary, device)
-    reader = model if isinstance(model, Model) else load_model(model or loaded.info.require_model().name, device=device)
+    reporter = reporter or default_reporter()
+    reader = recorded_model(
+        loaded.info.model, model, of=loaded.described, device=device, dtype=dtype, reporter=reporter
+    )
+    return _measure(loaded, reader, text, None if tokens is None else Count(tokens), reporter)
+
+
+def _measure(
+    loaded: Dictionary,
+    reader: Model,
+    text: TextSource | None,
+    tokens: int | None,
+    reporter: Reporter,
+) -> Measurement:
     reading = Reading(loaded, reader)
     trained_on = loaded.info.text or TextFacts()
     documents, name = _documents(trained_on, text)
@@ -142,7 +193,7 @@ def measure(
     with_loss = reader.is_causal and reader.has_head and len(reading.models) == 1
     batch_tokens = min(BATCH_TOKENS, max(256, LOGIT_NUMBERS // reader.vocab_size)) if with_loss else BATCH_TOKENS
     cutter = Cutter(reader, trained_on.context, trained_on.pack)
-    with (reporter or default_reporter()).start("measure", tokens, "tokens") as progress:
+    with reporter.start("measure", tokens, "tokens") as progress:
         for batch in stream(reading, groups(cutter.tokenize(documents), cutter, tokens, batch_tokens)):
             sums.add(batch, with_loss)
             progress.advance(batch.n_rows)
@@ -150,21 +201,19 @@ def measure(
         kept = f"{trained_on.held_out:.0%} were kept from training"
         raise TextError(f"{name} has no held-out documents to measure on ({kept}); give other text with --text")
     measurement = sums.result()
-    if text is None and loaded.artifact is not None:
+    if text is None and loaded.artifact is not None and is_same(loaded.info.model, reader):
         with contextlib.suppress(StorageError):  # the folder may be read-only, and nobody asked for the file
             write_json(loaded.artifact.folder / MEASUREMENT, measurement.to_json())
     return measurement
 
 
-def _documents(
-    trained_on: TextFacts, text: str | Path | Sequence[str | Document] | None
-) -> tuple[Iterable[Document], str]:
+def _documents(trained_on: TextFacts, text: TextSource | None) -> tuple[Iterable[Document], str]:
     """The documents to measure on and the name of their text; of the text that was trained on, those held out."""
     if text is None and trained_on.path in (None, IN_MEMORY):
         what = "ready vectors" if trained_on.path is None else "texts in memory"
         raise TextError(f"the dictionary was trained on {what}, so no held-out documents can be found; give text")
     corpus = Corpus(str(trained_on.path) if text is None else text, trained_on.field, trained_on.skip_bad)
-    if corpus.name != trained_on.path:
+    if corpus.name != trained_on.path or corpus.name == IN_MEMORY:  # of which nobody knows whether they are the same
         return corpus, corpus.name
     held_out = (document for document in corpus if is_held_out(document, trained_on.held_out, trained_on.seed))
     return held_out, corpus.name

@@ -5,6 +5,7 @@ Source: Templeton et al. 2024, "Scaling Monosemanticity", features vs. neurons: 
 
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,29 +14,47 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from sonde.activations.contexts import BATCH_TOKENS, Cutter, batches
+from sonde.activations.corpus import Document
 from sonde.activations.shuffle import mix
+from sonde.calls import public
 from sonde.dictionaries.reading import Reading, split_site
 from sonde.features.added import NEURONS, Neurons
-from sonde.features.reader import Reader
+from sonde.features.index import Index
+from sonde.features.reader import Reader, as_reader
 from sonde.features.stream import stream
 from sonde.manifests import write_bytes, write_json
 from sonde.progress import Progress, Reporter, default_reporter
+from sonde.settings import Count
 
 TOKENS = 1 << 14
 DOCUMENTS_AT_ONCE = 64
 FEATURES_AT_ONCE = 1 << 11
 
 
+@public()
 @torch.no_grad()
-def neurons(reader: Reader, *, tokens: int = TOKENS, seed: int = 0, reporter: Reporter | None = None) -> Neurons:
+def neurons(
+    index: Index | Reader | str | Path,
+    *,
+    tokens: int | str = TOKENS,
+    seed: int = 0,
+    n: int = 10,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> Neurons:
     """Correlate each feature of an index with every neuron up to its site, and every dimension there.
 
     The result is kept beside the index.
 
     Args:
+        index: an index, its folder, or a `Reader`, whose model need not be loaded again.
         tokens: about how many of the index's own text to read, from documents chosen at random.
         seed: decides which documents.
+        n: features to show, those with the largest correlation.
+        device: auto, cpu, cuda, cuda:N or mps; for the model, where it is loaded here.
+        reporter: shows progress.
     """
+    tokens, reader = Count(tokens), as_reader(index, device)
     sites = _sites(reader)
     sample = _Sample(sites)
     with (reporter or default_reporter()).start("neurons", tokens, "tokens") as progress:
@@ -48,7 +67,7 @@ def neurons(reader: Reader, *, tokens: int = TOKENS, seed: int = 0, reporter: Re
     path = reader.index.folder / NEURONS
     write_json(path.with_suffix(".json"), {"sites": sites, "tokens": sample.n_rows})
     write_bytes(path, save(arrays))
-    return Neurons(**arrays, sites=tuple(sites), tokens=sample.n_rows)
+    return Neurons(**arrays, sites=tuple(sites), tokens=sample.n_rows).shown(n=n)
 
 
 def _sites(reader: Reader) -> list[str]:
@@ -103,14 +122,14 @@ class _Sample:
             yield first, (_standardized(dense).T @ neurons).cpu() / self.n_rows
 
 
-def _texts(reader: Reader, seed: int) -> Iterator[list[str]]:
+def _texts(reader: Reader, seed: int) -> Iterator[list[Document]]:
     """The documents of an index in an order made by a keyed hash, some at a time."""
     n_documents = reader.index.facts.documents
     with np.errstate(over="ignore"):
         keys = mix(np.arange(n_documents, dtype=np.uint64) + np.uint64(seed + 1))
     order = np.argsort(keys, kind="stable").tolist()
     for first in range(0, n_documents, DOCUMENTS_AT_ONCE):
-        yield [reader.index.document(number)[0] for number in order[first : first + DOCUMENTS_AT_ONCE]]
+        yield [reader.index.source(number) for number in order[first : first + DOCUMENTS_AT_ONCE]]
 
 
 class _Best:

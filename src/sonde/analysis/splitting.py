@@ -7,12 +7,15 @@ with its own, if that cosine is large enough and the parent mostly fires where t
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
+from sonde.calls import public
+from sonde.display import Block, Drawn, Line
 from sonde.errors import ArtifactError, ArtifactMismatchError
 from sonde.features.feature import Feature
-from sonde.features.index import Index, load_index
+from sonde.features.index import Index, as_index, load_index
 
 COSINE, CONTAINED = 0.4, 0.5
 ROWS_AT_ONCE = 1 << 11
@@ -31,7 +34,7 @@ class Child:
 
 
 @dataclass(frozen=True)
-class Splitting:
+class Splitting(Drawn):
     """The features of a smaller dictionary, each with those of a larger one that divide it."""
 
     small: Index
@@ -58,18 +61,52 @@ class Splitting:
         """Features with two children or more."""
         return sum(len(children) > 1 for children in self.children.values())
 
+    def __repr__(self) -> str:
+        return f"Splitting({self.n_split:,} of {self.small.n_features:,} features divided; {self.n_orphans:,} orphans)"
 
-def splitting(small: Index, large: Index, *, cosine: float = COSINE, contained: float = CONTAINED) -> Splitting:
+    def draw(self, feature: int | None = None, n: int = 10) -> list[Block]:
+        """The n features that are divided most, or one, each with its children."""
+        most = sorted(self.children, key=lambda number: -len(self.children[number]))[:n]
+        lines = []
+        for number in most if feature is None else [feature]:
+            lines.append(Line(_line(self.small.feature(number))))
+            for child in self.children.get(number, []):
+                share = f"  cosine {child.cosine:.2f}, inside {child.contained:4.0%}  "
+                lines.append(Line(share + _line(child.feature)))
+        said = (
+            f"{self.n_split:,} of {self.small.n_features:,} features are divided into two or more; "
+            f"{self.n_orphans:,} features of {self.large.folder} divide none"
+        )
+        return [*lines, Line(said)]
+
+
+@public()
+def splitting(
+    small: Index | str | Path,
+    large: Index | str | Path,
+    *,
+    cosine: float = COSINE,
+    contained: float = CONTAINED,
+    feature: int | None = None,
+    n: int = 10,
+) -> Splitting:
     """Find the children of each feature of a smaller dictionary.
 
     Args:
-        small, large: indexes of one site and one text, from `sonde index --dictionary SMALL --dictionary LARGE`.
+        small, large: indexes, or their folders, of one site and one text, as `sonde.index(model, [small, large], ...)`
+            makes them.
         cosine: the smallest between the decoder rows of child and parent.
         contained: the smallest share of a child's tokens on which its parent fires too.
+        feature: the feature of the smaller dictionary to show.
+        n: features to show where none is named, those that are divided most.
 
     Raises:
         ArtifactMismatchError: the indexes are not of one site and one text.
+        FeatureError: the smaller dictionary has no such feature.
     """
+    small, large = as_index(small), as_index(large)
+    if feature is not None:
+        small.check_feature(feature)
     for name in SAME:
         one, other = getattr(small.facts, name), getattr(large.facts, name)
         if one != other:
@@ -85,7 +122,8 @@ def splitting(small: Index, large: Index, *, cosine: float = COSINE, contained: 
     for number in np.flatnonzero(kept)[np.argsort(-large.statistics["count"][kept], kind="stable")].tolist():
         child = Child(large.feature(number), float(similarity[number]), float(share[number]))
         children.setdefault(int(parent[number]), []).append(child)
-    return Splitting(small, large, dict(sorted(children.items())), int((fires & ~kept).sum()))
+    found = Splitting(small, large, dict(sorted(children.items())), int((fires & ~kept).sum()))
+    return found.shown(feature=feature, n=n)
 
 
 def siblings(index: Index) -> list[Index]:
@@ -101,6 +139,11 @@ def siblings(index: Index) -> list[Index]:
             if same:
                 indexes.append(other)
     return sorted(indexes, key=lambda other: other.n_features)
+
+
+def _line(feature: Feature) -> str:
+    name = feature.label.label if feature.label is not None else f"at {', '.join(feature.usual_tokens()) or 'nothing'}"
+    return f"feature {feature.number}, {feature.density:.3%} of tokens: {name}"
 
 
 def _nearest(small: np.ndarray, large: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

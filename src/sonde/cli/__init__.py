@@ -6,6 +6,7 @@ only with --debug.
 """
 
 import dataclasses
+import io
 import os
 import re
 import sys
@@ -103,6 +104,7 @@ def run(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    _take_any_character()
     try:
         _refuse_unknown_verb(arguments)
         app = make_app(verbs_say=bool(arguments) and arguments[0] in verbs())
@@ -129,6 +131,14 @@ def run(arguments: list[str]) -> int:
             debug,
         )
     return 0
+
+
+def _take_any_character() -> None:
+    """Print what the terminal lacks as an escape, and read bytes that are no UTF-8 as halves of characters."""
+    escape = "backslashreplace"
+    for stream, errors in ((sys.stdout, escape), (sys.stderr, escape), (sys.stdin, "surrogateescape")):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors=errors)
 
 
 def take_settings(arguments: list[str]) -> list[str]:

@@ -47,32 +47,26 @@ def chat(
         Print one JSON object for each answer.
     """
     from sonde.errors import TextError, UsageError
-    from sonde.steering.edits import Edit
 
-    edits = [Edit.parse(text) for text in edit]
-    quiet_libraries()
-    from sonde.steering.session import Session
-
-    session = Session(index, device=device, edits=edits)
     if prompt is not None and not prompt.strip():
         raise UsageError("--prompt is empty; ask something")
+    quiet_libraries()
+    from sonde.steering.edits import Edit
+    from sonde.steering.session import chat
+
+    session = chat(index, edit, device=device)
     history: list[dict[str, Any]] = []
     plain_history: list[dict[str, Any]] = []
     for question in [prompt] if prompt is not None else _questions():
-        asked: dict[str, Any] = {"role": "user", "content": question}
-        if image and not history:
-            mark = session.model.require_pictures().image_token
-            content = question if mark in question else mark * len(image) + "\n" + question
-            asked |= {"content": content, "images": image}
+        asked = session.question(question, image if not history else ())
         answer = session.answer([*history, asked], max_new_tokens=max_new_tokens)
-        plain = session.answer([*plain_history, asked], (), max_new_tokens) if edits else answer
+        plain = session.answer([*plain_history, asked], (), max_new_tokens) if edit else answer
         history += [asked, {"role": "assistant", "content": answer}]
         plain_history += [asked, {"role": "assistant", "content": plain}]
         if json:
-            print_json(
-                {"prompt": question, "answer": answer, "plain": plain, "edits": [edit.to_json() for edit in edits]}
-            )
-        elif edits:
+            edits = [Edit.parse(text).to_json() for text in edit]
+            print_json({"prompt": question, "answer": answer, "plain": plain, "edits": edits})
+        elif edit:
             print(f"plain   {plain}\nedited  {answer}", flush=True)
         else:
             print(answer, flush=True)

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sonde.display import table
 from sonde.progress import Reporter, make_reporter
 
 
@@ -63,33 +62,6 @@ def reporter() -> Reporter:
 
 def print_json(value: Any) -> None:
     """One object on stdout and nothing else."""
-    json_module.dump(value, sys.stdout, ensure_ascii=False, indent=2)
+    is_utf8 = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
+    json_module.dump(value, sys.stdout, ensure_ascii=not is_utf8, indent=2)
     print()
-
-
-def quality_table(found: Any) -> str:
-    """A measurement as people read it, each number with a word of what it says."""
-    rows = [
-        ["FVU", f"{found.fvu:.4f}", "share of variance left unexplained"],
-        ["FVU, uncentred", f"{found.fvu_uncentred:.4f}", "share of mean squared length left unexplained"],
-        ["gamma", f"{found.gamma:.4f}", "1 where reconstructions are not shortened"],
-        ["cosine", f"{found.cosine:.4f}", "of tokens and their reconstructions, mean"],
-        ["L0", f"{found.l0:.1f}", "features active on a token"],
-        ["dead", f"{found.dead:.2%}", "features that fire on none of these tokens"],
-        ["tokens", f"{found.tokens:,}", f"in {found.documents:,} documents"],
-    ]
-    if found.fvu_by_site:
-        rows[1:1] = [[f"  {site}", f"{fvu:.4f}", ""] for site, fvu in found.fvu_by_site.items()]
-    if found.fvu_with_massive is not None:
-        said = f"with {found.massive:,} tokens of massive norm, which the other figures leave out"
-        rows.insert(1, ["  with massive", f"{found.fvu_with_massive:.4f}", said])
-    if found.loss is None:
-        rows.append(["loss", "-", "not measured: the model predicts no next token"])
-    for name, value in found.loss_recovered.items():
-        if value is not None:
-            rows.append([f"loss recovered ({name})", f"{value:.4f}", f"against {name} ablation"])
-    if found.kl is not None:
-        rows.append(
-            ["KL", f"{found.kl:.4f}", "nats a token, from the model's predictions with the reconstruction in place"]
-        )
-    return table(rows, right=(1,))

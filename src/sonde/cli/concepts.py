@@ -1,13 +1,12 @@
 """sonde concepts"""
 
-import itertools
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from sonde.cli.common import print_json, quiet_libraries
-from sonde.display import table
+from sonde.display import print_blocks
 from sonde.settings import Count
 
 
@@ -43,33 +42,11 @@ def concepts(
     json: bool
         Print one JSON object.
     """
-    from sonde.activations.corpus import Corpus
-
-    texts, labels = ([row.text for row in itertools.islice(Corpus(text, name), n)] for name in (field, label))
     quiet_libraries()
-    from sonde.features.reader import Reader
     from sonde.probes.concepts import concepts
 
-    scores = concepts(Reader(index, device=device), texts, labels)
+    scores = concepts(index, text, label, field=field, n=n, device=device)
     if json:
         print_json([vars(each) | {"feature": each.feature.number} for each in scores])
-        return
-    rows = [["label", "texts", "feature", "AUC", "neuron", "AUC", "probe", "all features", "fires mostly at"]]
-    for each in scores:
-        rows.append(
-            [
-                each.label,
-                f"{each.n_texts:,}",
-                str(each.feature.number),
-                f"{each.feature_auc:.3f}",
-                str(each.neuron),
-                f"{each.neuron_auc:.3f}",
-            ]
-            + [f"{each.probe_auc:.3f}", f"{each.features_auc:.3f}", ", ".join(each.feature.usual_tokens(3))]
-        )
-    print(table(rows, right=(1, 2, 3, 4, 5, 6, 7)))
-    for what, values in (
-        ("a single feature", [each.feature_auc for each in scores]),
-        ("a single neuron", [each.neuron_auc for each in scores]),
-    ):
-        print(f"{what} reaches 0.9 for {sum(value >= 0.9 for value in values)} of {len(scores)} concepts")
+    else:
+        print_blocks(scores.draw())

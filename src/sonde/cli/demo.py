@@ -30,8 +30,8 @@ def demo(
     json: bool
         Print the summary as one JSON object.
     """
-    from sonde.web.serve import listen
-    from sonde.web.serve import serve as serve_index
+    from sonde.features.index import load_index
+    from sonde.web.serve import listen, run_server
 
     listener = listen(options.port) if serve else None  # so that a port in use fails now, not after minutes of work
     quiet_libraries()
@@ -41,4 +41,4 @@ def demo(
     print_json(summary) if json else print(format_summary(summary, out))
     if listener:
         place = f"#/chat?edit={'&edit='.join(summary['edits'])}"
-        serve_index(out / "index", listener=listener, device=options.device, browser=options.browser, place=place)
+        run_server(load_index(out / "index"), listener, options.device, browser=options.browser, place=place)

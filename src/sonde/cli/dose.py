@@ -44,13 +44,10 @@ def dose(
     json: bool
         Print one JSON array.
     """
-    from sonde.steering.edits import Edit
-
-    edits = [Edit.parse(text) for text in edit]
     quiet_libraries()
-    from sonde.steering.session import DOSES, Session
+    from sonde.steering.session import dose
 
-    responses = Session(index, device=device).dose(prompt, edits, at or DOSES, max_new_tokens)
+    responses = dose(index, edit, prompt, at=at, max_new_tokens=max_new_tokens, device=device)
     if json:
         print_json([response.to_json() for response in responses])
     else:

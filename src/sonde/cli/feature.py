@@ -33,10 +33,10 @@ def feature(
     json: bool
         Print one JSON object.
     """
-    from sonde.features.index import load_index
+    from sonde.features.index import feature
 
-    found = load_index(index).feature(number)
+    found = feature(index, number, n=n, by=by)
     if json:
         print_json(found.to_json(n, by))
     else:
-        print_blocks(found.draw(n, by))
+        print_blocks(found.drawing())

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sonde.cli.common import ModelOptions, load_model, print_json, reporter
+from sonde.cli.common import ModelOptions, print_json, quiet_libraries, reporter
 from sonde.settings import to_mapping
 from sonde.steering.settings import GenerateSettings
 
@@ -31,10 +31,10 @@ def generate(
     json: bool
         Print one JSON object.
     """
-    loaded = load_model(model, options)
+    quiet_libraries()
     from sonde.steering.generate import generate
 
-    out = generate(loaded, prompts, reporter=reporter(), **to_mapping(settings))
+    out = generate(model, prompts, reporter=reporter(), **(to_mapping(options) | to_mapping(settings)))
     with out.open(encoding="utf-8") as lines:
         n_answers = sum(1 for _ in lines)
     if json:

@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from sonde.activations.settings import HarvestSettings
-from sonde.cli.common import ModelOptions, load_model, print_json, reporter
+from sonde.cli.common import ModelOptions, print_json, quiet_libraries, reporter
 from sonde.settings import to_mapping
 from sonde.tasks.settings import TaskOptions
 
@@ -33,10 +33,11 @@ def harvest(
     json: bool
         Print one JSON object.
     """
-    loaded = load_model(model, options)
+    quiet_libraries()
     from sonde.activations.harvest import harvest
 
-    store = harvest(loaded, text, reporter=reporter(), **to_mapping(tasks), **to_mapping(settings))
+    plain = to_mapping(options) | to_mapping(tasks) | to_mapping(settings)
+    store = harvest(model, text, reporter=reporter(), **plain)
     if json:
         print_json({"folder": str(store.folder), "id": store.manifest.id} | store.manifest.facts)
         return

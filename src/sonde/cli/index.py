@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sonde.cli.common import ModelOptions, load_model, print_json, reporter
+from sonde.cli.common import ModelOptions, print_json, quiet_libraries, reporter
 from sonde.features.settings import IndexSettings
 from sonde.settings import Bytes, to_mapping
 from sonde.tasks.settings import TaskOptions
@@ -40,16 +40,15 @@ def index(
     json: bool
         Print one JSON object.
     """
-    from sonde.dictionaries.load import load_dictionary
+    quiet_libraries()
     from sonde.features.build import index
 
-    loaded = [load_dictionary(folder, options.device) for folder in dictionary]
-    reader = load_model(model or loaded[0].info.require_model().name, options)
-    keywords: dict[str, Any] = {"memory": memory, "reporter": reporter()} | to_mapping(tasks) | to_mapping(settings)
-    if len(loaded) > 1:
-        indexes = index(reader, loaded, text, **keywords)
+    plain = to_mapping(options) | to_mapping(tasks) | to_mapping(settings)
+    keywords: dict[str, Any] = {"memory": memory, "reporter": reporter()} | plain
+    if len(dictionary) > 1:
+        indexes = index(model, dictionary, text, **keywords)
     else:
-        indexes = [index(reader, loaded[0], text, **keywords)]
+        indexes = [index(model, dictionary[0], text, **keywords)]
     if json:
         shown = [{"folder": str(each.folder), "id": each.manifest.id} | each.manifest.facts for each in indexes]
         print_json(shown if len(shown) > 1 else shown[0])

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from sonde.cli.common import print_json, reporter
-from sonde.display import table
+from sonde.display import print_blocks
 from sonde.labels.settings import LabelSettings
 from sonde.settings import to_mapping
 
@@ -40,6 +40,7 @@ def label(
         Print one JSON object.
     """
     from sonde.features.index import load_index
+    from sonde.labels.label import label
 
     loaded = load_index(index)
     if export is not None:
@@ -48,32 +49,10 @@ def label(
     if import_ is not None:
         print(f"{index}: {loaded.labels.import_(import_):,} new labels, scores and notes")
         return
-    from sonde.labels.label import label
-
     report = label(loaded, dry_run=dry_run, reporter=reporter(), **to_mapping(settings))
     if json:
         print_json(dataclasses.asdict(report))
         return
-    cost = f"{report.tokens:,} tokens" + (f", {report.usd:.2f} USD" if settings.prices else "")
-    if dry_run:
-        print(f"{report.n_features:,} features, {report.asked:,} questions, at most {cost}")
-        return
-    print(f"{report.labelled:,} of {report.n_features:,} features got a label; sonde search {index} WORDS finds them")
-    if report.asked:
-        print(
-            f"{report.asked:,} questions, {report.answered_before:,} of them answered before, "
-            f"{report.failed:,} failed; {cost}"
-        )
-    if report.scores:
-        rows = [["score", "mean", "chance", "another's label", "random directions", "features", "failed"]]
-        for name, score in report.scores.items():
-            numbers = [score["mean"], score["chance"], score["another feature's label"], score["random directions"]]
-            rows.append(
-                [
-                    name,
-                    *(("-" if value is None else f"{value:.3f}") for value in numbers),
-                    f"{score['features']:,}",
-                    str(score["failed"]),
-                ]
-            )
-        print(table(rows, right=(1, 2, 3, 4, 5, 6)))
+    print_blocks(report.draw())
+    if not dry_run:
+        print(f"sonde search {index} WORDS finds them")

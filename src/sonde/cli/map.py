@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from cyclopts import Parameter
 
 from sonde.cli.common import print_json, reporter
-from sonde.display import table
+from sonde.display import print_blocks
 
 
 def feature_map(
@@ -30,22 +29,9 @@ def feature_map(
     """
     from sonde.analysis.layout import feature_map
 
-    maps = feature_map(indexes, seed=seed, reporter=reporter())
-    sizes = np.sum([np.bincount(each.cluster[each.cluster >= 0], minlength=len(each.names)) for each in maps], axis=0)
+    maps = feature_map(indexes, seed=seed, n=n, reporter=reporter())
     if json:
-        print_json(
-            {
-                "clusters": [
-                    {"name": name, "features": int(size)} for name, size in zip(maps[0].names, sizes, strict=True)
-                ]
-            }
-        )
-        return
-    rows = [["cluster", "features", "name"]]
-    rows += [
-        [str(number), str(sizes[number]), maps[0].names[number]]
-        for number in np.argsort(-sizes, kind="stable")[:n].tolist()
-    ]
-    print(table(rows, right=(0, 1)))
-    outside = sum(int((each.cluster < 0).sum()) for each in maps)
-    print(f"{len(sizes):,} clusters; {outside:,} features are in none; index.map has all")
+        clusters = [{"name": name, "features": int(size)} for name, size in zip(maps[0].names, maps.sizes, strict=True)]
+        print_json({"clusters": clusters})
+    else:
+        print_blocks(maps.drawing())

@@ -1,12 +1,13 @@
 """sonde measure"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sonde.cli.common import ModelOptions, load_model, print_json, quality_table, reporter
-from sonde.settings import Count
+from sonde.cli.common import ModelOptions, print_json, quiet_libraries, reporter
+from sonde.display import print_blocks
+from sonde.settings import Count, to_mapping
 
 
 def measure(
@@ -35,13 +36,12 @@ def measure(
     json: bool
         Print one JSON object.
     """
+    quiet_libraries()
     from sonde.analysis.measure import measure
-    from sonde.dictionaries.load import load_dictionary
 
-    loaded = load_dictionary(dictionary, options.device)
-    reader = load_model(model or loaded.info.require_model().name, options)
-    measurement = measure(loaded, model=reader, text=text, tokens=tokens, reporter=reporter())
+    chosen: dict[str, Any] = {"model": model, "text": text, "tokens": tokens} | to_mapping(options)
+    measurement = measure(dictionary, reporter=reporter(), **chosen)
     if json:
         print_json(measurement.to_json())
-        return
-    print(quality_table(measurement))
+    else:
+        print_blocks(measurement.draw())

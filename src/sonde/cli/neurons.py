@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from cyclopts import Parameter
 
 from sonde.cli.common import print_json, quiet_libraries, reporter
-from sonde.display import table
+from sonde.display import print_blocks
 from sonde.settings import Count
 
 
@@ -16,6 +15,7 @@ def neurons(
     /,
     *,
     tokens: Count = Count(16384),
+    seed: int = 0,
     n: int = 10,
     device: str = "auto",
     json: bool = False,
@@ -30,6 +30,8 @@ def neurons(
         A folder written by sonde index.
     tokens: int
         About how many tokens of the index's own text to look at.
+    seed: int
+        Decides which documents.
     n: int
         Features to show, those with the largest correlation.
     device: str
@@ -39,29 +41,18 @@ def neurons(
     """
     quiet_libraries()
     from sonde.analysis.neurons import neurons
-    from sonde.features.added import LIKE_A_NEURON
-    from sonde.features.reader import Reader
 
-    report = neurons(Reader(index, device=device), tokens=tokens, reporter=reporter())
-    order = np.argsort(-np.abs(report.correlation), kind="stable")[:n].tolist()
+    found = neurons(index, tokens=tokens, seed=seed, n=n, device=device, reporter=reporter())
     if json:
         rows = [
             {
                 "feature": number,
-                "correlation": float(report.correlation[number]),
-                "site": report.sites[report.site[number]],
-                "neuron": int(report.neuron[number]),
+                "correlation": float(correlation),
+                "site": found.site_of(number),
+                "neuron": int(found.neuron[number]),
             }
-            for number in range(len(report.correlation))
+            for number, correlation in enumerate(found.correlation)
         ]
-        print_json({"tokens": report.tokens, "share_unlike": report.share_unlike, "features": rows})
-        return
-    rows = [["feature", "correlation", "site", "neuron"]]
-    rows += [
-        [str(f), f"{report.correlation[f]:+.2f}", report.sites[report.site[f]], str(report.neuron[f])] for f in order
-    ]
-    print(table(rows, right=(0, 1, 3)))
-    print(
-        f"{report.share_unlike:.0%} of the features that fire on {report.tokens:,} tokens have no neuron with a "
-        f"correlation above {LIKE_A_NEURON}"
-    )
+        print_json({"tokens": found.tokens, "share_unlike": found.share_unlike, "features": rows})
+    else:
+        print_blocks(found.drawing())

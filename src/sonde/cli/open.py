@@ -1,11 +1,12 @@
 """sonde open"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from sonde.cli.common import PageOptions, quiet_libraries, reporter
+from sonde.settings import to_mapping
 
 
 def open_index(
@@ -31,11 +32,9 @@ def open_index(
         Examples of each feature in an export.
     """
     quiet_libraries()
-    if export is not None:
-        from sonde.web.export import export as write
+    from sonde.web.serve import open_index
 
-        print(write(index, export, examples=examples, reporter=reporter()))
-        return
-    from sonde.web.serve import serve
-
-    serve(index, port=options.port, device=options.device, browser=options.browser)
+    shown: dict[str, Any] = {"export": export, "examples": examples, "reporter": reporter()} | to_mapping(options)
+    written = open_index(index, **shown)
+    if written is not None:
+        print(written)

@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from sonde.cli.common import print_json
-from sonde.errors import UsageError
+from sonde.display import print_blocks
 
 
 def preset(
@@ -35,23 +35,12 @@ def preset(
     json: bool
         Print one JSON object.
     """
-    from sonde.features.index import load_index
-    from sonde.steering.apply import make_edits
-    from sonde.steering.presets import load_presets, remove_preset, save_preset
+    from sonde.steering.presets import preset
 
-    found = load_index(index)
-    if remove and (edit or not name):
-        raise UsageError("--remove takes the name of a preset, and no edits")
-    if remove:
-        remove_preset(found.folder, name)
-    elif name:
-        make_edits(edit, found, confined=True)  # raises where they contradict each other, or name no feature
-        save_preset(found.folder, name, edit)
-    presets = load_presets(found.folder)
+    presets = preset(index, name, edit, remove=remove)
     if json:
         print_json({name: [edit.to_json() for edit in edits] for name, edits in presets.items()})
-        return
-    for name, edits in presets.items():
-        print(f"{name}  {'  '.join(map(str, edits))}")
-    if not presets:
+    elif presets:
+        print_blocks(presets.draw())
+    else:
         print(f"{index} has no presets; sonde preset {index} NAME --edit feature:N=Vmax makes one")

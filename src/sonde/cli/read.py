@@ -7,7 +7,6 @@ from cyclopts import Parameter
 
 from sonde.cli.common import print_json, quiet_libraries
 from sonde.display import table
-from sonde.errors import UsageError
 
 
 def read(
@@ -43,28 +42,24 @@ def read(
     json: bool
         Print one JSON object.
     """
-    from sonde.features.index import load_index
-
-    loaded, tokens = load_index(index), _tokens(on)
     quiet_libraries()
-    from sonde.features.reader import Reader
+    from sonde.features.reader import read
 
-    reader = Reader(loaded, device=device)
-    activations = [reader.read(text) for text in texts]
-    hits, first = reader.search(activations, unlike=unlike, on=tokens, n=n), activations[0]
+    found = read(index, texts, unlike=unlike, on=on, n=n, device=device)
+    first = found.texts[0]
     if json:
         features = [
             {"feature": hit.feature.number, "score": hit.score, "maximum": hit.feature.maximum}
             | {"values": first.of(hit.feature.number).tolist()}
-            for hit in hits
+            for hit in found.hits
         ]
         print_json({"texts": list(texts), "unlike": list(unlike), "pieces": list(first.pieces), "features": features})
         return
-    if not hits:
+    if not found.hits:
         print("no feature fires there" + (" more than on the texts of --unlike" if unlike else ""))
         return
     rows = [["feature", "activation", "of its maximum", "strongest at", "fires mostly at"]]
-    for hit in hits:
+    for hit in found.hits:
         values, feature = first.of(hit.feature.number), hit.feature
         at = first.pieces[int(values.argmax())].strip() if values.any() else "-"
         share = f"{hit.score / feature.maximum:.0%}" if feature.maximum else "-"
@@ -72,14 +67,3 @@ def read(
             [str(feature.number), f"{hit.score:.2f}", share, at, ", ".join(feature.usual_tokens(3)) or "nothing"]
         )
     print(table(rows, right=(0, 1, 2)))
-
-
-def _tokens(on: str):
-    """Read --on; raises UsageError."""
-    if on in ("max", "last", "mean"):
-        return on
-    first, dots, last = on.partition("..")
-    if not dots or not all(part.lstrip("-").isdigit() or not part for part in (first, last)):
-        form = on.replace(":", "..") if ":" in on else "3..7"
-        raise UsageError(f"--on is {on!r}, but must be max, last, mean, or a range of tokens such as {form}")
-    return slice(int(first) if first else None, int(last) if last else None)

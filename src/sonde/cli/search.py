@@ -1,6 +1,5 @@
 """sonde search"""
 
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,10 +7,7 @@ from cyclopts import Parameter
 
 from sonde.cli.common import print_json
 from sonde.display import table
-from sonde.errors import SettingsError, UsageError
 from sonde.settings import parse_range
-
-STATISTICS = ("density", "maximum", "mean", "same_word", "neuron")
 
 
 def search(
@@ -55,55 +51,33 @@ def search(
     json: bool
         Print one JSON object.
     """
-    from sonde.features.index import load_index
+    from sonde.features.search import search
 
-    found = load_index(index)
-    ranges: dict[str, Any] = {
-        "density": density,
-        "maximum": maximum,
-        "mean": mean,
-        "same_word": same_word,
-        "neuron": neuron,
-    }
-    ranges = {name: _range(name, given) for name, given in ranges.items() if given is not None}
-    if sum(map(bool, (words, like is not None, ranges))) != 1:
-        raise UsageError(
-            "say what to search by, and one thing only: words, --like, or ranges such as --density 1e-4..1e-2"
-        )
-    if words:
-        hits = [(hit.feature, hit.snippet) for hit in found.search(words, n)]
-    elif like is not None:
-        near = found.feature(like).neighbours(n)
-        hits = [(hit.feature, f"cosine {hit.score:.2f}  {_summary(hit.feature)}") for hit in near]
-    else:
-        bounds = {
-            name: (-math.inf if low is None else low, math.inf if high is None else high)
-            for name, (low, high) in ranges.items()
-        }
-        hits = [(feature, _summary(feature)) for feature in found.where(**bounds)[:n]]
+    ranges: dict[str, Any] = {"density": density, "maximum": maximum, "mean": mean}
+    ranges |= {"same_word": same_word, "neuron": neuron}
+    ranges = {name: given for name, given in ranges.items() if given is not None}
+    hits = search(index, words, like=like, n=n, **ranges)
     if json:
-        rows = [{"feature": f.number, "density": f.density, "maximum": f.maximum, "snippet": said} for f, said in hits]
-        print_json({"words": words, "like": like} | ranges | {"features": rows})
-        return
-    if not hits:
-        print(
-            f"no feature of {index} has label, notes or examples with {words!r}"
-            if words
-            else f"no feature of {index} is like that"
-        )
-        return
-    rows = [["feature", "density", "maximum", "label or example"]]
-    rows += [[str(f.number), f"{f.density:.3%}", f"{f.maximum:.2f}", " ".join(said.split())] for f, said in hits]
-    print(table(rows, right=(0, 1, 2)))
+        rows = [
+            {"feature": hit.feature.number, "density": hit.feature.density, "maximum": hit.feature.maximum}
+            | {"snippet": _said(hit, hits.by)}
+            for hit in hits
+        ]
+        bounds = {name: parse_range(given) for name, given in ranges.items()}
+        print_json({"words": words, "like": like} | bounds | {"features": rows})
+    elif not hits:
+        what = f"has label, notes or examples with {words!r}" if words else "is like that"
+        print(f"no feature of {index} {what}")
+    else:
+        rows = [["feature", "density", "maximum", "label or example"]]
+        for hit in hits:
+            shown = (hit.feature.number, f"{hit.feature.density:.3%}", f"{hit.feature.maximum:.2f}")
+            rows.append([*map(str, shown), " ".join(_said(hit, hits.by).split())])
+        print(table(rows, right=(0, 1, 2)))
 
 
-def _summary(feature: Any) -> str:
-    return feature.label.label if feature.label is not None else ", ".join(feature.usual_tokens())
-
-
-def _range(name: str, text: str) -> tuple[float | None, float | None]:
-    """The bounds of a range; raises UsageError naming the flag."""
-    try:
-        return parse_range(text)
-    except SettingsError as error:
-        raise UsageError(f"--{name.replace('_', '-')}: {error}") from error
+def _said(hit: Any, by: str) -> str:
+    """What was found in it, or else its label or the tokens at which it fires."""
+    feature = hit.feature
+    usual = feature.label.label if feature.label is not None else ", ".join(feature.usual_tokens())
+    return hit.snippet or (f"cosine {hit.score:.2f}  {usual}" if by == "cosine" else usual)

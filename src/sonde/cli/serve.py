@@ -1,6 +1,5 @@
 """sonde serve"""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -34,5 +33,4 @@ def serve(
     quiet_libraries()
     from sonde.web.serve import serve
 
-    token = os.environ.get("SONDE_TOKEN", "")
-    serve(index, port=options.port, device=options.device, browser=False, host=host, name=name, token=token)
+    serve(index, port=options.port, device=options.device, host=host, name=name)

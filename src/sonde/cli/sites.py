@@ -4,8 +4,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from sonde.cli.common import ModelOptions, load_model, print_json
-from sonde.display import table
+from sonde.cli.common import ModelOptions, print_json, quiet_libraries
+from sonde.display import print_blocks
 
 
 def sites(
@@ -28,30 +28,11 @@ def sites(
     json: bool
         Print one JSON object.
     """
-    loaded = load_model(model, options)
-    if tree:
-        from sonde.models.sites import module_tree
+    quiet_libraries()
+    from sonde.models.listing import sites
 
-        modules = module_tree(loaded.network)
-        if json:
-            rows = [dict(zip(("module", "type", "count"), module, strict=True)) for module in modules]
-            print_json({"model": model, "type": loaded.network.config.model_type, "modules": rows})
-        else:
-            cells = [[path, kind, str(count)] for path, kind, count in modules]
-            print(table([["module", "type", "count"], *cells], right=(2,)))
-        return
-    rows = [site | {"shape": list(site["shape"])} for site in loaded.describe_sites()]
+    found = sites(model, tree=tree, device=options.device, dtype=options.dtype)
     if json:
-        print_json({"model": model, "type": loaded.network.config.model_type, "sites": rows})
-        return
-    cells = [
-        [
-            row["site"],
-            " x ".join("position" if n is None else str(n) for n in row["shape"]),
-            row["dtype"],
-            "yes" if row["editable"] else "no",
-            row["place"],
-        ]
-        for row in rows
-    ]
-    print(table([["site", "shape", "dtype", "editable", "place"], *cells]))
+        print_json({"model": model, "type": found.model_type, "modules" if tree else "sites": list(found)})
+    else:
+        print_blocks(found.draw())

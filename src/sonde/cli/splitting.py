@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from sonde.cli.common import print_json
+from sonde.display import print_blocks
 
 
 def splitting(
@@ -13,6 +14,8 @@ def splitting(
     large: Annotated[Path, Parameter()],
     /,
     *,
+    cosine: float = 0.4,
+    contained: float = 0.5,
     feature: int | None = None,
     n: int = 10,
     json: bool = False,
@@ -27,6 +30,10 @@ def splitting(
         An index of the smaller dictionary.
     large: Path
         An index of the larger one, on the same text.
+    cosine: float
+        The smallest between the decoder rows of a feature and of the one that it divides.
+    contained: float
+        The smallest share of a feature's tokens on which the one that it divides fires too.
     feature: int
         Show the children of this feature of the smaller.
     n: int
@@ -35,36 +42,13 @@ def splitting(
         Print one JSON object.
     """
     from sonde.analysis.splitting import splitting
-    from sonde.features.index import load_index
 
-    parents = load_index(small)
-    result = splitting(parents, load_index(large))
-    if feature is not None:
-        parents.feature(feature)  # raises FeatureError where there is none
-    chosen = (
-        [feature]
-        if feature is not None
-        else sorted(result.children, key=lambda number: -len(result.children[number]))[:n]
-    )
+    found = splitting(small, large, cosine=cosine, contained=contained, feature=feature, n=n)
     if json:
         tree = {
             number: [{"feature": c.feature.number, "cosine": c.cosine, "contained": c.contained} for c in children]
-            for number, children in result.children.items()
+            for number, children in found.children.items()
         }
-        print_json({"split": result.n_split, "orphans": result.n_orphans, "children": tree})
-        return
-    for number in chosen:
-        print(_line(parents.feature(number)))
-        for child in result.children.get(number, []):
-            print(f"  cosine {child.cosine:.2f}, inside {child.contained:4.0%}  {_line(child.feature)}")
-    print(
-        f"{result.n_split:,} of {parents.n_features:,} features are divided into two or more; "
-        f"{result.n_orphans:,} features of {large} divide none"
-    )
-
-
-def _line(feature) -> str:
-    name = (
-        feature.label.label if feature.label is not None else "at " + (", ".join(feature.usual_tokens()) or "nothing")
-    )
-    return f"feature {feature.number}, {feature.density:.3%} of tokens: {name}"
+        print_json({"split": found.n_split, "orphans": found.n_orphans, "children": tree})
+    else:
+        print_blocks(found.drawing())

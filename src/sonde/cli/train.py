@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from sonde.activations.settings import LiveSettings
-from sonde.cli.common import ModelOptions, load_model, print_json, quality_table, quiet_libraries, reporter
-from sonde.display import table
+from sonde.cli.common import ModelOptions, load_model, print_json, quiet_libraries, reporter
+from sonde.display import print_blocks, table
 from sonde.errors import UsageError, nearest
 from sonde.settings import Bytes, to_mapping
 from sonde.training.settings import TrainSettings
@@ -163,7 +163,7 @@ def _print_one(dictionary: Any, quality: Any) -> None:
     print(f"{folder}: {info.n_features:,} features of kind {info.kind} at {info.site}", flush=True)
     if quality:
         print(f"On {quality.documents:,} documents that were held out of training:")
-        print(quality_table(quality))
+        print_blocks(quality.draw())
 
 
 def _sweep_table(dictionaries: list[Any], qualities: list[Any]) -> str:

@@ -92,6 +92,11 @@ class Dictionary(nn.Module, Drawn, ABC):
         self.register_buffer("output_mean", torch.zeros(d_out))
         self._packed: tuple[tuple[int, int], Packed] | None = None
 
+    @property
+    def described(self) -> str:
+        """What messages call it."""
+        return f"the dictionary {self.artifact.folder}" if self.artifact else "the dictionary"
+
     def at(self, reads: str | Mapping[str, int], writes: str | Mapping[str, int] | None = None) -> Self:
         """Name the sites that it reads and writes; returns the dictionary itself.
 

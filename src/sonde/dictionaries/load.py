@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from sonde.artifacts import new_artifact
+from sonde.calls import public
 from sonde.devices import choose_device
 from sonde.dictionaries.batchtopk import BatchTopK, Matryoshka
 from sonde.dictionaries.dictionary import Dictionary
@@ -30,8 +31,13 @@ SCALE = ".scale"
 WeightFormat = Literal["float32", "int8"]
 
 
+@public()
 def load_dictionary(folder: str | Path, device: str = "auto") -> Dictionary:
     """Load a dictionary from its folder.
+
+    Args:
+        folder: what `train` or `save_dictionary` wrote.
+        device: auto, cpu, cuda, cuda:N or mps.
 
     Raises ArtifactError where the folder is missing, foreign, unfinished, truncated or altered.
     """
@@ -54,6 +60,7 @@ def load_dictionary(folder: str | Path, device: str = "auto") -> Dictionary:
     return dictionary.to(choose_device(device)).eval()
 
 
+@public()
 def save_dictionary(dictionary: Dictionary, folder: str | Path, store: WeightFormat = "float32") -> Artifact[Path]:
     """Write a dictionary that was made in memory as an artifact, which `load_dictionary` loads.
 

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.errors import ActivationError, ArtifactMismatchError
-from sonde.models.load import load_model
 from sonde.models.massive import is_massive
 from sonde.models.model import Model, Tokens
+from sonde.models.recorded import recorded_model
 
 
 class Vectors(NamedTuple):
@@ -32,7 +33,8 @@ class Reading:
 
     def __init__(self, dictionary: Dictionary, model: Model, others: Sequence[Model] | None = None) -> None:
         if others is None:
-            others = [load_model(other.name, device=str(model.device)) for other in dictionary.info.other_models]
+            where = {"of": dictionary.described, "device": str(model.device)}
+            others = [recorded_model(other, **where) for other in dictionary.info.other_models]
         self.models = [model, *others]
         self.dictionary = dictionary
         self.widths = dictionary.reads | dictionary.writes
@@ -46,15 +48,15 @@ class Reading:
                     f"{x.shape[-1]}; use the model that it was trained on{named}"
                 )
 
-    def __call__(self, tokens: Tokens, mask: Tensor) -> Vectors:
-        """The vectors of those tokens for which `mask` [batch, position] is true, as the dictionary takes them.
+    def __call__(self, tokens: Tokens, mask: Bool[Tensor, "batch position"]) -> Vectors:
+        """The vectors of those tokens for which `mask` is true, as the dictionary takes them.
 
         Raises ActivationError where they are not finite.
         """
         return self.take(read_rows(self.models, self.widths, tokens, mask))
 
-    def take(self, rows: Mapping[str, Tensor]) -> Vectors:
-        """What the dictionary reads and reconstructs, from the vectors [row, width] at each of its sites."""
+    def take(self, rows: Mapping[str, Float[Tensor, "row width"]]) -> Vectors:
+        """What the dictionary reads and reconstructs, from the vectors at each of its sites."""
         dictionary = self.dictionary
         x = _side_by_side([rows[site] for site in dictionary.reads]).to(dictionary.W_enc)
         if dictionary.reads == dictionary.writes:
@@ -68,8 +70,8 @@ class Reading:
         return None if ordinary is None or ordinary.all() else ordinary
 
 
-def read_each(readings: Sequence[Reading], tokens: Tokens, mask: Tensor) -> list[Vectors]:
-    """The vectors that each reads of the tokens for which `mask` [batch, position] is true, in one pass of the models.
+def read_each(readings: Sequence[Reading], tokens: Tokens, mask: Bool[Tensor, "batch position"]) -> list[Vectors]:
+    """The vectors that each reads of the tokens for which `mask` is true, in one pass of the models.
 
     They must have been given the same models. Raises ActivationError where vectors are not finite.
     """
@@ -78,8 +80,10 @@ def read_each(readings: Sequence[Reading], tokens: Tokens, mask: Tensor) -> list
     return [reading.take(rows) for reading in readings]
 
 
-def read_rows(models: Sequence[Model], sites: Iterable[str], tokens: Tokens, mask: Tensor) -> dict[str, Tensor]:
-    """The vectors [row, width] at each site of those tokens for which `mask` [batch, position] is true.
+def read_rows(
+    models: Sequence[Model], sites: Iterable[str], tokens: Tokens, mask: Bool[Tensor, "batch position"]
+) -> dict[str, Float[Tensor, "row width"]]:
+    """The vectors at each site of those tokens for which `mask` is true.
 
     Raises ActivationError where they are not finite.
     """

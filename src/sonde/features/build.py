@@ -19,8 +19,9 @@ import numpy as np
 import transformers
 
 from sonde.activations.contexts import BATCH_TOKENS, Context, Cutter, Tokenized, batches
-from sonde.activations.corpus import Corpus, Document
+from sonde.activations.corpus import Corpus, TextSource
 from sonde.artifacts import Draft, new_artifact
+from sonde.calls import public
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import content_id, load_dictionary, save_dictionary
 from sonde.dictionaries.reading import Reading
@@ -34,10 +35,10 @@ from sonde.features.segments import SEGMENTS, Sampling, is_written, write_task
 from sonde.features.settings import IndexKeywords, IndexSettings
 from sonde.features.stream import stream_each
 from sonde.manifests import parent_entry
-from sonde.models.load import load_arguments, load_model
 from sonde.models.model import Model
+from sonde.models.recorded import SentModel, recorded_model
 from sonde.progress import Reporter, default_reporter
-from sonde.settings import check, from_mapping, to_mapping
+from sonde.settings import Bytes, check, from_mapping, to_mapping
 from sonde.tasks.run import run_tasks
 from sonde.tasks.settings import Executor, TaskOptions
 from sonde.tasks.worker import Worker
@@ -53,12 +54,13 @@ INNER_DICTIONARY = "dictionary"
 def index(
     model: Model | str | Path | None,
     dictionary: Dictionary | str | Path,
-    text: str | Path | Sequence[str | Document],
+    text: TextSource,
     *,
     workers: int | None = None,
     executor: Executor | None = None,
-    memory: int = MEMORY,
+    memory: int | str = MEMORY,
     device: str = "auto",
+    dtype: str = "auto",
     reporter: Reporter | None = None,
     **settings: Unpack[IndexKeywords],
 ) -> Index: ...
@@ -66,24 +68,27 @@ def index(
 def index(
     model: Model | str | Path | None,
     dictionary: Sequence[Dictionary | str | Path],
-    text: str | Path | Sequence[str | Document],
+    text: TextSource,
     *,
     workers: int | None = None,
     executor: Executor | None = None,
-    memory: int = MEMORY,
+    memory: int | str = MEMORY,
     device: str = "auto",
+    dtype: str = "auto",
     reporter: Reporter | None = None,
     **settings: Unpack[IndexKeywords],
 ) -> list[Index]: ...
+@public(IndexSettings, own=("text",))
 def index(
     model: Model | str | Path | None,
     dictionary: Dictionary | str | Path | Sequence[Dictionary | str | Path],
-    text: str | Path | Sequence[str | Document],
+    text: TextSource,
     *,
     workers: int | None = None,
     executor: Executor | None = None,
-    memory: int = MEMORY,
+    memory: int | str = MEMORY,
     device: str = "auto",
+    dtype: str = "auto",
     reporter: Reporter | None = None,
     **settings: Unpack[IndexKeywords],
 ) -> Index | list[Index]:
@@ -93,13 +98,14 @@ def index(
         model: the model to read with; None for the one that the dictionary was trained on.
         dictionary: a dictionary or its folder. Of several, which must be of one model, each has an index of its own in
             `out`, under the name of its folder; the model reads the text once for all.
-        text: a .txt or .jsonl file, its .gz, a .npy of token ids, a folder of them, or a list of texts.
+        text: a .txt or .jsonl file, its .gz, a .npy of token ids, a folder of them, or a list, as for `harvest`.
         workers: how many share the tasks, each with the model in its memory; one by default, on a cluster one for each
             node. The index is the same for any number, where `threads` is.
         executor: local (this process), processes, or ray (a Ray cluster, which RAY_ADDRESS names); by default
             processes where there are several workers.
-        memory: bytes for what is merged at once, besides model and dictionaries; changes nothing that is written.
-        device: auto, cpu, cuda, cuda:N or mps; for what is loaded here.
+        memory: bytes for what is merged at once, such as "200MB", besides model and dictionaries; changes nothing that
+            is written.
+        device, dtype: as for `load_model`; of what is loaded here.
         reporter: shows progress.
         settings: the fields of `IndexSettings`; `out` is needed.
 
@@ -112,37 +118,34 @@ def index(
     """
     chosen = from_mapping(IndexSettings, settings)
     options = TaskOptions(workers=workers, executor=executor)
+    memory = Bytes(memory)
     check(memory >= 10**6, "memory", memory, "at least 1MB")
     reporter = reporter or default_reporter()
     is_one = isinstance(dictionary, Dictionary | str | Path)
-    sources = [dictionary] if isinstance(dictionary, Dictionary | str | Path) else list(dictionary)
-    check(len(sources) > 0, "dictionary", "none", "at least one")
-    dictionaries = [source if isinstance(source, Dictionary) else load_dictionary(source, device) for source in sources]
-    model = model or dictionaries[0].info.require_model().name
-    loaded = model if isinstance(model, Model) else load_model(model, device=device)
+    dictionaries = _load(dictionary, device)
+    first = dictionaries[0]
+    loaded = recorded_model(first.info.model, model, of=first.described, device=device, dtype=dtype, reporter=reporter)
     job = _open(loaded, dictionaries, text, chosen, options)
     outs = [chosen.out] if is_one else _own_folders(chosen.out, dictionaries)
     with contextlib.ExitStack() as stack:
         drafts = [stack.enter_context(_draft(job, *pair)) for pair in zip(dictionaries, outs, strict=True)]
-        for dictionary, draft in zip(dictionaries, drafts, strict=True):
-            if draft.finished:
-                reporter.say(f"{draft.folder} is finished: {Index(draft.folder, draft.finished).n_tokens:,} tokens")
-            elif dictionary.artifact is None:
-                save_dictionary(dictionary, draft.folder / INNER_DICTIONARY)
-        unfinished = [pair for pair in zip(job.readings, drafts, strict=True) if not pair[1].finished]
+        unfinished = _unfinished(job, drafts, reporter)
         if unfinished:
             starts, n_tasks = _run(job, unfinished, options, reporter)
             for reading, draft in unfinished:
                 finish_index(draft, reading.dictionary, loaded, starts, n_tasks, chosen, memory)
-    indexes = []
-    for draft in drafts:
-        shutil.rmtree(draft.folder / SEGMENTS, ignore_errors=True)  # now that the manifest is written
-        assert draft.finished is not None
-        indexes.append(Index(draft.folder, draft.finished))
+    indexes = [_finished(draft) for draft in drafts]
     return indexes[0] if is_one else indexes
 
 
 # ---------------------------------------------------------------- open
+
+
+def _load(dictionary: Dictionary | str | Path | Sequence[Dictionary | str | Path], device: str) -> list[Dictionary]:
+    """The dictionaries to index, of which at least one must be given."""
+    sources = [dictionary] if isinstance(dictionary, Dictionary | str | Path) else list(dictionary)
+    check(len(sources) > 0, "dictionary", "none", "at least one")
+    return [source if isinstance(source, Dictionary) else load_dictionary(source, device) for source in sources]
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ def _open(
 ) -> _Job:
     """Check everything that can be checked before a folder is made."""
     if not options.is_local:
-        load_arguments(model)  # raises where workers could not load it
+        SentModel.of(model)  # raises where workers could not load it
     readings = _readings(dictionaries, model)
     return _Job(readings, Corpus(text, settings.field, settings.skip_bad), Cutter(model, settings.context), settings)
 
@@ -206,7 +209,28 @@ def _draft(job: _Job, dictionary: Dictionary, out: Path) -> AbstractContextManag
         parent = {"id": content_id(dictionary), "path": INNER_DICTIONARY}
     else:
         parent = parent_entry(*dictionary.artifact)
-    return new_artifact(out, format=FORMAT, settings=job.recorded_settings, parents={"dictionary": parent})
+    model = job.readings[0].models[0].ref
+    return new_artifact(out, format=FORMAT, settings=job.recorded_settings, parents={"dictionary": parent}, model=model)
+
+
+def _unfinished(job: _Job, drafts: Sequence[Draft[Path]], reporter: Reporter) -> list[tuple[Reading, Draft[Path]]]:
+    """The indexes that are still to be made; a dictionary that is in memory alone is saved inside its index."""
+    unfinished = []
+    for reading, draft in zip(job.readings, drafts, strict=True):
+        if draft.finished:
+            reporter.say(f"{draft.folder} is finished: {Index(draft.folder, draft.finished).n_tokens:,} tokens")
+            continue
+        if reading.dictionary.artifact is None:
+            save_dictionary(reading.dictionary, draft.folder / INNER_DICTIONARY)
+        unfinished.append((reading, draft))
+    return unfinished
+
+
+def _finished(draft: Draft[Path]) -> Index:
+    """The finished index; its segments are removed now that the manifest is written."""
+    shutil.rmtree(draft.folder / SEGMENTS, ignore_errors=True)
+    assert draft.finished is not None
+    return Index(draft.folder, draft.finished)
 
 
 # ---------------------------------------------------------------- tasks
@@ -256,7 +280,7 @@ class IndexWorker(Worker[_Task, list[list[Fires]], int]):
         self.out = outs[0]
 
     def recipe(self) -> tuple[Callable[..., "IndexWorker"], tuple]:
-        models = [load_arguments(model) for model in self.readings[0].models]
+        models = [SentModel.of(model) for model in self.readings[0].models]
         outs = [out.resolve() for out in self.outs]
         artifacts = [reading.dictionary.artifact for reading in self.readings]
         folders = [
@@ -290,11 +314,11 @@ class IndexWorker(Worker[_Task, list[list[Fires]], int]):
 
 
 def _load_worker(
-    models: list[dict[str, str]], dictionaries: list[Path], outs: list[Path], sampling: Sampling
+    models: list[SentModel], dictionaries: list[Path], outs: list[Path], sampling: Sampling
 ) -> IndexWorker:
     transformers.utils.logging.disable_progress_bar()  # the parent shows progress
-    model, *others = (load_model(**arguments) for arguments in models)
-    loaded = [load_dictionary(folder, models[0]["device"]) for folder in dictionaries]
+    model, *others = (sent.load() for sent in models)
+    loaded = [load_dictionary(folder, models[0].device) for folder in dictionaries]
     return IndexWorker(_readings(loaded, model, others), outs, sampling)
 
 

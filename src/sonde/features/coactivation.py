@@ -27,7 +27,7 @@ class Coactivation:
         self._parts: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add(self, fires: Fires) -> None:
-        """Take in some activations; every activation must pass once."""
+        """Add activations; every activation must be added once."""
         kept = is_sampled(fires.token, self.n_tokens, self.seed)
         self._parts.append((fires.token[kept], fires.feature[kept]))
 

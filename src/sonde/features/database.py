@@ -16,6 +16,7 @@ from sonde.features.examples import CONTEXT_TOKENS
 from sonde.features.index import Index
 from sonde.manifests import storage_errors
 from sonde.models.model import Model
+from sonde.models.token_text import TokenTexts
 
 SEARCHED_EXAMPLES = 20
 FEATURES_AT_ONCE = 1 << 13
@@ -46,7 +47,8 @@ class Documents:
         self._database = sqlite3.connect(self.path)
         self._database.executescript(_TABLES)
         tokenizer = model.require_tokenizer()
-        rows = ((token, tokenizer.decode([token])) for token in range(len(tokenizer)))
+        texts = TokenTexts(tokenizer)
+        rows = ((token, texts.text(token)) for token in range(len(tokenizer)))
         self._database.executemany("INSERT INTO vocabulary VALUES (?, ?)", rows)
         self.starts = [0]
 

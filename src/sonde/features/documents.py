@@ -12,6 +12,8 @@ import numpy as np
 from sonde.errors import ArtifactDamagedError, FeatureError
 
 DATABASE = "index.sqlite"
+MOST_SPAN_BYTES = 1 << 28
+"""of a document's spans, unpacked: 32 million tokens; what claims more was made to fill the memory"""
 _WORD = re.compile(r"\w+", re.UNICODE)
 
 
@@ -37,7 +39,7 @@ class IndexText:
     @cached_property
     def _database(self) -> sqlite3.Connection:
         try:
-            uri = f"file:{self.path.resolve()}?mode=ro&immutable=1"
+            uri = f"{self.path.resolve().as_uri()}?mode=ro&immutable=1"  # which escapes # and ? in names
             return sqlite3.connect(uri, uri=True, check_same_thread=False)
         except sqlite3.Error as error:
             raise ArtifactDamagedError(f"{self.path} cannot be read ({error}); make the index again") from error
@@ -83,7 +85,11 @@ def read_document(database: sqlite3.Connection, number: int) -> tuple[str, np.nd
     """A document's text and the spans [token, (start, end)] of its tokens in it."""
     row = database.execute("SELECT text, spans FROM documents WHERE number = ?", (number,)).fetchone()
     assert row is not None, f"document {number} is in the postings, so it is in the table"
-    return row[0], np.frombuffer(zlib.decompress(row[1]), dtype="<i4").reshape(-1, 2)
+    unpack = zlib.decompressobj()
+    spans = unpack.decompress(row[1], MOST_SPAN_BYTES)
+    if unpack.unconsumed_tail:
+        raise ArtifactDamagedError(f"document {number} of the index claims more tokens than any has; make it again")
+    return row[0], np.frombuffer(spans, dtype="<i4").reshape(-1, 2)
 
 
 def locate(token: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

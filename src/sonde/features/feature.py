@@ -109,7 +109,7 @@ class Feature(Drawn):
         return list(dict.fromkeys(token for token in tokens if token))
 
     def neighbours(self, n: int = 10) -> "Hits":
-        """Features whose decoder rows point the same way most, by cosine."""
+        """Features with the most similar decoder rows, by cosine."""
         hits = nearest(self.index, self.index.directions[self.number], n + 1)
         return Hits([hit for hit in hits if hit.feature.number != self.number][:n], hits.by)
 

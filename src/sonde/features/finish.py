@@ -16,7 +16,6 @@ from sonde.artifacts import Draft
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.reading import split_site
 from sonde.errors import ModelLacksError
-from sonde.facts import ModelRef
 from sonde.features.coactivation import Coactivation
 from sonde.features.database import write_search
 from sonde.features.documents import DATABASE
@@ -65,7 +64,7 @@ def finish_index(
         dead=float((statistics["density"] == 0).mean()),
         l0=n_activations / n_tokens,
         site=dictionary.site,
-        model=ModelRef(model.name, model.identity),
+        model=model.ref,
         logits=bool(logits),
         why_no_chat=model.why_no_chat(),
     ).to_json()

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sonde.activations.corpus import Document
 from sonde.errors import ArtifactMissingError, FeatureError
 from sonde.facts import ModelRef, read_facts
 from sonde.features.added import FeatureMap, Neurons
@@ -188,6 +189,12 @@ class IndexFolder:
     def document(self, number: int) -> tuple[str, np.ndarray]:
         """A document's text and the spans [token, (start, end)] of its tokens in it."""
         return self.text.document(number)
+
+    def source(self, number: int) -> Document:
+        """A document to be read again: its text, and its pictures as the model saw them."""
+        n_pictures = len(self.text.pictures(number))
+        images = tuple(self.picture(number, picture) for picture in range(n_pictures))
+        return Document(self.document(number)[0], images, f"document {number} of {self.folder}")
 
     def picture(self, document: int, number: int) -> bytes:
         """A picture of a document as the model saw it, as a WebP file; raises FeatureError where there is none."""

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sonde.calls import public
 from sonde.display import Block, Drawn, Grid, Line
+from sonde.features.examples import By
 from sonde.features.feature import Feature, Hit, Hits, nearest
 from sonde.features.folder import FORMAT, IndexFolder, Range
 from sonde.features.table import FeatureTable, features_grid
@@ -60,6 +62,7 @@ class Index(IndexFolder, Drawn):
                 chosen[number] = tokens
         return list(chosen)[:n]
 
+    @public()
     def feature(self, number: int) -> Feature:
         """One feature; raises FeatureError where the number is out of range."""
         return Feature.of(self, number)
@@ -69,6 +72,7 @@ class Index(IndexFolder, Drawn):
         """All features, in the order of their numbers: a sequence, and a table for pandas, polars and pyarrow."""
         return FeatureTable(self)
 
+    @public()
     def where(
         self,
         *,
@@ -95,6 +99,7 @@ class Index(IndexFolder, Drawn):
         """Features whose decoder rows point along a direction [d_out] most, by cosine."""
         return nearest(self, direction, n)
 
+    @public()
     def search(self, words: str, n: int = 20) -> Hits:
         """Features whose label, notes or examples hold all the words, best first.
 
@@ -109,7 +114,29 @@ class Index(IndexFolder, Drawn):
         return Hits((labelled + others)[:n], "words")
 
 
+@public()
 def load_index(folder: str | Path) -> Index:
-    """Open an index; raises ArtifactError where it is missing, foreign, unfinished or truncated."""
+    """Open an index in its folder; raises ArtifactError where it is missing, foreign, unfinished or truncated."""
     path = Path(folder)
     return Index(path, read_manifest(path, FORMAT))
+
+
+def as_index(index: Index | str | Path) -> Index:
+    """An index, which may be given by its folder."""
+    return index if isinstance(index, Index) else load_index(index)
+
+
+@public()
+def feature(index: Index | str | Path, number: int, *, n: int = 10, by: By = "top") -> Feature:
+    """One feature of an index, which shows itself with its label, its statistics and n examples.
+
+    Args:
+        index: an index or its folder.
+        number: number of the feature.
+        n: examples to show.
+        by: which examples: "top", the strongest; "random", some at random; "interval", one from each of n equal
+            intervals of activation.
+
+    Raises FeatureError where the index has no such feature.
+    """
+    return as_index(index).feature(number).shown(n=n, by=by)

@@ -18,6 +18,7 @@ from typing import Any
 
 from sonde.errors import ArtifactDamagedError, TextError
 from sonde.manifests import storage_errors, write_bytes
+from sonde.texts import escaped, read_lines, require_unicode
 
 LABELS = "labels.sqlite"
 WAIT_S = 30.0
@@ -127,20 +128,22 @@ class Labels:
         return [_label(row) for row in self._read(f"{_LABELS} WHERE feature = ? ORDER BY id", feature)]
 
     def add(self, feature: int, label: str, by: str = "person", evidence: dict[str, Any] | None = None) -> Label:
-        """Give a feature a label; raises TextError where it is empty."""
+        """Give a feature a label; raises TextError where it is empty or no Unicode."""
         if not label.strip():
             raise TextError(f"the label of feature {feature} is empty; write a few words")
+        require_unicode(label, f"the label of feature {feature}")
         new = Label(feature, " ".join(label.split()), by, evidence or {}, time.time())
         with self._writing() as database:
-            row = (new.feature, new.label, new.by, json.dumps(new.evidence, ensure_ascii=False), new.at)
+            row = (new.feature, new.label, new.by, escaped(json.dumps(new.evidence, ensure_ascii=False)), new.at)
             database.execute("INSERT INTO labels (feature, label, by, evidence, at) VALUES (?, ?, ?, ?, ?)", row)
             self._index_words(database, feature)
         return new
 
     def add_note(self, feature: int, note: str, by: str = "person") -> None:
-        """Add a note; raises TextError where it is empty."""
+        """Add a note; raises TextError where it is empty or no Unicode."""
         if not note.strip():
             raise TextError(f"the note on feature {feature} is empty; write a few words")
+        require_unicode(note, f"the note on feature {feature}")
         with self._writing() as database:
             row = (feature, note.strip(), by, time.time())
             database.execute("INSERT INTO notes (feature, note, by, at) VALUES (?, ?, ?, ?)", row)
@@ -152,7 +155,7 @@ class Labels:
     def add_score(self, score: Score) -> None:
         with self._writing() as database:
             row = (score.feature, score.label, score.score, score.by, score.value)
-            row = (*row, json.dumps(score.details, ensure_ascii=False), score.at or time.time())
+            row = (*row, escaped(json.dumps(score.details, ensure_ascii=False)), score.at or time.time())
             database.execute(
                 "INSERT INTO scores (feature, label, score, by, value, details, at) VALUES (?, ?, ?, ?, ?, ?, ?)", row
             )
@@ -198,8 +201,8 @@ class Labels:
         Raises TextError where a line is none of those, and then nothing is added.
         """
         with self._writing() as database:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
-            return sum(self._add_line(database, line, f"{path}, line {n}") for n, line in enumerate(lines, 1))
+            lines = enumerate(read_lines(path), 1)
+            return sum(self._add_line(database, line, f"{path}, line {n}") for n, line in lines if line.strip())
 
     def _add_line(self, database: sqlite3.Connection, line: str, where: str) -> bool:
         """Add one line of an exported file; false where it is here already."""
@@ -233,7 +236,7 @@ class Labels:
     def _read(self, query: str, *values: Any) -> list[tuple]:
         if not self.path.exists():
             return []
-        with self._open() as database:
+        with storage_errors(self.path), self._open() as database:
             return database.execute(query, values).fetchall()
 
     @contextlib.contextmanager
@@ -243,10 +246,11 @@ class Labels:
             database.execute("BEGIN IMMEDIATE")
             try:
                 yield database
+                database.execute("COMMIT")
             except BaseException:
-                database.execute("ROLLBACK")
+                if database.in_transaction:  # SQLite itself ends it where the disk is full
+                    database.execute("ROLLBACK")
                 raise
-            database.execute("COMMIT")
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

@@ -10,17 +10,18 @@ import numpy as np
 import torch
 
 from sonde.activations.contexts import Cutter, groups
+from sonde.calls import public
 from sonde.devices import choose_device
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import load_dictionary
 from sonde.dictionaries.reading import Reading
 from sonde.display import Block, Drawn, Line, Shaded, shorten
-from sonde.errors import TextError
+from sonde.errors import SettingsError, TextError
 from sonde.features.feature import Feature, Hits
-from sonde.features.index import Index, load_index
+from sonde.features.index import Index, as_index
 from sonde.features.stream import stream
-from sonde.models.load import load_model
 from sonde.models.model import Model
+from sonde.models.recorded import recorded_model
 
 On = Literal["last", "mean", "max"] | slice
 """which tokens of a text count: the last one, the mean or the maximum of all, or the mean of a slice"""
@@ -130,20 +131,25 @@ class Reader:
 
     Args:
         index: an index or its folder.
-        model: by default the one that the index was made with.
+        model: a model or what `load_model` takes; by default the one that the index was made with.
         device: where to load that model.
 
     Raises:
         ArtifactMissingError: the dictionary's folder is gone.
-        ArtifactMismatchError: dictionary and model do not fit each other.
+        ArtifactMismatchError: another model has taken the place of the index's, or dictionary and model do not fit each
+            other.
     """
 
-    def __init__(self, index: Index | str | Path, model: Model | None = None, device: str = "auto") -> None:
-        self.index = index if isinstance(index, Index) else load_index(index)
-        self.model = model or load_model(self.index.facts.model.name, device=device)
+    @public()
+    def __init__(
+        self, index: Index | str | Path, model: Model | str | Path | None = None, device: str = "auto"
+    ) -> None:
+        self.index = as_index(index)
+        self.model = recorded_model(self.index.facts.model, model, of=f"the index {self.index.folder}", device=device)
         self.dictionary = dictionary_of(self.index, self.model.device)
         self._reading = Reading(self.dictionary, self.model)
 
+    @public()
     def read(self, text: str) -> Fired:
         """Every activation above zero on a text of any length; raises TextError if it is empty."""
         cutter = Cutter(self.model)
@@ -157,6 +163,7 @@ class Reader:
         position, feature, value = (np.concatenate(part) for part in zip(*parts, strict=True))
         return Fired(_pieces(text, documents[0].spans), position, feature, value, self.index)
 
+    @public()
     def search(self, texts: Texts, *, unlike: Texts = (), on: On = "max", n: int = 20) -> Hits:
         """The features that fire most on some texts and least on others, strongest first.
 
@@ -179,6 +186,74 @@ class Reader:
         several = [texts] if isinstance(texts, str | Fired) else texts
         fired = (self.read(text) if isinstance(text, str) else text for text in several)
         return np.mean([text.pooled(on, self.index.n_features) for text in fired], axis=0)
+
+
+@dataclass(frozen=True)
+class TextsRead(Drawn):
+    """Texts that were read, and the features that fire on them."""
+
+    texts: tuple[Fired, ...]
+    hits: Hits
+    """the features that fire most on them, strongest first"""
+
+    def __repr__(self) -> str:
+        return f"TextsRead({len(self.texts)} texts: {self.hits!r})"
+
+    def draw(self) -> list[Block]:
+        """Each text, shaded by the strongest of the features found, and these features."""
+        strongest = self.hits[0].feature.number if self.hits else None
+        if strongest is None:
+            return [*(text.draw()[0] for text in self.texts), Line("no feature fires there")]
+        return [*(block for text in self.texts for block in text.draw(strongest)), *self.hits.draw(len(self.hits))]
+
+
+@public()
+def read(
+    index: "Index | Reader | str | Path",
+    texts: Texts,
+    *,
+    unlike: Texts = (),
+    on: On | str = "max",
+    n: int = 20,
+    device: str = "auto",
+) -> TextsRead:
+    """What fires on some texts, and the features that fire on them most, as the model reads them.
+
+    Args:
+        index: an index, its folder, or a `Reader`, whose model need not be loaded again.
+        texts: one or several; of several, the mean counts.
+        unlike: texts on which the features should not fire.
+        on: which tokens count: "max", the strongest; "last"; "mean", all; or a range such as "3..7", from token 3 up
+            to and without 7, counted from 0; a slice is one too.
+        n: the most features to find.
+        device: auto, cpu, cuda, cuda:N or mps; for the model, where it is loaded here.
+
+    Raises:
+        TextError: a text is empty, or has none of the tokens that `on` selects.
+        SettingsError: `on` is none of these.
+        ArtifactMissingError, ArtifactMismatchError: as for `Reader`.
+    """
+    tokens = parse_on(on)
+    reader = as_reader(index, device)
+    several = [texts] if isinstance(texts, str | Fired) else texts
+    fired = tuple(reader.read(text) if isinstance(text, str) else text for text in several)
+    return TextsRead(fired, reader.search(fired, unlike=unlike, on=tokens, n=n))
+
+
+def as_reader(index: Index | Reader | str | Path, device: str = "auto") -> Reader:
+    """A reader, which may be given by its index or the index's folder."""
+    return index if isinstance(index, Reader) else Reader(index, device=device)
+
+
+def parse_on(on: On | str) -> On:
+    """Which tokens count, where a range may be text; raises SettingsError where it is not one."""
+    if isinstance(on, slice) or on in ("max", "last", "mean"):
+        return on  # type: ignore[return-value]
+    first, dots, last = on.partition("..")
+    if not dots or not all(part.lstrip("-").isdigit() or not part for part in (first, last)):
+        form = on.replace(":", "..") if ":" in on else "3..7"
+        raise SettingsError(f"on is {on!r}, but must be max, last, mean, or a range of tokens such as {form}")
+    return slice(int(first) if first else None, int(last) if last else None)
 
 
 def _pieces(text: str, spans: Sequence[tuple[int, int]]) -> tuple[str, ...]:

@@ -21,10 +21,10 @@ from sonde.dictionaries.reading import Reading, Vectors, read_rows
 
 @dataclass(frozen=True)
 class Read:
-    """What one dictionary reads in one batch of text.
+    """The input of one dictionary from one batch of text, and the features that fire.
 
-    Special tokens and padding are left out, and so are tokens whose vectors are massive (the dictionary says nothing of
-    them; `DictionaryInfo.norm_limits`).
+    Special tokens and padding are left out, and so are tokens whose vectors are massive, of which the dictionary says
+    nothing (`DictionaryInfo.norm_limits`).
     """
 
     batch: Batch
@@ -75,7 +75,7 @@ def stream(reading: Reading, batches: Iterable[list[Context]], sites: Sequence[s
 def stream_each(
     readings: Sequence[Reading], batches: Iterable[list[Context]], sites: Sequence[str] = ()
 ) -> Iterator[list[Read]]:
-    """The same for several dictionaries of the same models, which run once: of each batch, one `Read` a dictionary."""
+    """Yield, for each batch, one `Read` for each of several dictionaries of the same models, which run once."""
     models = readings[0].models
     wanted = list(dict.fromkeys([*(site for reading in readings for site in reading.widths), *sites]))
     for contexts in batches:

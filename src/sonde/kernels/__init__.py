@@ -1,1 +1,1 @@
-"""The few hot loops. Here are the torch-only ones, which are the reference everywhere."""
+"""Encoding and decoding: a reference in torch's operators, and faster kernels for CPUs and GPUs."""

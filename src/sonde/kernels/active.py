@@ -1,13 +1,20 @@
-"""What the fused step works on: active pairs, gradients that are never laid out, and what a backend does with them."""
+"""The data of the fused training step (active pairs, sparse weight gradients), and the protocols of a backend."""
 
 from typing import NamedTuple, Protocol
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+Rows = Float[Tensor, "row width"]
+Weights = Float[Tensor, "n_features width"]
+Bias = Float[Tensor, " n_features"]
+PerRow = Float[Tensor, " row"]
+PerPair = Float[Tensor, " pair"]
 
 
 class Active(NamedTuple):
-    """What is active on rows: pairs of a row and a feature, row after row, and by feature in a row."""
+    """The active (row, feature) pairs of a batch, sorted by row and then by feature."""
 
     value: Tensor
     """[pair] float32"""
@@ -19,17 +26,17 @@ class Active(NamedTuple):
     """[row + 1] int64, where each row's pairs begin, and their number"""
 
 
-def chosen(active: Active, which: Tensor) -> Active:
-    """The pairs for which `which` [pair] is true."""
-    before = torch.cat([active.starts.new_zeros(1), which.cumsum(0)])
-    return Active(active.value[which], active.row[which], active.feature[which], before[active.starts])
+def chosen(active: Active, kept: Bool[Tensor, " pair"]) -> Active:
+    """The pairs for which `kept` is true."""
+    before = torch.cat([active.starts.new_zeros(1), kept.cumsum(0)])
+    return Active(active.value[kept], active.row[kept], active.feature[kept], before[active.starts])
 
 
 class RowGradient(NamedTuple):
-    """A gradient of weights [n_features, width] that is never laid out, but gathered row by row where it is used.
+    """A gradient of weights [n_features, width] that is never materialised: its rows are gathered where they are used.
 
-    Row f is the sum over the feature's pairs of weight * source[row], and own[f] times the weights' own row, and
-    dense[dense_at[f]], or nothing where that is negative.
+    Row f is the sum over the feature's pairs of weight * source[row], plus own[f] times row f of the weights, plus
+    dense[dense_at[f]] unless dense_at[f] is negative.
     """
 
     starts: Tensor
@@ -43,16 +50,16 @@ class RowGradient(NamedTuple):
     source: Tensor
     """[row, width] float32"""
     unit: bool
-    """whether rows of the weights are kept at length one; then what points along them is left out"""
+    """whether rows of the weights have length one; then the gradient's component along them is removed"""
     dense: Tensor | None = None
-    """[some, width] float32"""
+    """[a few features, width] float32"""
     dense_at: Tensor | None = None
     """[n_features] int32"""
     own: Tensor | None = None
     """[n_features] float32"""
 
-    def most(self, W: Tensor) -> float:
-        """A bound on the squared length of this gradient of W."""
+    def square_bound(self, W: Weights) -> float:
+        """An upper bound on the squared norm of this gradient of W."""
         feature = torch.arange(len(W), device=W.device).repeat_interleave(
             self.starts.diff(), output_size=len(self.order)
         )
@@ -66,64 +73,66 @@ class RowGradient(NamedTuple):
 
 
 class Adam(NamedTuple):
-    """One step of Adam."""
+    """The numbers of one step of Adam."""
 
     lr: float
     beta1: float
     beta2: float
     epsilon: float
     step: int
-    """from one"""
+    """counted from one"""
     scale: float
-    """of the gradient, where it is clipped"""
+    """factor of the gradient, below one where it is clipped"""
 
 
 class Proposer(Protocol):
-    """Finds the active pairs of one encoder; what it approximates on the way never decides."""
+    """Finds the active pairs of one encoder. An approximation proposes candidates; exact values decide."""
 
-    def topk(self, x: Tensor, k: int) -> Active:
-        """The k largest pre-activations of each row of x [row, d_in] that are above zero."""
+    def topk(self, x: Rows, k: int) -> Active:
+        """The k largest positive pre-activations of each row of x."""
         ...
 
-    def batch_topk(self, x: Tensor, k: int) -> Active | None:
-        """The k * rows largest pre-activations of a batch that are above zero; None where it cannot tell."""
+    def batch_topk(self, x: Rows, k: int) -> Active | None:
+        """The k * rows largest positive pre-activations of a batch; None where the proposals are inconclusive."""
         ...
 
-    def above(self, x: Tensor, floor: Tensor) -> Active | None:
-        """All pre-activations above a floor ([n_features], or one for all); None where that is too many."""
+    def above(self, x: Rows, floor: Float[Tensor, "..."]) -> Active | None:
+        """All pre-activations above a floor ([n_features], or one for all); None where there are too many."""
         ...
 
     def repack(self) -> None:
-        """Take over weights that others have changed."""
+        """Bring the approximation up to date after the weights were changed by other means than `update`."""
         ...
 
-    def update(self, gradient: RowGradient, moments: tuple[Tensor, Tensor], adam: Adam) -> None:
-        """One step of Adam on the encoder's weights."""
+    def update(self, gradient: RowGradient, moments: tuple[Weights, Weights], adam: Adam) -> None:
+        """Take one step of Adam on the encoder's weights."""
         ...
 
 
 class Kernels(Protocol):
-    """The fused step's loops. Weights are float32 and contiguous."""
+    """The loops of the fused step. Weights are float32 and contiguous."""
 
-    def decode(self, y: Tensor, base: Tensor, W_dec: Tensor, active: Active) -> tuple[Tensor, Tensor, Tensor]:
-        """What is left of y [row, width] less base ([width], or a row each) and what is active: the error [row, width].
+    def decode(
+        self, y: Rows, base: Float[Tensor, "... width"], W_dec: Weights, active: Active
+    ) -> tuple[Rows, PerRow, PerPair]:
+        """The reconstruction error, its squared norm, and its product with each pair's row of W_dec.
 
-        Returns it with its squared length [row], and for each pair its product with the feature's row of W_dec.
+        The error is y - base - the decoded pairs, where base is [width] or has a row for each of y's.
         """
         ...
 
-    def by_feature(self, active: Active, n_features: int) -> tuple[Tensor, Tensor]:
-        """The pairs by feature: where each feature's begin [n_features + 1], and their order [pair]."""
+    def by_feature(self, active: Active, n_features: int) -> tuple[Int[Tensor, " start"], Int[Tensor, " pair"]]:
+        """The pairs grouped by feature: where each feature's pairs begin, and their order."""
         ...
 
-    def products(self, x: Tensor, W: Tensor, bias: Tensor, active: Active) -> Tensor:
-        """x row . W row + bias for each pair [pair]."""
+    def products(self, x: Rows, W: Weights, bias: Bias, active: Active) -> PerPair:
+        """For each pair, its row of x times its feature's row of W, plus the bias."""
         ...
 
-    def gradient_square(self, gradient: RowGradient, W: Tensor) -> float:
-        """The squared length of a gradient of W."""
+    def gradient_square(self, gradient: RowGradient, W: Weights) -> float:
+        """The squared norm of a gradient of W."""
         ...
 
-    def update(self, gradient: RowGradient, W: Tensor, moments: tuple[Tensor, Tensor], adam: Adam) -> None:
-        """One step of Adam on W [n_features, width]; rows back to length one where the gradient says so."""
+    def update(self, gradient: RowGradient, W: Weights, moments: tuple[Weights, Weights], adam: Adam) -> None:
+        """Take one step of Adam on W; rows are normalised again where the gradient is of unit rows."""
         ...

@@ -1,14 +1,15 @@
-"""Which kernels a fused training step has on a device, if any."""
+"""The choice of kernels for the fused training step, by device."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sonde.kernels import compiled, gpu
-from sonde.kernels.active import Kernels, Proposer
+from sonde.kernels.active import Bias, Kernels, Proposer, Weights
 from sonde.kernels.packed import Packed
 
 MULTIPLE, WIDEST = 16, 16_384
-"""widths that compiled.c takes"""
+"""widths that compiled.c supports: multiples of the one, up to the other"""
 
 
 def has_kernels(device: torch.device, *widths: int) -> bool:
@@ -18,14 +19,14 @@ def has_kernels(device: torch.device, *widths: int) -> bool:
     return device.type == "cuda" and compiled.wanted() == "triton" and gpu.installed()
 
 
-def choose_kernels(W_enc: Tensor, b_enc: Tensor, rms: Tensor) -> tuple[Kernels, Proposer]:
+def choose_kernels(W_enc: Weights, b_enc: Bias, rms: Float[Tensor, " width"]) -> tuple[Kernels, Proposer]:
     """The kernels for this encoder, chosen by its device, and their proposer.
 
-    `rms` [d_in] is the root mean square of each dimension of the inputs to come.
+    `rms` is the root mean square of each dimension of the inputs to come.
     """
     if W_enc.device.type == "cpu":
-        found = compiled.kernels()
-        assert found is not None
-        return found, Packed(found, W_enc, b_enc, rms)
-    found = gpu.GpuKernels()
-    return found, gpu.Proposals(found, W_enc, b_enc)
+        on_cpu = compiled.kernels()
+        assert on_cpu is not None
+        return on_cpu, Packed(on_cpu, W_enc, b_enc, rms)
+    on_gpu = gpu.GpuKernels()
+    return on_gpu, gpu.Proposals(on_gpu, W_enc, b_enc)

@@ -1,11 +1,11 @@
-"""The compiled kernels of a CPU: found, compiled at first use, kept, and called on tensors.
+"""The compiled CPU kernels: compiled at first use, cached, and called on tensors.
 
-`compiled.c` is plain C. It is compiled for the processor at hand by the compiler that is there (CC, cc, gcc or clang),
-kept in the user's cache under a name made of source, compiler and flags, and called through ctypes, which lets go of
-the interpreter, so Python threads share the work: as many as torch uses. Without a compiler everything runs on torch's
-operators.
+`compiled.c` is plain C. It is compiled for this machine's processor by the first compiler found (CC, cc, gcc or clang)
+and cached in the user's cache folder, under a hash of source, compiler and flags. It is called through ctypes, which
+releases the interpreter lock, so that Python threads share the work: as many as torch uses. Without a compiler
+everything runs on torch's operators.
 
-SONDE_KERNELS=avx512, avx2 or plain asks for one variant, none for torch's operators, triton for `gpu.py` on a GPU.
+SONDE_KERNELS=avx512, avx2 or plain selects a variant, none torch's operators, triton `gpu.py` on a GPU.
 """
 
 import ctypes
@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sonde.errors import SettingsError, nearest
-from sonde.kernels.active import Active, Adam, RowGradient
+from sonde.kernels.active import Active, Adam, Bias, PerPair, PerRow, RowGradient, Rows, Weights
 
 VARIANTS = {
     "avx512": "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mprefer-vector-width=512",
@@ -35,7 +36,7 @@ VARIANTS = {
 }
 FLAGS = "-O3 -std=gnu11 -fPIC -shared -ffp-contract=off -fno-math-errno -Wno-psabi"
 NEEDS = {"avx512": ("__AVX512VNNI__", "__AVX512BW__"), "avx2": ("__AVX2__",), "plain": ()}
-"""what a compiler defines for a processor that can run a variant"""
+"""macros that a compiler defines for a processor that can run a variant"""
 
 
 @functools.cache
@@ -50,12 +51,12 @@ def why_none() -> str:
 
 
 def wanted() -> str:
-    """What SONDE_KERNELS asks for; raises SettingsError where there is no such thing."""
-    asked, choices = os.environ.get("SONDE_KERNELS", "auto"), ["auto", "none", "triton", *VARIANTS]
-    if asked not in choices:
-        hint = nearest(asked, choices) or ", but must be one of " + ", ".join(choices)
-        raise SettingsError(f"SONDE_KERNELS is {asked!r}{hint}")
-    return asked
+    """The value of SONDE_KERNELS, by default auto; raises SettingsError for an unknown one."""
+    choice, choices = os.environ.get("SONDE_KERNELS", "auto"), ["auto", "none", "triton", *VARIANTS]
+    if choice not in choices:
+        hint = nearest(choice, choices) or ", but must be one of " + ", ".join(choices)
+        raise SettingsError(f"SONDE_KERNELS is {choice!r}{hint}")
+    return choice
 
 
 @functools.cache
@@ -63,9 +64,8 @@ def _find() -> "tuple[CompiledKernels | None, str]":
     variant = wanted()
     if variant == "none":
         return None, "SONDE_KERNELS is none"
-    compiler = next(
-        (found for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name and (found := _which(name))), None
-    )
+    names = (os.environ.get("CC"), "cc", "gcc", "clang")
+    compiler = next((command for name in names if name and (command := _which(name))), None)
     if compiler is None:
         return None, "there is no C compiler (cc, gcc or clang)"
     try:
@@ -76,9 +76,10 @@ def _find() -> "tuple[CompiledKernels | None, str]":
 
 
 def _which(command: str) -> list[str] | None:
-    words = shlex.split(command)
-    found = shutil.which(words[0])
-    return [found, *words[1:]] if found else None
+    """A command with the path of its program; None where there is no such program."""
+    program, *arguments = shlex.split(command)
+    path = shutil.which(program)
+    return [path, *arguments] if path else None
 
 
 def _first_line(error: Exception) -> str:
@@ -87,7 +88,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _best_variant(compiler: list[str]) -> str:
-    """The best variant that this processor can run, as the compiler sees it."""
+    """The best variant that this processor can run, by what the compiler says of it."""
     native = subprocess.run(
         [*compiler, "-march=native", "-dM", "-E", "-"], input="", capture_output=True, text=True, check=False
     ).stdout
@@ -99,7 +100,7 @@ def _source() -> bytes:
 
 
 def _compile(compiler: list[str], variant: str) -> Path:
-    """The shared library of a variant, compiled unless that was done before."""
+    """The path of a variant's shared library, which is compiled unless it is in the cache."""
     source = _source()
     version = subprocess.run([*compiler, "--version"], capture_output=True, check=True).stdout
     command = [*compiler, *FLAGS.split(), *VARIANTS[variant].split()]
@@ -109,21 +110,20 @@ def _compile(compiler: list[str], variant: str) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o022:
             raise PermissionError(f"{folder} can be written by others")
-        place = folder
     except OSError:  # a home that cannot be written: compile for this process alone
-        place = Path(tempfile.mkdtemp(prefix="sonde-kernels-"))
-    library = place / f"{variant}-{name}.so"
+        folder = Path(tempfile.mkdtemp(prefix="sonde-kernels-"))
+    library = folder / f"{variant}-{name}.so"
     if not library.exists():
-        with tempfile.TemporaryDirectory(dir=place) as scratch:
-            made, text = Path(scratch) / "kernels.so", Path(scratch) / "compiled.c"
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            output, text = Path(scratch) / "kernels.so", Path(scratch) / "compiled.c"
             text.write_bytes(source)
-            subprocess.run([*command, str(text), "-o", str(made), "-lm"], capture_output=True, text=True, check=True)
-            made.replace(library)
+            subprocess.run([*command, str(text), "-o", str(output), "-lm"], capture_output=True, text=True, check=True)
+            output.replace(library)
     return library
 
 
 class _Rows(ctypes.Structure):
-    """`rows_gradient` of compiled.c."""
+    """The struct `rows_gradient` of compiled.c."""
 
     _fields_ = (
         ("width", ctypes.c_int64),
@@ -141,39 +141,44 @@ class CompiledKernels:
     def __init__(self, variant: str, path: Path) -> None:
         self.variant, library = variant, ctypes.CDLL(str(path))
         self._functions: dict[str, Any] = {}
-        for result, name, given in _PROTOTYPE.findall(_source().decode()):
+        for result, name, parameters in _PROTOTYPE.findall(_source().decode()):
             function = self._functions[name] = getattr(library, name)
             function.restype = _c_type(result)
-            function.argtypes = [_c_type(one) for one in given.split(",") if one != "void"]
+            function.argtypes = [_c_type(parameter) for parameter in parameters.split(",") if parameter != "void"]
         self.panel: int = self.call("panel_features")
 
-    def decode(self, y: Tensor, base: Tensor, W_dec: Tensor, active: Active) -> tuple[Tensor, Tensor, Tensor]:
-        """What is left of y [row, width] less base ([width], or a row each) and what is active: the error [row, width].
+    def decode(
+        self, y: Rows, base: Float[Tensor, "... width"], W_dec: Weights, active: Active
+    ) -> tuple[Rows, PerRow, PerPair]:
+        """The reconstruction error, its squared norm in float64, and its product with each pair's row of W_dec.
 
-        Returns it with its squared length [row] float64, and for each pair its product with the feature's row of W_dec.
+        The error is y - base - the decoded pairs, where base is [width] or has a row for each of y's.
         """
         error, product = torch.empty_like(y), torch.empty_like(active.value)
         squares, stride = torch.empty(len(y), dtype=torch.float64), y.shape[1] if base.dim() == 2 else 0
-        given = (y, base, stride, W_dec, y.shape[1], active.starts, active.feature, active.value)
-        self.share("decode", len(y), *given, error, squares, product)
+        inputs = (y, base, stride, W_dec, y.shape[1], active.starts, active.feature, active.value)
+        self.share("decode", len(y), *inputs, error, squares, product)
         return error, squares, product
 
-    def by_feature(self, active: Active, n_features: int) -> tuple[Tensor, Tensor]:
-        """The pairs by feature: where each feature's begin [n_features + 1], and their order [pair]."""
+    def by_feature(self, active: Active, n_features: int) -> tuple[Int[Tensor, " start"], Int[Tensor, " pair"]]:
+        """The pairs grouped by feature: where each feature's pairs begin, and their order."""
         n_pairs = len(active.feature)
         starts, order = torch.empty(n_features + 1, dtype=torch.int64), torch.empty(n_pairs, dtype=torch.int32)
         self.call("group", n_features, n_pairs, active.feature, starts, order)
         return starts, order
 
-    def products(self, x: Tensor, W: Tensor, bias: Tensor, active: Active) -> Tensor:
-        """x row . W row + bias for each pair [pair], feature by feature, so that each row of W is fetched once."""
+    def products(self, x: Rows, W: Weights, bias: Bias, active: Active) -> PerPair:
+        """For each pair, its row of x times its feature's row of W, plus the bias.
+
+        Computed feature by feature, so that each row of W is fetched once.
+        """
         products = torch.empty_like(active.value)
         by_feature = self.by_feature(active, len(W))
         self.share("products", len(W), *by_feature, active.row, x, W, bias, W.shape[1], products)
         return products
 
-    def gradient_square(self, gradient: RowGradient, W: Tensor) -> float:
-        """The squared length of a gradient of W."""
+    def gradient_square(self, gradient: RowGradient, W: Weights) -> float:
+        """The squared norm of a gradient of W."""
         squares = torch.empty(len(W), dtype=torch.float64)
         self.share("gradient_squares", len(W), _struct(gradient), W, squares)
         return squares.sum().item()
@@ -181,23 +186,23 @@ class CompiledKernels:
     def update(
         self,
         gradient: RowGradient,
-        W: Tensor,
-        moments: tuple[Tensor, Tensor],
+        W: Weights,
+        moments: tuple[Weights, Weights],
         adam: Adam,
         packed: tuple[Tensor, Tensor, Tensor] | None = None,
     ) -> None:
-        """One step of Adam on W [n_features, width], which is taken over into `packed` (factor, weights, scale)."""
+        """Take one step of Adam on W, and pack the new weights into `packed` (factor, weights, scale)."""
         corrections = (1 - adam.beta1**adam.step, 1 - adam.beta2**adam.step)
         numbers = (adam.scale, adam.lr, adam.beta1, adam.beta2, adam.epsilon, *corrections)
         self.share("update", len(W), _struct(gradient), W, *moments, *numbers, *(packed or (None, None, None)))
 
-    def call(self, name: str, *given: Any) -> Any:
-        """Call a function of compiled.c."""
-        return self._functions[name](*map(_plain, given))
+    def call(self, name: str, *arguments: Any) -> Any:
+        """The result of a function of compiled.c."""
+        return self._functions[name](*map(_plain, arguments))
 
-    def share(self, name: str, n: int, *given: Any, at_once: int = 256) -> list[Any]:
-        """Call a function on ranges of rows 0 to n, one for each of torch's threads; returns the results."""
-        function, plain = self._functions[name], [_plain(one) for one in given]
+    def share(self, name: str, n: int, *arguments: Any, at_once: int = 256) -> list[Any]:
+        """The results of a function called on rows 0 to n in ranges of `at_once`, shared among torch's threads."""
+        function, plain = self._functions[name], [_plain(argument) for argument in arguments]
         parts = [(first, min(first + at_once, n)) for first in range(0, n, at_once)]
         threads = torch.get_num_threads()
         if threads == 1 or len(parts) < 2:
@@ -211,7 +216,7 @@ _PROTOTYPE = re.compile(r"^(void|int64_t) (\w+)\(([^)]*)\) \{", re.MULTILINE)
 
 
 def _c_type(declared: str) -> Any:
-    """The type of a result or of an argument, as it is declared in C."""
+    """The ctypes type of a result or parameter, from its declaration in C."""
     if "*" in declared:
         return ctypes.c_void_p
     return {"void": None, "int64_t": ctypes.c_int64, "float": ctypes.c_float}[declared.split()[0]]
@@ -224,11 +229,12 @@ def _struct(gradient: RowGradient) -> _Rows:
     return _Rows(gradient.source.shape[1], *pointers, gradient.unit)
 
 
-def _plain(one: Any) -> Any:
-    if isinstance(one, Tensor):
-        assert one.is_contiguous() and one.device.type == "cpu"
-        return one.data_ptr()
-    return ctypes.addressof(one) if isinstance(one, ctypes.Structure) else one
+def _plain(argument: Any) -> Any:
+    """An argument as C takes it: tensors and structures as addresses."""
+    if isinstance(argument, Tensor):
+        assert argument.is_contiguous() and argument.device.type == "cpu"
+        return argument.data_ptr()
+    return ctypes.addressof(argument) if isinstance(argument, ctypes.Structure) else argument
 
 
 @functools.cache

@@ -1,31 +1,32 @@
-"""An encoder in eight bits, which proposes what may be active for the compiled kernels to compute."""
+"""An encoder in eight bits, which proposes candidates whose exact values the compiled kernels compute."""
 
 from collections.abc import Iterator
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from sonde.kernels.active import Active, Adam, RowGradient, chosen
+from sonde.kernels.active import Active, Adam, Bias, RowGradient, Rows, Weights, chosen
 from sonde.kernels.compiled import CompiledKernels
 from sonde.kernels.sparse import DOUBT, MORE, SAMPLED, likely_floor
 
 LARGE, MOST_LARGE = 4.0, 16
-"""dimensions so many times larger than the median, and at most so many, are multiplied as floats"""
+"""outlier dimensions are multiplied as floats: those LARGE times the median, and at most MOST_LARGE of them"""
 
 
 class Packed:
-    """Proposes by an eight-bit product; what is proposed is computed in float32, and that decides.
+    """Proposes candidates by an eight-bit product; their values in float32 decide.
 
     Args:
-        W_enc: [n_features, d_in] float32.
-        rms: [d_in] root mean square of each dimension of what it will read, so that the eight bits are shared out
-            evenly.
+        W_enc: float32.
+        rms: root mean square of each dimension of the inputs to come, by which the dimensions are scaled before they
+            are rounded to eight bits.
     """
 
-    def __init__(self, found: CompiledKernels, W_enc: Tensor, b_enc: Tensor, rms: Tensor) -> None:
-        self.kernels, self.W_enc, self.b_enc = found, W_enc.detach(), b_enc.detach()
+    def __init__(self, kernels: CompiledKernels, W_enc: Weights, b_enc: Bias, rms: Float[Tensor, " width"]) -> None:
+        self.kernels, self.W_enc, self.b_enc = kernels, W_enc.detach(), b_enc.detach()
         n, width = W_enc.shape
-        padded = -(-n // found.panel) * found.panel
+        padded = -(-n // kernels.panel) * kernels.panel
         usual = max(rms.median().item(), 1e-30)
         self.large = (rms > LARGE * usual).nonzero().flatten()[:MOST_LARGE]
         self.factor = rms.float().clamp_min(1e-3 * usual)
@@ -35,47 +36,47 @@ class Packed:
         self.weights = torch.full((padded * width,), 128, dtype=torch.uint8)
         self.scale, self.bias = torch.zeros(padded), torch.full((padded,), -torch.inf)
         self.n_full = 0
-        """rows that were computed in full, out of doubt"""
-        # Guessed from what went before; they change how long an answer takes, and never the answer.
+        """rows that were computed in full, as a candidate might have been missed"""
+        # Adapted from batch to batch; they change how long a result takes, never the result.
         self.more, self.slack, self.last_floor, self.capacity = MORE, 0.0, 0.0, 128
         self.repack()
 
     def repack(self) -> None:
-        """Take over weights that others than `update` have changed."""
-        given = (self.W_enc, self.factor, self.W_enc.shape[1], self.weights, self.scale)
-        self.kernels.share("pack_rows", len(self.W_enc), *given)
+        """Pack the weights again, after they were changed by other means than `update`."""
+        arguments = (self.W_enc, self.factor, self.W_enc.shape[1], self.weights, self.scale)
+        self.kernels.share("pack_rows", len(self.W_enc), *arguments)
 
-    def update(self, gradient: RowGradient, moments: tuple[Tensor, Tensor], adam: Adam) -> None:
-        """One step of Adam on the encoder's weights, which are packed again on the way."""
+    def update(self, gradient: RowGradient, moments: tuple[Weights, Weights], adam: Adam) -> None:
+        """Take one step of Adam on the encoder's weights, which are packed again on the way."""
         self.kernels.update(gradient, self.W_enc, moments, adam, (self.factor, self.weights, self.scale))
 
-    def topk(self, x: Tensor, k: int) -> Active:
-        """The k largest positive pre-activations of each row of x [row, d_in]; of equal ones, the lower features.
+    def topk(self, x: Rows, k: int) -> Active:
+        """The k largest positive pre-activations of each row of x; of equal ones, the lower features.
 
         Rows on which one of them may not have been proposed are computed in full.
         """
         (n, width), n_rows = self.W_enc.shape, len(x)
         wanted = min(n, k + self.more)
-        found = self._propose(x, wanted + max(wanted, 4 * self.kernels.panel), wanted=wanted)
-        assert found is not None
-        (guess, _, feature, starts), floor = found
-        exact = self.kernels.products(x, self.W_enc, self.b_enc, found[0])
+        proposed = self._propose(x, wanted + max(wanted, 4 * self.kernels.panel), wanted=wanted)
+        assert proposed is not None
+        (estimate, _, feature, starts), floor = proposed
+        exact = self.kernels.products(x, self.W_enc, self.b_enc, proposed[0])
         count, doubtful = torch.empty(n_rows, dtype=torch.int32), torch.empty(n_rows, dtype=torch.uint8)
-        self.kernels.share("choose", n_rows, k, DOUBT, starts, guess, exact, feature, floor, count, doubtful)
+        self.kernels.share("choose", n_rows, k, DOUBT, starts, estimate, exact, feature, floor, count, doubtful)
         if wanted < n:
             rows = doubtful.nonzero().flatten()
             room, places = torch.empty(len(rows), 2 * k), torch.empty(len(rows), 2 * k, dtype=torch.int32)
-            given = (rows, x, self.W_enc, self.b_enc, width, n, k, room, places, starts, exact, feature, count)
-            self.kernels.share("choose_of_all", len(rows), *given, at_once=16)
+            arguments = (rows, x, self.W_enc, self.b_enc, width, n, k, room, places, starts, exact, feature, count)
+            self.kernels.share("choose_of_all", len(rows), *arguments, at_once=16)
             self.n_full += len(rows)
-            if len(rows) * 1000 > n_rows:  # costs more than proposing more
+            if len(rows) * 1000 > n_rows:  # that costs more than to propose more candidates
                 self.more = min(8 * MORE, 2 * self.more)
         return self._compact(starts[:-1], count, exact, feature)
 
-    def above(self, x: Tensor, floor: Tensor) -> Active | None:
-        """All pre-activations of x [row, d_in] above a floor ([n_features], or one for all).
+    def above(self, x: Rows, floor: Float[Tensor, "..."]) -> Active | None:
+        """All pre-activations of x above a floor ([n_features], or one for all).
 
-        None where some row has more than an eighth of all features above.
+        None where more than an eighth of all features are above it on some row.
         """
         while True:
             floors = torch.full_like(self.scale, torch.inf)
@@ -86,29 +87,28 @@ class Packed:
                     return None
                 self.capacity *= 2
                 continue
-            found, _ = proposed
-            exact = self.kernels.products(x, self.W_enc, self.b_enc, found)
-            off = DOUBT * (exact - found.value).abs().max().item() if len(exact) else 0.0
-            if off <= self.slack:
-                return chosen(
-                    found._replace(value=exact), exact > (floor[found.feature.long()] if floor.dim() else floor)
-                )
-            self.slack = 1.25 * off  # what was not proposed may have been guessed too low by as much
+            candidates, _ = proposed
+            exact = self.kernels.products(x, self.W_enc, self.b_enc, candidates)
+            error = DOUBT * (exact - candidates.value).abs().max().item() if len(exact) else 0.0
+            if error <= self.slack:
+                floors = floor[candidates.feature.long()] if floor.dim() else floor
+                return chosen(candidates._replace(value=exact), exact > floors)
+            self.slack = 1.25 * error  # the estimate of a pair that was not proposed may be too low by as much
 
-    def batch_topk(self, x: Tensor, k: int) -> Active | None:
+    def batch_topk(self, x: Rows, k: int) -> Active | None:
         """The k * rows largest positive pre-activations of a batch.
 
         None where no threshold leaves that many of them and few enough for `above`.
         """
         wanted = k * len(x)
         for floor in self._floors(x, k):
-            found = self.above(x, torch.tensor(floor)) if floor > 0 else None
-            if found is not None and len(found.value) >= wanted:
-                least = found.value.kthvalue(len(found.value) - wanted + 1).values
+            active = self.above(x, torch.tensor(floor)) if floor > 0 else None
+            if active is not None and len(active.value) >= wanted:
+                least = active.value.kthvalue(len(active.value) - wanted + 1).values
                 self.last_floor = least.item()
-                kept, [ties] = found.value > least, (found.value == least).nonzero(as_tuple=True)
+                kept, [ties] = active.value > least, (active.value == least).nonzero(as_tuple=True)
                 kept[ties[: wanted - int(kept.sum())]] = True
-                return chosen(found, kept)
+                return chosen(active, kept)
         return None
 
     def _floors(self, x: Tensor, k: int) -> Iterator[float]:
@@ -129,10 +129,11 @@ class Packed:
         self.bias[:n_features], self.large_W[:, :n_features] = self.b_enc, self.W_enc[:, self.large].T
         value, feature = torch.empty(n, capacity), torch.empty(n, capacity, dtype=torch.int32)
         count, floor = torch.empty(n, dtype=torch.int32), torch.empty(n)
-        given = (x, self.inverse, x.shape[1], self.weights, self.scale, self.bias, len(self.scale))
-        given = (*given, len(self.large), self.large, self.large_W, floors, wanted)
+        arguments = (x, self.inverse, x.shape[1], self.weights, self.scale, self.bias, len(self.scale))
+        arguments = (*arguments, len(self.large), self.large, self.large_W, floors, wanted)
+        results = (capacity, value, feature, count, floor)
         at_once = min(384, max(48, -(-n // (48 * torch.get_num_threads())) * 12))  # whole strips, as in compiled.c
-        overflowed = self.kernels.share("propose", n, *given, capacity, value, feature, count, floor, at_once=at_once)
+        overflowed = self.kernels.share("propose", n, *arguments, *results, at_once=at_once)
         if min(overflowed) < 0:
             raise MemoryError
         if any(overflowed):
@@ -144,6 +145,6 @@ class Packed:
         starts = torch.cat([torch.zeros(1, dtype=torch.int64), count.cumsum(0)])
         n_pairs = int(starts[-1])
         row = torch.arange(len(count), dtype=torch.int32).repeat_interleave(count, output_size=n_pairs)
-        found = Active(torch.empty(n_pairs), row, torch.empty(n_pairs, dtype=torch.int32), starts)
-        self.kernels.share("compact", len(count), from_, starts, value, feature, found.value, found.feature)
-        return found
+        active = Active(torch.empty(n_pairs), row, torch.empty(n_pairs, dtype=torch.int32), starts)
+        self.kernels.share("compact", len(count), from_, starts, value, feature, active.value, active.feature)
+        return active

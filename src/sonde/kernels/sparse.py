@@ -1,10 +1,10 @@
-"""Sparse encoding and decoding with torch operators only, differentiable, and their dense references.
+"""Differentiable sparse encoding and decoding with torch's operators alone, and their dense references.
 
-Where bfloat16 products are fast, one proposes which activations are the largest; what is proposed is computed again in
-float32, and the largest are taken of that. Rows of which it is not sure that all of the largest were proposed are
-computed in full, so what is approximate never decides.
+Where bfloat16 products are fast, one such product proposes candidates for the largest activations. The candidates are
+computed again in float32, and the largest of these are taken. Rows on which one of the largest may not have been
+proposed are computed in full, so the approximation never decides.
 
-What is active is a list of (row, feature) pairs. Nothing here has a dense gradient of size batch x n_features: weight
+Active features are a list of (row, feature) pairs. No dense gradient of size batch x n_features is made: weight
 gradients come from one sort of the pairs by feature and one gathering pass. Weights are feature-major, [n_features,
 width].
 """
@@ -14,11 +14,17 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+Rows = Float[Tensor, "row d_in"]
+Encoder = Float[Tensor, "n_features d_in"]
+Bias = Float[Tensor, " n_features"]
+Values = Float[Tensor, " pair"]
 
 
 class Pairs(NamedTuple):
-    """Which features are active on which rows, row after row."""
+    """The active (row, feature) pairs of a batch, sorted by row."""
 
     row: Tensor
     """[pair] int64, ascending"""
@@ -28,44 +34,46 @@ class Pairs(NamedTuple):
     """[row + 1] where each row's pairs begin, and their number"""
 
     @classmethod
-    def of_grid(cls, features: Tensor) -> "Pairs":
-        """Pairs of features [row, k], as many on each row."""
+    def of_grid(cls, features: Int[Tensor, "row k"]) -> "Pairs":
+        """The pairs of k features on each row."""
         n_rows, k = features.shape
         row = torch.arange(n_rows, device=features.device).repeat_interleave(k)
         return cls(row, features.flatten(), torch.arange(0, n_rows * k + 1, k, device=features.device))
 
     @classmethod
-    def of_rows(cls, row: Tensor, feature: Tensor, n_rows: int) -> "Pairs":
-        """Pairs whose rows ascend."""
+    def of_rows(cls, row: Int[Tensor, " pair"], feature: Int[Tensor, " pair"], n_rows: int) -> "Pairs":
+        """Pairs whose rows are in ascending order."""
         counts = torch.bincount(row, minlength=n_rows)
         return cls(row, feature, torch.cat([counts.new_zeros(1), counts.cumsum(0)]))
 
-    def where(self, kept: Tensor) -> "Pairs":
-        """The pairs for which `kept` [pair] is true."""
+    def where(self, kept: Bool[Tensor, " pair"]) -> "Pairs":
+        """The pairs for which `kept` is true."""
         return Pairs.of_rows(self.row[kept], self.feature[kept], len(self.starts) - 1)
 
 
-def encode_topk_dense(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> Tensor:
-    """Reference: all activations [row, n_features], zero but for each row's k largest, which pass a ReLU."""
+def encode_topk_dense(x: Rows, W_enc: Encoder, b_enc: Bias, k: int) -> Float[Tensor, "row n_features"]:
+    """All activations: the ReLU of each row's k largest pre-activations, and zero elsewhere. The reference."""
     pre = x @ W_enc.T + b_enc
     values, features = pre.topk(k, dim=-1)
     return torch.zeros_like(pre).scatter(-1, features, values.relu())
 
 
-def encode_batch_topk_dense(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> Tensor:
-    """Reference: all activations [row, n_features], zero but for the k * rows largest of all, which pass a ReLU."""
+def encode_batch_topk_dense(x: Rows, W_enc: Encoder, b_enc: Bias, k: int) -> Float[Tensor, "row n_features"]:
+    """All activations: the ReLU of the batch's k * rows largest, and zero elsewhere. The reference."""
     pre = x @ W_enc.T + b_enc
     values, places = pre.flatten().topk(min(k * len(x), pre.numel()))
     return torch.zeros_like(pre).flatten().scatter(0, places, values.relu()).view_as(pre)
 
 
-def decode_dense(activations: Tensor, W_dec: Tensor) -> Tensor:
-    """Reference: the weighted sum of decoder rows [row, width]."""
+def decode_dense(
+    activations: Float[Tensor, "row n_features"], W_dec: Float[Tensor, "n_features width"]
+) -> Float[Tensor, "row width"]:
+    """The weighted sum of decoder rows. The reference."""
     return activations @ W_dec
 
 
-def encode_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Pairs]:
-    """Values [pair] of each row's k largest pre-activations, through a ReLU, and where they are; in no order in a row.
+def encode_topk(x: Rows, W_enc: Encoder, b_enc: Bias, k: int) -> tuple[Values, Pairs]:
+    """The ReLU of each row's k largest pre-activations, and their pairs, unsorted within a row.
 
     Differentiable in W_enc and b_enc (not in x), as TopK is in Gao et al. 2024 (arXiv 2406.04093), section 2.3.
     """
@@ -79,23 +87,22 @@ def encode_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor
     return _Encode.apply(x, W_enc, b_enc, values.flatten(), pairs.row, pairs.feature), pairs
 
 
-def propose_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int, n_proposed: int) -> tuple[Tensor, Tensor, int]:
-    """The k largest pre-activations of each row [row, k] in float32, and their features.
-
-    Also, how many rows had to be computed in full.
-    """
-    guess = x.new_empty(len(x), n_proposed)
+def propose_topk(
+    x: Rows, W_enc: Encoder, b_enc: Bias, k: int, n_proposed: int
+) -> tuple[Float[Tensor, "row k"], Int[Tensor, "row k"], int]:
+    """The k largest pre-activations of each row in float32, their features, and how many rows were computed in full."""
+    estimate = x.new_empty(len(x), n_proposed)
     proposed = torch.empty(len(x), n_proposed, dtype=torch.int64, device=x.device)
     for rows, pre in _rough(x, W_enc, b_enc):
-        found = pre.topk(n_proposed, dim=-1, sorted=False)
-        guess[rows], proposed[rows] = found.values.float(), found.indices
+        largest = pre.topk(n_proposed, dim=-1, sorted=False)
+        estimate[rows], proposed[rows] = largest.values.float(), largest.indices
     pairs = Pairs.of_grid(proposed)
-    exact = _pre(x, W_enc, b_enc, pairs).view_as(guess)
+    exact = _pre(x, W_enc, b_enc, pairs).view_as(estimate)
     values, places = exact.topk(k, dim=-1, sorted=False)
     features = proposed.gather(1, places)
-    # What was not proposed was guessed below the least guess, and a row's guesses are off by about as much as these
-    # are.
-    doubtful = values.amin(dim=1) - guess.amin(dim=1) < DOUBT * (exact - guess).abs().amax(dim=1)
+    # A feature that was not proposed has an estimate below the least one here, and the errors of a row's estimates are
+    # of one size: so it can be among the largest only where these are close.
+    doubtful = values.amin(dim=1) - estimate.amin(dim=1) < DOUBT * (exact - estimate).abs().amax(dim=1)
     [rows] = doubtful.nonzero(as_tuple=True)
     for part in rows.split(_rows_at_once(W_enc)):
         features[part] = torch.addmm(b_enc, x[part], W_enc.T).topk(k, dim=-1, sorted=False).indices
@@ -103,40 +110,42 @@ def propose_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int, n_proposed: in
     return values, features, len(rows)
 
 
-def encode_batch_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Pairs]:
-    """Values [pair] of the k * rows largest pre-activations of a batch that are above zero, and where they are.
+def encode_batch_topk(x: Rows, W_enc: Encoder, b_enc: Bias, k: int) -> tuple[Values, Pairs]:
+    """The k * rows largest positive pre-activations of a batch, and their pairs.
 
     Differentiable in W_enc and b_enc. Source: Bussmann et al. 2024 (arXiv 2412.06410), section 3.
     """
     with torch.no_grad():
-        found = propose_batch_topk(x, W_enc, b_enc, k) if proposals_pay(x, W_enc) else None
-        if found is None:
-            found = _batch_topk(x, W_enc, b_enc, k)
-        values, row, feature = found
+        largest = propose_batch_topk(x, W_enc, b_enc, k) if proposals_pay(x, W_enc) else None
+        if largest is None:
+            largest = _batch_topk(x, W_enc, b_enc, k)
+        values, row, feature = largest
         pairs = Pairs.of_rows(row, feature, len(x))
     return _Encode.apply(x, W_enc, b_enc, values, pairs.row, pairs.feature), pairs
 
 
 def _batch_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(value, row, feature) of the k * rows largest above zero, from all pre-activations at once."""
+    """(value, row, feature) of the k * rows largest positive pre-activations, from all of them at once."""
     pre = torch.addmm(b_enc, x, W_enc.T)
     wanted = k * len(x)
     floor = likely_floor(pre[:: max(1, len(x) // SAMPLED)], wanted / len(x))
     row, feature = (pre > floor.clamp_min(0)).nonzero(as_tuple=True)
-    if len(row) < wanted and floor > 0:  # rows are unlike each other: all that are above zero
+    if len(row) < wanted and floor > 0:  # the sampled rows were not typical: take all positive ones
         row, feature = (pre > 0).nonzero(as_tuple=True)
     return _largest(pre[row, feature], row, feature, wanted)
 
 
-def propose_batch_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor] | None:
-    """The same from proposals; None where they leave a doubt."""
-    wanted, few = k * len(x), x[:: max(1, len(x) // SAMPLED)]
-    sure = torch.addmm(b_enc, few, W_enc.T)
-    floor = likely_floor(sure, k)
+def propose_batch_topk(
+    x: Rows, W_enc: Encoder, b_enc: Bias, k: int
+) -> tuple[Values, Int[Tensor, " pair"], Int[Tensor, " pair"]] | None:
+    """(value, row, feature) of the k * rows largest, from proposals; None where these are inconclusive."""
+    wanted, sample = k * len(x), x[:: max(1, len(x) // SAMPLED)]
+    exact = torch.addmm(b_enc, sample, W_enc.T)
+    floor = likely_floor(exact, k)
     if floor <= 0:
         return None
     doubt = DOUBT * max(
-        (pre.float() - sure[rows]).abs()[sure[rows] > floor].amax() for rows, pre in _rough(few, W_enc, b_enc)
+        (pre.float() - exact[rows]).abs()[exact[rows] > floor].amax() for rows, pre in _rough(sample, W_enc, b_enc)
     )
     parts = []
     for rows, pre in _rough(x, W_enc, b_enc):
@@ -149,10 +158,10 @@ def propose_batch_topk(x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple
     return _largest(values, row, feature, wanted)
 
 
-def likely_floor(pre: Tensor, k: float) -> Tensor:
-    """A value that a few more than k pre-activations of a row exceed, from some rows."""
-    some = pre.flatten()
-    return some.topk(min(len(some), int(1.5 * k * len(pre)) + 1), sorted=False).values.amin()
+def likely_floor(pre: Float[Tensor, "row n_features"], k: float) -> Float[Tensor, ""]:
+    """A value that a few more than k pre-activations of a row exceed, estimated from a sample of rows."""
+    values = pre.flatten()
+    return values.topk(min(len(values), int(1.5 * k * len(pre)) + 1), sorted=False).values.amin()
 
 
 def _largest(values: Tensor, row: Tensor, feature: Tensor, wanted: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -165,17 +174,17 @@ def _largest(values: Tensor, row: Tensor, feature: Tensor, wanted: int) -> tuple
 # ---------------------------------------------------------------- proposals
 
 MORE = 16
-"""proposed on each row beyond the k that are wanted"""
+"""candidates proposed on each row beyond k"""
 DOUBT = 2.0
-"""how much further a guess may be off that was not computed again than the worst that was"""
+"""the error of an estimate that was not checked may be this many times the largest of those that were"""
 WORTHWHILE = 1 << 22
-"""weights from which on proposals save more than their repair costs; measured: docs/log.md, 2026-11-21"""
+"""number of weights above which proposals save more than they cost; measured: docs/log.md, 2026-11-21"""
 SAMPLED = 64
-"""rows from which a batch's floor is taken"""
+"""rows of a batch from which its floor is estimated"""
 
 
-def proposals_pay(x: Tensor, W_enc: Tensor) -> bool:
-    """Whether a bfloat16 product and its repair cost less than one in float32."""
+def proposals_pay(x: Rows, W_enc: Encoder) -> bool:
+    """Whether a bfloat16 product, with what it takes to make it exact, costs less than one in float32."""
     if x.dtype != torch.float32 or len(x) < 64 or W_enc.numel() < WORTHWHILE:
         return False
     if x.device.type == "cuda":
@@ -195,7 +204,7 @@ def _rows_at_once(W: Tensor) -> int:
 
 
 def _rough(x: Tensor, W_enc: Tensor, b_enc: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield pre-activations [some rows, n_features] from a bfloat16 product; each takes the place of the one before."""
+    """Yield rows and their pre-activations from a bfloat16 product; each part overwrites the one before."""
     x16, W16, b16 = x.bfloat16(), W_enc.bfloat16(), b_enc.bfloat16()
     step = min(len(x), _rows_at_once(W_enc))
     room = x16.new_empty(step, len(W_enc))
@@ -212,8 +221,8 @@ def _pre(x: Tensor, W_enc: Tensor, b_enc: Tensor, pairs: Pairs) -> Tensor:
 # ---------------------------------------------------------------- decoding and gradients
 
 
-def decode_pairs(values: Tensor, pairs: Pairs, W_dec: Tensor) -> Tensor:
-    """The weighted sum of decoder rows [row, width] for values [pair]; differentiable in values and W_dec."""
+def decode_pairs(values: Values, pairs: Pairs, W_dec: Float[Tensor, "n_features width"]) -> Float[Tensor, "row width"]:
+    """The weighted sum of decoder rows; differentiable in values and W_dec."""
     return _Decode.apply(values, *pairs, W_dec)
 
 
@@ -251,14 +260,14 @@ class _Decode(torch.autograd.Function):
 
 def _dot_rows(x: Tensor, W: Tensor, row: Tensor, feature: Tensor, starts: Tensor) -> Tensor:
     """Products [pair] of rows of x [row, width] with rows of W."""
-    if x.device.type == "cpu":  # the one operator of torch that gathers and multiplies in one pass
+    if x.device.type == "cpu":  # torch's only operator that gathers and multiplies in one pass
         return torch.ops.aten._embedding_bag_per_sample_weights_backward(x, W, feature, starts[:-1], row, 0)
     parts = zip(row.split(1 << 16), feature.split(1 << 16), strict=True)
     return torch.cat([(x[rows] * W[features]).sum(dim=1) for rows, features in parts])
 
 
 def _row_gradient(weights: Tensor, row: Tensor, feature: Tensor, x: Tensor, n_features: int) -> Tensor:
-    """Sum over pairs of weight * x, gathered by feature [n_features, width]: an embedding bag a feature."""
+    """For each feature [n_features, width], the sum of weight * x over its pairs: an embedding bag."""
     by_feature, order = feature.sort(stable=True)
     starts = torch.searchsorted(by_feature, torch.arange(n_features, device=x.device))
     return torch.nn.functional.embedding_bag(row[order], x, starts, per_sample_weights=weights[order], mode="sum")

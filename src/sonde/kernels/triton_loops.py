@@ -1,6 +1,6 @@
 """The loops of `gpu.py` in Triton. Importing this needs Triton.
 
-A program has a whole row in its registers: BLOCK is the width, rounded up to a power of two.
+A program holds a whole row in its registers: BLOCK is the width, rounded up to a power of two.
 """
 
 import triton

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import sqlite3
 import threading
 import time
@@ -20,15 +21,15 @@ import httpx2
 
 from sonde.errors import JudgeError, SettingsError
 from sonde.features.labels import create_database
+from sonde.labels.replies import FIRST_WORDS, UNREADABLE, Said, estimated_tokens, objects_in, read_reply, words_of
 
 Answer = TypeVar("Answer")
 
 TRIES = 6
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 TIMEOUT_S = 120.0
-MOST_ANSWER_TOKENS = 800
-LETTERS_PER_TOKEN = 3.0
-"""fewer than in any usual text, so that the estimated cost of a question is rather too high"""
+ANSWER_TOKENS = 800
+"""longest answer, unless the settings say another"""
 _PROVIDERS = {
     "openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL", "https://api.openai.com/v1"),
     "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "https://api.anthropic.com/v1"),
@@ -85,7 +86,7 @@ def read_prices(path: Path, model: str) -> tuple[float, float]:
     Raises SettingsError if the file has no price for the model.
     """
     try:
-        entry = json.loads(path.read_text(encoding="utf-8"))[model]
+        entry = json.loads(path.read_text(encoding="utf-8-sig"))[model]
         return float(entry["input"]), float(entry["output"])
     except OSError as error:
         raise SettingsError(f"--prices {path} cannot be read ({error.strerror})") from error
@@ -104,30 +105,32 @@ class Judge:
         base_url: of the endpoint; by default OPENAI_BASE_URL or ANTHROPIC_BASE_URL, or the provider's own.
         cache: a SQLite file of answers.
         budget: what may be spent.
+        answer_tokens: longest answer.
 
-    Raises JudgeError if the provider is unknown or there is no key.
+    Raises JudgeError if the provider is unknown, there is no key, or address or key cannot be sent.
     """
 
-    def __init__(self, name: str, cache: Path, budget: Budget | None = None, base_url: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        cache: Path,
+        budget: Budget | None = None,
+        base_url: str | None = None,
+        answer_tokens: int = ANSWER_TOKENS,
+    ) -> None:
         self.provider, colon, self.model = name.partition(":")
         if self.provider not in _PROVIDERS or not colon or not self.model:
             raise JudgeError(f"the judge is {name!r}, but must be openai:MODEL or anthropic:MODEL")
-        key_name, url_name, default_url = _PROVIDERS[self.provider]
-        self.name, self.budget = name, budget or Budget()
-        self.url = (base_url or os.environ.get(url_name) or default_url).rstrip("/")
-        key = os.environ.get(key_name, "")
-        if not key and self.url == default_url:
-            raise JudgeError(
-                f"{key_name} is not set, and {self.url} needs a key; set it, or name a server of your own with "
-                "--base-url"
-            )
-        headers = {"authorization": f"Bearer {key}"} if self.provider == "openai" and key else {}
-        if self.provider == "anthropic":
-            headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
+        self.name, self.budget, self.answer_tokens = name, budget or Budget(), answer_tokens
+        self.url, headers = _address(self.provider, base_url)
         self._client = httpx2.Client(headers=headers, timeout=TIMEOUT_S)
         self._cache = _Cache(cache)
         self._random = random.Random()
+        self._parameters: dict[str, Any] = {"max_tokens": answer_tokens, "temperature": 0}
+        """of each question; some models refuse some of them"""
         self.n_asked = self.n_cached = self.n_failed = 0
+        self.first_unread = ""
+        """the first words of the first answer that could not be read"""
         self._lock = threading.Lock()
 
     def ask(self, question: str, read: Callable[[Any], Answer]) -> Answer | None:
@@ -140,97 +143,142 @@ class Judge:
             BudgetSpent: the question might cost more than is left.
             JudgeError: the endpoint refuses, or cannot be reached.
         """
+        said = Said("", (0, 0))
         for again in ("", "\n\nYour last answer could not be read. Answer with the JSON object alone, as asked."):
-            try:
-                return read(_json_in(self._reply(question + again)))
-            except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-                continue
+            key, said = self._reply(question + again)
+            for value in objects_in(said.text):
+                with contextlib.suppress(*UNREADABLE):
+                    answer = read(value)
+                    self._cache.put(key, said.text)
+                    return answer
         with self._lock:
             self.n_failed += 1
+            self.first_unread = self.first_unread or self._describe(said)
         return None
 
     def close(self) -> None:
         self._client.close()
 
-    def _reply(self, question: str) -> str:
-        key = hashlib.sha256(json.dumps([self.name, self.url, question]).encode()).hexdigest()
+    def _describe(self, said: Said) -> str:
+        """The first words of an answer, and whether it was cut off."""
+        words = " ".join(said.text.split())
+        shown = repr(words[:FIRST_WORDS]) + ("..." if len(words) > FIRST_WORDS else "") if words else "nothing"
+        if not said.cut:
+            return shown
+        return f"{shown}, cut off at {self.answer_tokens:,} tokens (--answer-tokens allows more)"
+
+    def _reply(self, question: str) -> tuple[str, Said]:
+        """The question's key in the cache, and what the judge says, now or before."""
+        parts = [self.name, self.url, question]
+        parts += [str(self.answer_tokens)] if self.answer_tokens != ANSWER_TOKENS else []
+        key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         with self._lock:
             self.n_asked += 1
         if (known := self._cache.get(key)) is not None:
             with self._lock:
                 self.n_cached += 1
-            return known
-        n_in = _estimated_tokens(question)
-        self.budget.reserve(n_in, MOST_ANSWER_TOKENS)
+            return key, Said(known, (0, 0))
+        n_in = estimated_tokens(question)
+        self.budget.reserve(n_in, self.answer_tokens)
         used = (0, 0)
         try:
-            text, used = self._post(question)
+            said = self._post(question)
+            used = said.used
         finally:
-            self.budget.settle(n_in, MOST_ANSWER_TOKENS, *used)
-        self._cache.put(key, text)
-        return text
+            self.budget.settle(n_in, self.answer_tokens, *used)
+        return key, said
 
-    def _post(self, question: str) -> tuple[str, tuple[int, int]]:
-        """The reply's text, and the tokens of question and answer; asks again after errors that may pass."""
-        body = {
-            "model": self.model,
-            "messages": [{"role": "user", "content": question}],
-            "max_tokens": MOST_ANSWER_TOKENS,
-        }
-        path = "/messages" if self.provider == "anthropic" else "/chat/completions"
+    def _post(self, question: str) -> Said:
+        """What the judge says; asks again after errors that may pass."""
         trouble = ""
         for number in range(TRIES):
             wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**number) * self._random.uniform(0.5, 1.0)
+            words = ""
             try:
-                response = self._client.post(self.url + path, json=body | {"temperature": 0})
+                response = self._send(question)
+                words = words_of(response)
                 if response.status_code == 200:
-                    return _reply_of(self.provider, response.json(), question)
-                trouble = f"{response.status_code} {' '.join(response.text.split())[:200]}"
+                    return read_reply(self.provider, response.json(), question)
+                trouble = f"{response.status_code} {words}"
                 if response.status_code not in _RETRIED:
-                    raise JudgeError(f"{self.url} refuses {self.name}: {trouble}")
+                    raise JudgeError(f"{self.url} refuses {self.name}: {trouble}{_hint(response.status_code)}")
                 with contextlib.suppress(ValueError):
                     wait = max(wait, min(LONGEST_WAIT_S, float(response.headers.get("retry-after", ""))))
             except httpx2.HTTPError as error:
                 trouble = f"{type(error).__name__} {error}"
-            except (ValueError, KeyError, TypeError, IndexError) as error:
-                trouble = f"an answer that does not follow its protocol ({type(error).__name__} {error})"
+            except UNREADABLE:
+                trouble = f"an answer that does not follow its protocol: {words or 'nothing'}"
             if number + 1 < TRIES:
                 time.sleep(wait)
         raise JudgeError(
             f"{self.url} gave no answer in {TRIES} attempts; the last: {trouble.strip()}; the same command resumes"
         )
 
+    def _send(self, question: str) -> httpx2.Response:
+        """The response to a question, which is sent again at once without what this model refuses."""
+        path = "/messages" if self.provider == "anthropic" else "/chat/completions"
+        asked = {"model": self.model, "messages": [{"role": "user", "content": question}]}
+        while True:
+            with self._lock:
+                parameters = dict(self._parameters)
+            response = self._client.post(self.url + path, json=asked | parameters)
+            if response.status_code not in (400, 422) or not self._adapt(parameters, response.text):
+                return response
+
+    def _adapt(self, sent: dict[str, Any], refusal: str) -> bool:
+        """Change the parameters of all further questions as a refusal wants; false where it wants something else."""
+        with self._lock:
+            if "temperature" in sent and "temperature" in refusal:
+                self._parameters.pop("temperature", None)
+            elif "max_tokens" in sent and _REFUSES_MAX_TOKENS.search(refusal) and self.provider == "openai":
+                self._parameters.pop("max_tokens", None)
+                self._parameters["max_completion_tokens"] = self.answer_tokens
+            else:
+                return False
+        return True
+
+
+_REFUSES_MAX_TOKENS = re.compile(r"max_completion_tokens|max_tokens(?!.*(too large|at most|exceed|less than))", re.S)
+
 
 class CountingJudge(Judge):
     """Asks nothing, and counts what the questions would cost at most."""
 
     def ask(self, question: str, read: Callable[[Any], Any]) -> None:
-        n_in = _estimated_tokens(question)
+        n_in = estimated_tokens(question)
         with self._lock:
             self.n_asked += 1
-        self.budget.settle(0, 0, n_in, MOST_ANSWER_TOKENS)
+        self.budget.settle(0, 0, n_in, self.answer_tokens)
 
 
-def _estimated_tokens(text: str) -> int:
-    return int(len(text) / LETTERS_PER_TOKEN) + 1
-
-
-def _reply_of(provider: str, reply: Any, question: str) -> tuple[str, tuple[int, int]]:
+def _address(provider: str, base_url: str | None) -> tuple[str, dict[str, str]]:
+    """Where a judge is, and the headers with which it is asked; raises JudgeError."""
+    key_name, url_name, default_url = _PROVIDERS[provider]
+    url = (base_url or os.environ.get(url_name) or default_url).rstrip("/")
+    try:
+        parsed = httpx2.URL(url)
+        valid = parsed.scheme in ("http", "https") and bool(parsed.host)
+    except (httpx2.InvalidURL, ValueError):
+        valid = False
+    if not valid:
+        raise JudgeError(f"{url!r} is no address of a judge; write it as http://127.0.0.1:8000/v1")
+    key = os.environ.get(key_name, "").strip()
+    if not key and url == default_url:
+        raise JudgeError(
+            f"{key_name} is not set, and {url} needs a key; set it, or name a server of your own with --base-url"
+        )
+    if not key.isascii() or not key.isprintable():
+        raise JudgeError(f"{key_name} has letters that no key has; copy it anew")
     if provider == "anthropic":
-        text = "".join(part["text"] for part in reply["content"] if part["type"] == "text")
-        names = ("input_tokens", "output_tokens")
-    else:
-        text = reply["choices"][0]["message"]["content"] or ""
-        names = ("prompt_tokens", "completion_tokens")
-    usage = reply.get("usage") or {}
-    estimates = (_estimated_tokens(question), _estimated_tokens(text))
-    used = tuple(int(usage.get(name, estimate)) for name, estimate in zip(names, estimates, strict=True))
-    return text, (used[0], used[1])
+        return url, {"x-api-key": key, "anthropic-version": "2023-06-01"}
+    return url, {"authorization": f"Bearer {key}"} if key else {}
 
 
-def _json_in(text: str) -> Any:
-    """The first JSON object in a text; raises ValueError if there is none."""
-    return json.JSONDecoder().raw_decode(text, text.index("{"))[0]
+def _hint(status: int) -> str:
+    """What may help after a status."""
+    if status == 404:
+        return "; look whether the model is there, and whether --base-url is the whole address, such as http://HOST/v1"
+    return ""
 
 
 class _Cache:

@@ -17,8 +17,10 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from sonde.calls import public
+from sonde.display import Block, Drawn, Grid, Line
 from sonde.errors import FeatureError, JudgeError
-from sonde.features.index import Index, load_index
+from sonde.features.index import Index, as_index
 from sonde.features.labels import Score
 from sonde.labels import embedded
 from sonde.labels.evidence import Evidence, Gatherer, shown, strong_places
@@ -37,8 +39,8 @@ DRY_LABEL = "a description of a feature in a few words"
 """stands for labels in a dry run"""
 
 
-@dataclass
-class LabelReport:
+@dataclass(repr=False)
+class LabelReport(Drawn):
     """What a run of `label` did."""
 
     n_features: int
@@ -51,11 +53,42 @@ class LabelReport:
     answered_before: int = 0
     failed: int = 0
     """questions to which there was no answer in the requested form"""
+    first_unread: str = ""
+    """the first words of the first such answer"""
     tokens: int = 0
     usd: float = 0.0
     out_of_budget: bool = False
+    dry_run: bool = False
+
+    def __repr__(self) -> str:
+        return f"LabelReport({self._said[0]})"
+
+    def draw(self) -> list[Block]:
+        """What was done, what it cost, and the means of the scores."""
+        lines: list[Block] = [Line(text) for text in self._said]
+        header = ("score", "mean", "chance", "another's label", "random directions", "features", "failed")
+        rows = []
+        for name, score in self.scores.items():
+            means = (score[part] for part in ("mean", "chance", "another feature's label", "random directions"))
+            shown = ["-" if value is None else f"{value:.3f}" for value in means]
+            rows.append([name, *shown, f"{score['features']:,}", str(score["failed"])])
+        return [*lines, Grid(rows, header, right=(1, 2, 3, 4, 5, 6))] if rows and not self.dry_run else lines
+
+    @property
+    def _said(self) -> list[str]:
+        cost = f"{self.tokens:,} tokens" + (f", {self.usd:.2f} USD" if self.usd else "")
+        if self.dry_run:
+            return [f"{self.n_features:,} features, {self.asked:,} questions, at most {cost}"]
+        done = [f"{self.labelled:,} of {self.n_features:,} features got a label"]
+        if self.asked:
+            before = f"{self.answered_before:,} of them answered before, {self.failed:,} failed"
+            done.append(f"{self.asked:,} questions, {before}; {cost}")
+        if self.failed:
+            done.append(f"the first answer that could not be read: {self.first_unread}")
+        return done
 
 
+@public(LabelSettings)
 def label(
     index: Index | str | Path,
     *,
@@ -77,8 +110,7 @@ def label(
         SettingsError: a budget in dollars without a price.
     """
     chosen = from_mapping(LabelSettings, settings)
-    loaded = index if isinstance(index, Index) else load_index(index)
-    run = _Run(loaded, chosen, dry_run, reporter or default_reporter())
+    run = _Run(as_index(index), chosen, dry_run, reporter or default_reporter())
     try:
         run.explain_features()
         if run.scores:
@@ -104,7 +136,7 @@ class _Run:
         self.judge = self._make_judge()
         self.embed = _embedder(settings.embedder) if settings.embedder and not dry_run else None
         self._evidence = lru_cache(maxsize=64)(Gatherer(index, settings.seed).gather)
-        self.report = LabelReport(len(self.features))
+        self.report = LabelReport(len(self.features), dry_run=dry_run)
         self._random_values: dict[str, dict[int, float | None]] = {}
         """score -> number of a random direction -> value"""
 
@@ -122,7 +154,7 @@ class _Run:
             return None
         make = CountingJudge if self.dry_run else Judge
         budget = Budget(settings.budget_usd, settings.budget_tokens, price)
-        return make(settings.judge, self.index.folder / CACHE, budget, settings.base_url)
+        return make(settings.judge, self.index.folder / CACHE, budget, settings.base_url, settings.answer_tokens)
 
     def explain_features(self) -> None:
         self._for_each("label", self._explain, self.features)
@@ -216,15 +248,15 @@ class _Run:
     def _raise_if_most_fail(self, judge: Judge) -> None:
         if judge.n_failed >= REFUSED_AFTER and 2 * judge.n_failed >= judge.n_asked:
             raise JudgeError(
-                f"{judge.name} answered none of {judge.n_failed} questions in the requested form; try another model, "
-                f"or look at its answers in {self.index.folder / CACHE}"
+                f"{judge.name} gave {judge.n_failed} questions no answer that can be read; the first said "
+                f"{judge.first_unread}; labels so far are kept; try another model"
             )
 
     def close(self) -> None:
         """Close the judge, and report what it was asked."""
         if self.judge is not None:
             self.report.asked, self.report.answered_before = self.judge.n_asked, self.judge.n_cached
-            self.report.failed = self.judge.n_failed
+            self.report.failed, self.report.first_unread = self.judge.n_failed, self.judge.first_unread
             self.report.tokens, self.report.usd = self.judge.budget.spent_tokens, self.judge.budget.spent_usd
             self.judge.close()
 
@@ -274,7 +306,9 @@ def _ask_for_label(judge: Judge, evidence: Evidence) -> str | None:
         text = reply["label"]
         if not isinstance(text, str) or not text.strip():
             raise ValueError("no label")
-        return text
+        return text.encode("utf-16", "surrogatepass").decode(
+            "utf-16", "replace"
+        )  # half a letter may be escaped in JSON
 
     return judge.ask(question, read)
 

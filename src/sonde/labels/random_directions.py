@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from sonde.activations.contexts import Cutter, groups
+from sonde.activations.corpus import Document
 from sonde.dictionaries.l1 import L1
 from sonde.dictionaries.reading import Reading
 from sonde.features.build import index as make_index
@@ -43,20 +44,20 @@ def random_directions(index: Index, n: int, seed: int, folder: Path) -> Index:
     return make_index(reader.model, dictionary.to(reader.model.device).eval(), texts, out=folder)
 
 
-def _texts(index: Index, seed: int) -> list[str]:
+def _texts(index: Index, seed: int) -> list[Document]:
     """Documents of an index in random order, with about `TOKENS` tokens together."""
     texts, n_tokens = [], 0
     for number in np.random.default_rng(seed).permutation(index.facts.documents).tolist():
-        text, spans = index.document(number)
+        _, spans = index.document(number)
         if len(spans):
-            texts.append(text)
+            texts.append(index.source(number))
             n_tokens += len(spans)
         if n_tokens >= TOKENS:
             break
     return texts
 
 
-def _projections(reader: Reader, texts: list[str], rows: torch.Tensor) -> torch.Tensor:
+def _projections(reader: Reader, texts: list[Document], rows: torch.Tensor) -> torch.Tensor:
     """Projections of the first tokens of some texts on each direction [token, direction]."""
     cutter, parts, n = Cutter(reader.model), [], 0
     for read in stream(Reading(reader.dictionary, reader.model), groups(cutter.tokenize(texts), cutter)):

@@ -40,6 +40,8 @@ class LabelSettings:
     """stop before more tokens than this are used, of questions and answers together"""
     prices: Path | None = None
     """a JSON file: {model: {"input": USD a million tokens, "output": USD a million tokens}}"""
+    answer_tokens: Count = Count(800)
+    """longest answer of the judge, with what it thinks before it; models that think first may need thousands"""
     at_once: int = 8
     """questions that are asked at the same time"""
     seed: int = 0
@@ -50,6 +52,7 @@ class LabelSettings:
             check(score in SCORES, "score", score, f"one of {', '.join(SCORES)}")
         check(self.n is None or self.n > 0, "n", self.n, "above 0")
         check(self.random_directions >= 0, "random_directions", self.random_directions, "at least 0")
+        check(self.answer_tokens > 0, "answer_tokens", self.answer_tokens, "above 0")
         check(self.at_once > 0, "at_once", self.at_once, "above 0")
         check(self.budget_usd is None or self.budget_usd > 0, "budget_usd", self.budget_usd, "above 0")
         check(self.budget_tokens is None or self.budget_tokens > 0, "budget_tokens", self.budget_tokens, "above 0")
@@ -78,5 +81,6 @@ class LabelKeywords(TypedDict, total=False):
     budget_usd: float | None
     budget_tokens: int | str | None
     prices: str | Path | None
+    answer_tokens: int | str
     at_once: int
     seed: int

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def track(values: dict[str, Tensor], name: str, x: Tensor) -> Tensor | None:
+def track(values: dict[str, Tensor], name: str, x: Float[Tensor, "..."]) -> Float[Tensor, "..."] | None:
     """Keep a site's value so that a backward pass fills its `.grad`; starts the graph if nothing did."""
     if not torch.is_grad_enabled():
         return None
@@ -16,7 +17,7 @@ def track(values: dict[str, Tensor], name: str, x: Tensor) -> Tensor | None:
     return values[name]
 
 
-def freeze(x: Tensor) -> Tensor | None:
+def freeze(x: Float[Tensor, "..."]) -> Float[Tensor, "..."] | None:
     """The same numbers, which a backward pass takes for constants."""
     return x.detach() if torch.is_grad_enabled() else None
 
@@ -28,7 +29,9 @@ def norms_of(model: nn.Module) -> Iterator[nn.Module]:
             yield module
 
 
-def freeze_scale(norm: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+def freeze_scale(
+    norm: nn.Module, arguments: tuple[Tensor, ...], output: Float[Tensor, "... width"]
+) -> Float[Tensor, "... width"] | None:
     """A norm's own output, as a forward hook, whose gradient is that of the norm with its scale held constant.
 
     The scale is 1 / sqrt(mean(x^2) + eps); in a LayerNorm x is centred before, and centring, being linear, is

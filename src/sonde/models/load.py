@@ -13,9 +13,12 @@ import torch
 import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+from sonde.calls import public
 from sonde.devices import choose_device, choose_dtype
-from sonde.errors import ModelError, ModelNotFoundError, UsageError
+from sonde.errors import ModelError, ModelNotFoundError
+from sonde.facts import ModelRef
 from sonde.manifests import describe_file
+from sonde.models.checkpoint import check_tensors
 from sonde.models.gguf import convert_gguf, gguf_identity
 from sonde.models.known import KNOWN, find_known
 from sonde.models.model import Model
@@ -37,6 +40,7 @@ TOKENIZER_FILES = (
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 
 
+@public()
 def load_model(
     name: str | Path,
     *,
@@ -67,10 +71,16 @@ def load_model(
     device_map = "auto" if device == "spread" else device if isinstance(device, dict) else None
     target = None if device_map else choose_device(str(device))
     source, local = _locate(str(name), revision)
+    name = source if str(name) not in BUILT_IN else str(name)  # a folder's whole path, which other folders can use
     keywords: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False, "revision": revision}
     config = _attempt(name, transformers.AutoConfig.from_pretrained, source, **keywords)
-    placing = {"dtype": choose_dtype(dtype, target or choose_device()), "attn_implementation": attention}
-    network = _attempt(name, _loader(config).from_pretrained, source, device_map=device_map, **placing, **keywords)
+    placing: dict[str, Any] = {
+        "dtype": choose_dtype(dtype, target or choose_device()),
+        "attn_implementation": attention,
+    }
+    placing |= {"device_map": device_map, "output_loading_info": True}
+    network, info = _attempt(name, _loader(config).from_pretrained, source, **placing, **keywords)
+    check_tensors(network, info, name)
     if target is not None and not getattr(network, "is_quantized", False):  # those are placed as they are loaded
         network = network.to(target)
     tokenizer = reader = None
@@ -79,8 +89,8 @@ def load_model(
     if config.get_text_config() is not config and _has_any(source, local, PROCESSOR_FILES):
         processor = _attempt(name, transformers.AutoProcessor.from_pretrained, source, backend="pil", **keywords)
         if hasattr(processor, "image_token_id"):
-            reader = PictureReader(processor, str(name))
-    return wrap_model(network, tokenizer, str(name), _identity(source, config), reader)
+            reader = PictureReader(processor, name)
+    return wrap_model(network, tokenizer, name, _identity(source, config), reader)
 
 
 def load_config(name: str | Path, revision: str | None = None) -> Any:
@@ -90,6 +100,15 @@ def load_config(name: str | Path, revision: str | None = None) -> Any:
     return _attempt(name, transformers.AutoConfig.from_pretrained, source, **keywords)
 
 
+def model_ref(name: str | Path) -> ModelRef:
+    """What a manifest keeps of a model that is not loaded: of a folder its whole path and content id, else its name."""
+    source = built_in(str(name)) if str(name) in BUILT_IN else Path(name).expanduser()
+    if not name or not (source / "config.json").is_file():
+        return ModelRef(str(name), "")
+    return ModelRef(str(name) if str(name) in BUILT_IN else str(source.resolve()), _identity(str(source), None))
+
+
+@public()
 def wrap_model(
     network: torch.nn.Module,
     tokenizer: Any = None,
@@ -97,22 +116,18 @@ def wrap_model(
     identity: str = "",
     pictures: PictureReader | None = None,
 ) -> Model:
-    """Make a Model of a transformers model that is already in memory."""
+    """Make a Model of a transformers model that is already in memory.
+
+    Args:
+        network: the model; it is put into evaluation, and its weights take no gradients.
+        tokenizer: its tokenizer, which reading text needs.
+        name: folder or hub name from which other processes can load the same.
+        identity: content id, for manifests.
+        pictures: how it reads pictures.
+    """
     network.eval()
     network.requires_grad_(False)
     return Model(network, tokenizer, name, identity, pictures)
-
-
-def load_arguments(model: Model) -> dict[str, str]:
-    """Keywords with which `load_model` loads the same model in another process and folder.
-
-    Raises UsageError where the model is in memory only.
-    """
-    if model.name == IN_MEMORY_MODEL:
-        raise UsageError("a model in memory cannot be sent to workers; give the folder or the name that they can load")
-    folder = Path(model.name).expanduser()
-    name = str(folder.resolve()) if folder.exists() else model.name
-    return {"name": name, "device": str(model.device), "dtype": str(model.dtype).removeprefix("torch.")}
 
 
 def _loader(config: Any) -> Any:
@@ -149,9 +164,9 @@ def _locate(name: str, revision: str | None) -> tuple[str, bool]:
             )
         if not (path / "config.json").is_file():
             raise ModelNotFoundError(f"{name} is not a model folder: it has no config.json")
-        return str(path), True
+        return str(path.resolve()), True
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name:
-        raise ModelNotFoundError(f"there is no model folder {name!r}")
+        raise ModelNotFoundError(f"there is no model folder {name!r}{_looked(path)}")
     if _in_cache(name, revision):
         return name, True
     _ask_hub(name)
@@ -169,15 +184,23 @@ def _ask_hub(name: str) -> None:
     from huggingface_hub import constants
 
     missing = f"there is no folder {name!r}, and the model hub did not answer"
+    looked = _looked(Path(name))
     if constants.HF_HUB_OFFLINE:
-        raise ModelNotFoundError(f"there is no folder {name!r}, and HF_HUB_OFFLINE forbids asking the model hub")
+        raise ModelNotFoundError(
+            f"there is no folder {name!r}, and HF_HUB_OFFLINE forbids asking the model hub{looked}"
+        )
     address = urlsplit(constants.ENDPOINT)
     port = address.port or (443 if address.scheme == "https" else 80)
     try:
         with socket.create_connection((address.hostname or "", port), timeout=HUB_TIMEOUT_S):
             pass
     except OSError as error:
-        raise ModelNotFoundError(f"{missing} ({error}); check the name or the network") from error
+        raise ModelNotFoundError(f"{missing} ({error}); check the name or the network{looked}") from error
+
+
+def _looked(path: Path) -> str:
+    """Where a folder was looked for, if the name does not say it."""
+    return "" if path.is_absolute() else f" (looked at {path.absolute()})"
 
 
 def _attempt(name: str | Path, load: Any, source: str, **keywords: Any) -> Any:

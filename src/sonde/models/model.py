@@ -12,17 +12,21 @@ from functools import cached_property, partial
 from typing import Any, Literal, Protocol, overload
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sonde.calls import public
 from sonde.display import Block, Drawn, Grid, Line, shorten
-from sonde.errors import EditError, ModelLacksError, SiteError, TextError
+from sonde.errors import ConversationError, EditError, ModelLacksError, SiteError, TextError
 from sonde.facts import ModelRef
 from sonde.models.families import family_of
 from sonde.models.gradients import freeze, freeze_scale, norms_of, track
 from sonde.models.hooks import attached
 from sonde.models.pictures import Picture, PictureReader, stack
 from sonde.models.sites import Site, find_site, has_head, site_names, trunk_of
+from sonde.models.token_text import decode
 from sonde.models.where import acts_on, where_of
+from sonde.texts import require_unicode
 
 Side = Literal["left", "right"]
 
@@ -37,7 +41,7 @@ class SiteEdit(Protocol):
     @property
     def site(self) -> str: ...
 
-    def __call__(self, x: Tensor) -> Tensor: ...
+    def __call__(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]: ...
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,13 @@ class Model(Drawn):
     _with_gradients: bool = field(default=False, repr=False)
     _generation: _Generation | None = field(default=None, repr=False)
 
+    @property
+    def ref(self) -> ModelRef:
+        """Its name and content id, as manifests keep them."""
+        return ModelRef(self.name, self.identity)
+
     def __repr__(self) -> str:
-        name = shorten(ModelRef(self.name, self.identity).short_name, 60)
+        name = shorten(self.ref.short_name, 60)
         return f"Model({name}: {self._architecture}, {self._runs_on})"
 
     def draw(self) -> list[Block]:
@@ -155,7 +164,17 @@ class Model(Drawn):
     @property
     def vocab_size(self) -> int:
         """Token ids that the model has embeddings for, counted from zero."""
-        return self._text_config.vocab_size
+        embeddings = self.network.get_input_embeddings()  # type: ignore[operator]
+        return getattr(embeddings, "num_embeddings", None) or self._text_config.vocab_size
+
+    def require_known(self, ids: Sequence[int]) -> None:
+        """Raise TextError for token ids that the model has no embedding for."""
+        if len(ids) and not 0 <= min(ids) <= max(ids) < self.vocab_size:
+            wrong = next(token for token in ids if not 0 <= token < self.vocab_size)
+            raise TextError(
+                f"there is no token {wrong:,} in {self.name}, which knows {self.vocab_size:,}; the tokens are another "
+                "model's, or were added to the tokenizer and not to the model"
+            )
 
     @property
     def _text_config(self) -> Any:
@@ -229,7 +248,7 @@ class Model(Drawn):
         try:
             self.require_head("chat")
             self.chat_tokens([{"role": "user", "content": "x"}])
-        except ModelLacksError as error:
+        except (ModelLacksError, ConversationError) as error:
             return str(error)
         return None
 
@@ -250,10 +269,13 @@ class Model(Drawn):
 
         Raises:
             PictureError: a picture that cannot be read, or not one for each mark.
+            TextError: a text that is no Unicode, or a token that the model does not have.
             ModelLacksError: no tokenizer, or pictures for a model that reads none.
         """
         tokenizer = self.require_tokenizer()
         texts, images = ([texts], [images or ()]) if isinstance(texts, str) else (list(texts), images)
+        for number, text in enumerate(texts):
+            require_unicode(text, f"text {number}" if len(texts) > 1 else "the text")
         sets = [[self.require_pictures().read(image) for image in row] for row in images or [()] * len(texts)]
         if self.pictures is not None:
             pairs = zip(texts, sets, strict=True)
@@ -265,7 +287,12 @@ class Model(Drawn):
         return self.pad(ids, side, [picture for row in sets for picture in row])
 
     def pad(self, rows: Sequence[Sequence[int]], side: Side = "right", pictures: Sequence[Picture] = ()) -> Tokens:
-        """Pad rows of token ids into one batch on the model's device; pictures in the order of their patches."""
+        """Pad rows of token ids into one batch on the model's device; pictures in the order of their patches.
+
+        Raises TextError for a token that the model does not have.
+        """
+        for row in rows:
+            self.require_known(row)
         width = max(1, max(len(row) for row in rows))
         ids = torch.full((len(rows), width), self._padding)
         mask = torch.zeros((len(rows), width), dtype=torch.long)
@@ -309,7 +336,9 @@ class Model(Drawn):
 
         A message has a role, a content, and may have `images`, one for each mark in its content.
 
-        Raises ModelLacksError where the model has no template.
+        Raises:
+            ModelLacksError: the model has no template.
+            ConversationError: the template refuses the conversation, or is broken.
         """
         tokenizer = self.require_tokenizer()
         if tokenizer.chat_template is None:
@@ -317,10 +346,14 @@ class Model(Drawn):
                 f"{self.name} has no chat template, so it cannot hold a conversation; generate from plain text instead"
             )
         mark = self.pictures.image_token if self.pictures else None
-        plain = [{"role": message["role"], "content": message["content"]} for message in messages]
+        plain = [_plain(number, message) for number, message in enumerate(messages, start=1)]
         if mark and _IN_PARTS.search(str(tokenizer.chat_template)):
             plain = [message | {"content": _in_parts(message["content"], mark)} for message in plain]
-        text = tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True)
+        try:
+            text = tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # templates are programs, and raise what they like
+            words = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise ConversationError(f"the chat template of {self.name} refuses this conversation: {words}") from error
         images = [image for message in messages for image in message.get("images", ())]
         return self.tokenize(text, "left", images or None, special=False)
 
@@ -335,17 +368,24 @@ class Model(Drawn):
 
     @property
     def _padding(self) -> int:
-        return getattr(self.tokenizer, "pad_token_id", None) or 0
+        """What stands where there is no token: any that the model has, as it is masked."""
+        token = getattr(self.tokenizer, "pad_token_id", None) or 0
+        return token if token < self.vocab_size else 0
 
     # ---------------------------------------------------------------- reading
 
     @overload
-    def read(self, tokens: str | Sequence[str] | Tokens, sites: str) -> Tensor: ...
+    def read(self, tokens: str | Sequence[str] | Tokens, sites: str) -> Float[Tensor, "batch ..."]: ...
 
     @overload
-    def read(self, tokens: str | Sequence[str] | Tokens, sites: Iterable[str]) -> dict[str, Tensor]: ...
+    def read(
+        self, tokens: str | Sequence[str] | Tokens, sites: Iterable[str]
+    ) -> dict[str, Float[Tensor, "batch ..."]]: ...
 
-    def read(self, tokens: str | Sequence[str] | Tokens, sites: str | Iterable[str]) -> Tensor | dict[str, Tensor]:
+    @public()
+    def read(
+        self, tokens: str | Sequence[str] | Tokens, sites: str | Iterable[str]
+    ) -> Float[Tensor, "batch ..."] | dict[str, Float[Tensor, "batch ..."]]:
         """The values at one site, or at several, from one forward pass that stops after the last one needed.
 
         Args:
@@ -381,8 +421,9 @@ class Model(Drawn):
             raise SiteError(f"site {missing[0]!r} was not reached in the forward pass of this model")
         return values[sites] if isinstance(sites, str) else {site.name: values[site.name] for site in found}
 
-    def logits(self, tokens: str | Sequence[str] | Tokens) -> Tensor:
-        """The head's logits [batch, position, vocabulary] of a whole forward pass."""
+    @public()
+    def logits(self, tokens: str | Sequence[str] | Tokens) -> Float[Tensor, "batch position vocabulary"]:
+        """The head's logits of a whole forward pass."""
         if not self.has_head:
             raise ModelLacksError(f"{self.name} has no language-model head, so it has no logits")
         batch = tokens if isinstance(tokens, Tokens) else self.tokenize(tokens)
@@ -427,8 +468,8 @@ class Model(Drawn):
         return {"attention_mask": mask[:, None], "position_ids": positions}
 
     @torch.no_grad()
-    def unembed(self, direction: Tensor) -> Tensor:
-        """What a direction in the stream says to each token, by the direct path [..., vocabulary].
+    def unembed(self, direction: Float[Tensor, "... width"]) -> Float[Tensor, "... vocabulary"]:
+        """What a direction in the stream says to each token, by the direct path.
 
         The direct path is the last norm, linearised at the direction itself, and the head without its bias.
         """
@@ -568,6 +609,7 @@ class Model(Drawn):
 
     # ---------------------------------------------------------------- generating
 
+    @public()
     @torch.no_grad()
     def generate(self, prompt: str | Tokens, max_new_tokens: int = 60, **options: Any) -> str:
         """Continue a prompt, under the edits of an enclosing block, and return the new text alone.
@@ -577,15 +619,26 @@ class Model(Drawn):
         tokenizer = self.require_tokenizer()
         batch = prompt if isinstance(prompt, Tokens) else self.tokenize(prompt, side="left")
         ids = self.generate_ids(batch, max_new_tokens, **options)
-        return tokenizer.decode(ids[0, batch.ids.shape[1] :], skip_special_tokens=True).strip()
+        return decode(tokenizer, ids[0, batch.ids.shape[1] :].tolist()).strip()
 
     @torch.no_grad()
-    def generate_ids(self, batch: Tokens, max_new_tokens: int, **options: Any) -> Tensor:
+    def generate_ids(self, batch: Tokens, max_new_tokens: int, **options: Any) -> Int[Tensor, "row position"]:
         """Continue a left-padded batch; returns prompt and answer ids [batch, position].
 
-        Raises ModelLacksError where the model cannot generate.
+        It ends where the model's context does.
+
+        Raises:
+            ModelLacksError: the model cannot generate.
+            TextError: the prompt leaves no room in its context.
         """
         self.require_head("generating")
+        room = self.context_length - batch.ids.shape[1]
+        if room < 1:
+            raise TextError(
+                f"the prompt has {batch.ids.shape[1]:,} tokens, but the context of {self.name} holds "
+                f"{self.context_length:,} with the answer; shorten it"
+            )
+        max_new_tokens = min(max_new_tokens, room)
         options = {"do_sample": False, "pad_token_id": self._padding} | options
         if batch.pixels is not None:
             if (
@@ -612,6 +665,16 @@ class Model(Drawn):
         assert self._generation is not None
         cache, ids = keywords.get("past_key_values"), keywords["input_ids"]
         self._generation.end = ids.shape[1] + (int(cache.get_seq_length()) if cache is not None else 0)
+
+
+def _plain(number: int, message: Any) -> dict[str, Any]:
+    """A message as templates take it; raises ConversationError where it lacks its role or content."""
+    try:
+        return {"role": message["role"], "content": message["content"]}
+    except (KeyError, TypeError) as error:
+        raise ConversationError(
+            f"message {number} is {shorten(repr(message), 60)}, but must have a role and a content"
+        ) from error
 
 
 _IN_PARTS = re.compile(r"""['"]type['"]|\.type\b""")

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sonde.errors import ModelLacksError, PictureError
@@ -124,8 +125,10 @@ class PictureReader:
         return file.getvalue()
 
 
-def stack(pictures: Sequence[Picture], dtype: torch.dtype, device: torch.device) -> Tensor | None:
-    """The pixels of a batch's pictures [picture, channel, height, width], in the order of its tokens."""
+def stack(
+    pictures: Sequence[Picture], dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "picture channel height width"] | None:
+    """The pixels of a batch's pictures, in the order of its tokens."""
     if not pictures:
         return None
     return torch.stack([picture.pixels for picture in pictures]).to(device, dtype)

@@ -20,6 +20,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sonde.errors import SiteError, nearest
@@ -52,7 +53,7 @@ class Site:
         """The axis of positions; a pattern, [batch, head, query position, key position], has two."""
         return 2 if self.name.endswith(".pattern") else 1
 
-    def view(self, x: Tensor) -> Tensor:
+    def view(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """The site's value [batch, position, head, width of a head], as a view of what its module takes or gives."""
         if self.n_heads is None:
             return x

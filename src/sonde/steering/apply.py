@@ -6,6 +6,7 @@ with model.edited(*make_edits(["feature:311=2max"], index)): ...
 from collections.abc import Sequence
 from typing import Any
 
+from sonde.calls import public
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.errors import EditError
 from sonde.features.index import Index
@@ -19,6 +20,7 @@ AnyEdit = EditLike | SiteEdit
 """an edit as data, or one that acts on a model"""
 
 
+@public(own=("edits",))
 def make_edits(
     edits: AnyEdit | Sequence[AnyEdit], source: Dictionary | Index | None = None, *, confined: bool = False
 ) -> list[SiteEdit]:

@@ -64,10 +64,12 @@ class Batcher:
             emit: called on the model's thread with each piece; the last has `finish` or `error`.
 
         Raises:
-            UsageError: the prompt fills the model's context.
+            UsageError: the prompt has no tokens, or fills the model's context.
             BusyError: too many requests wait already.
         """
         n, room = tokens.ids.shape[1], self.model.context_length - tokens.ids.shape[1]
+        if not tokens.mask.any():
+            raise UsageError("the prompt has no tokens; write what the model is to continue")
         if room < 1:
             raise UsageError(
                 f"the conversation has {n:,} tokens, but the model's context holds {self.model.context_length:,}; "

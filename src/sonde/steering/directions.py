@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sonde.calls import public
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.errors import EditError
 from sonde.features.index import Index
@@ -42,7 +43,7 @@ class DirectionEdit(ABC):
         """The edit's value for each direction, in raw activation; of "scale" the factor."""
 
     @abstractmethod
-    def directions(self, x: Tensor) -> Float[Tensor, "direction width"]:
+    def directions(self, x: Float[Tensor, "..."]) -> Float[Tensor, "direction width"]:
         """The directions, on the device and in the number format in which an edit of x is computed."""
 
     @abstractmethod
@@ -54,7 +55,7 @@ class DirectionEdit(ABC):
         """Longer vectors are left as they are; None to move all."""
         return None
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Move x [..., width], or [batch, position, head, width of a head].
 
         Raises EditError where the directions have another width.
@@ -154,7 +155,7 @@ class FeatureEdit(DirectionEdit):
     def norm_limit(self) -> float | None:
         return None if self.massive else self.dictionary.info.norm_limits.get(self.site)
 
-    def directions(self, x: Tensor) -> Float[Tensor, "feature width"]:
+    def directions(self, x: Float[Tensor, "..."]) -> Float[Tensor, "feature width"]:
         number = self.edit.feature
         return self.dictionary.W_dec[list(self.edit.numbers) if number is None else slice(number, number + 1)]
 
@@ -168,6 +169,11 @@ Features = int | Sequence[int]
 """number of a feature, or of several"""
 
 
+OF_EDITS = ("feature", "value", "unit", "where", "rows")
+"""what `Edit` and `FeatureEdit` check, with an EditError"""
+
+
+@public(own=OF_EDITS)
 def Clamp(
     source: Dictionary | Index,
     feature: Features,
@@ -176,10 +182,22 @@ def Clamp(
     where: Where = "all",
     rows: Rows = None,
 ) -> FeatureEdit:
-    """An edit that sets one or several features to a value; see `FeatureEdit` and `Edit` for arguments and errors."""
+    """An edit that sets one or several features to a value.
+
+    Args:
+        source: the dictionary of the features, or an index, whose maxima then count.
+        feature: a number, or several.
+        value: in `unit`.
+        unit: "raw", or "max" for multiples of each feature's maximum.
+        where: "all" tokens, those of the "prompt", or those of the "answer".
+        rows: of a batch, from zero; all by default.
+
+    Raises FeatureError and EditError, as `FeatureEdit` and `Edit` do.
+    """
     return _of_features(source, "clamp", feature, value, unit, where, rows)
 
 
+@public(own=OF_EDITS)
 def Add(
     source: Dictionary | Index,
     feature: Features,
@@ -188,19 +206,24 @@ def Add(
     where: Where = "all",
     rows: Rows = None,
 ) -> FeatureEdit:
-    """An edit that adds a value to one or several features, also where they do not fire."""
+    """An edit that adds a value to one or several features, also where they do not fire.
+
+    Arguments are as for `Clamp`.
+    """
     return _of_features(source, "add", feature, value, unit, where, rows)
 
 
+@public(own=OF_EDITS)
 def Scale(
     source: Dictionary | Index, feature: Features, value: float, where: Where = "all", rows: Rows = None
 ) -> FeatureEdit:
-    """An edit that multiplies one or several features by a factor where they fire."""
+    """An edit that multiplies one or several features by a factor where they fire; arguments are as for `Clamp`."""
     return _of_features(source, "scale", feature, value, "raw", where, rows)
 
 
+@public(own=OF_EDITS)
 def Ablate(source: Dictionary | Index, feature: Features, where: Where = "all", rows: Rows = None) -> FeatureEdit:
-    """An edit that sets one or several features to 0."""
+    """An edit that sets one or several features to 0; arguments are as for `Clamp`."""
     return _of_features(source, "ablate", feature, 0.0, "raw", where, rows)
 
 
@@ -248,7 +271,7 @@ class VectorEdit(DirectionEdit):
     def values(self) -> Float[Tensor, " 1"]:
         return torch.tensor([self.value], dtype=torch.float64)
 
-    def directions(self, x: Tensor) -> Float[Tensor, "1 width"]:
+    def directions(self, x: Float[Tensor, "..."]) -> Float[Tensor, "1 width"]:
         return self.vector[None].to(x.device, torch.promote_types(self.vector.dtype, torch.float32))
 
     def activation(self, x: Float[Tensor, "... width"]) -> Float[Tensor, "... 1"]:

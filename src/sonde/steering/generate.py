@@ -2,13 +2,14 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Unpack
 
 import torch
 
-from sonde.activations.corpus import Corpus, Document, as_document
+from sonde.activations.corpus import Corpus, TextSource, as_document
+from sonde.calls import public
 from sonde.errors import ArtifactDamagedError, OutputOccupiedError
 from sonde.manifests import storage_errors, write_json
 from sonde.models.load import load_model
@@ -18,10 +19,13 @@ from sonde.settings import from_mapping, to_mapping
 from sonde.steering.settings import GenerateKeywords, GenerateSettings
 
 
+@public(GenerateSettings)
 def generate(
     model: Model | str | Path,
-    prompts: str | Path | Sequence[str | Document],
+    prompts: TextSource,
     *,
+    device: str = "auto",
+    dtype: str = "auto",
     reporter: Reporter | None = None,
     **settings: Unpack[GenerateKeywords],
 ) -> Path:
@@ -30,6 +34,7 @@ def generate(
     Args:
         model: a model or what `load_model` takes.
         prompts: a .txt or .jsonl file, a folder of them, or a list of texts.
+        device, dtype: as for `load_model`, where the model is loaded here.
         reporter: shows progress.
         settings: the other fields of `GenerateSettings`; `out` is needed.
 
@@ -42,7 +47,7 @@ def generate(
         StorageError.
     """
     chosen = from_mapping(GenerateSettings, dict(settings))
-    loaded = model if isinstance(model, Model) else load_model(model)
+    loaded = model if isinstance(model, Model) else load_model(model, device=device, dtype=dtype)
     loaded.require_head("generating")
     corpus = Corpus(prompts, chosen.field)
     recorded = to_mapping(chosen) | {"model": loaded.name, "model_id": loaded.identity, "prompts": corpus.name}

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
@@ -52,7 +52,7 @@ class Group:
             for layer in self.cache.layers:
                 layer.keys, layer.values = layer.keys[chosen, :, empty:], layer.values[chosen, :, empty:]
 
-    def inputs(self, takes_positions: bool) -> dict[str, Tensor]:
+    def inputs(self, takes_positions: bool) -> dict[str, Int[Tensor, "answer position"]]:
         """The inputs of the next step, in which each row's last token is read."""
         device = self.mask.device
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.rows), 1)], dim=1)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sonde.errors import EditError
@@ -41,7 +41,7 @@ class NeuronEdit:
         object.__setattr__(self, "op", edit.op)
         object.__setattr__(self, "value", edit.value)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Write one dimension of x [..., width]; raises EditError where x has no such dimension."""
         changed = side_by_side(x).clone()
         if self.dimension >= changed.shape[-1]:
@@ -92,7 +92,7 @@ class Replace:
                 raise EditError(f"a value of {self.site} by position is of the prompt; for the answer give one vector")
             object.__setattr__(self, "where", "prompt")
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "batch position ..."]) -> Float[Tensor, "batch position ..."]:
         """x [batch, position, ...] with the value in place; raises EditError where their shapes do not fit."""
         try:
             return self._replaced(side_by_side(x), side_by_side(self.value.to(x))).reshape(x.shape)
@@ -113,6 +113,6 @@ class Replace:
         return replaced
 
 
-def side_by_side(x: Tensor) -> Tensor:
-    """x with heads [batch, position, head, width of a head] laid side by side, as dictionaries read them."""
+def side_by_side(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """x with its heads [batch, position, head, width of a head] concatenated, as dictionaries read them."""
     return x.flatten(2) if x.ndim == 4 else x

@@ -4,11 +4,14 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from tokenizers.decoders import DecodeStream
 from torch import Tensor
 
 from sonde.errors import EditError
+from sonde.models.token_text import BEFORE, TextStream
 from sonde.steering.request import Piece, Request
+
+SMALLEST_TEMPERATURE = 1e-4
+"""below it the likeliest token is taken, as at 0: the quotient of a logarithm and less would overflow"""
 
 
 class Row:
@@ -26,7 +29,7 @@ class Row:
         self.token = -1
         """chosen last"""
         self.generator: torch.Generator | None = None
-        if request.sampling.temperature > 0:
+        if request.sampling.temperature >= SMALLEST_TEMPERATURE:
             self.generator = torch.Generator()
             seed = request.sampling.seed
             self.generator.manual_seed(seed) if seed is not None else self.generator.seed()
@@ -62,7 +65,9 @@ class Row:
         probabilities = (logprobs / sampling.temperature).softmax(dim=-1)
         if sampling.top_p < 1:
             ranked, order = probabilities.sort(descending=True, stable=True)
-            ranked[ranked.cumsum(dim=0) - ranked >= sampling.top_p] = 0
+            beyond = ranked.cumsum(dim=0) - ranked >= sampling.top_p
+            beyond[0] = False  # however small top_p is
+            ranked[beyond] = 0
             probabilities = torch.zeros_like(probabilities).scatter_(0, order, ranked)
         return int(torch.multinomial(probabilities, 1, generator=self.generator))
 
@@ -71,12 +76,13 @@ class _Text:
     """The text of an answer; its end is held back where it may begin a stop, or be white space that is left out."""
 
     def __init__(self, request: Request, tokenizer: Any) -> None:
-        self.sampling, self.tokenizer = request.sampling, tokenizer.backend_tokenizer
-        self._stream, self._held, self._began = DecodeStream(skip_special_tokens=True), "", False
+        self.sampling = request.sampling
+        self._stream = TextStream(tokenizer, request.tokens.ids[0, -BEFORE:].tolist())
+        self._held, self._began = "", False
 
     def add(self, token: int) -> tuple[str, bool]:
         """The text that a token makes certain, and whether a stop ends the answer."""
-        text = self._held + (self._stream.step(self.tokenizer, token) or "")
+        text = self._held + self._stream.add(token)
         ends = [place for stop in self.sampling.stop if (place := text.find(stop)) >= 0]
         if ends:
             self._held = ""
@@ -94,7 +100,7 @@ class _Text:
 
     def rest(self) -> str:
         """What was held back, at the end of the answer."""
-        text, self._held = self._held, ""
+        text, self._held = self._held + self._stream.rest(), ""
         return self._stripped(text, last=True)
 
     def _stripped(self, text: str, last: bool = False) -> str:

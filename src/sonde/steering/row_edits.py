@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sonde.dictionaries.dictionary import Elementwise
@@ -36,7 +37,7 @@ class RowEdit:
     def site(self) -> str:
         return self.edit.site
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "batch position ..."]) -> Float[Tensor, "batch position ..."]:
         [row] = self.rows
         changed = x.clone()
         changed[row : row + 1] = self.edit(x[row : row + 1])
@@ -60,7 +61,7 @@ class RowFeatureEdits:
         """[feature] longer vectors are left as they are; None to move all"""
         self.features = torch.tensor([number for edit in self.edits for number in edit.edit.numbers], device=device)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "batch position ..."]) -> Float[Tensor, "batch position ..."]:
         """Move x [batch, position, ...] along the features' directions, each row by its own edits."""
         dictionary = self.dictionary
         wide = side_by_side(x).to(dictionary.W_dec)

@@ -4,15 +4,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from sonde.calls import public
 from sonde.display import Block, Drawn, Grid, Line
 from sonde.features.feature import Hits
 from sonde.features.index import Index
 from sonde.features.reader import Fired, On, Reader
 from sonde.models.model import Model, Tokens
+from sonde.models.token_text import decode
 from sonde.steering.apply import AnyEdit, make_edits
 from sonde.steering.batching import Batcher
 from sonde.steering.dose import DOSES, Responses, dose_response
-from sonde.steering.edits import EditLike
+from sonde.steering.edits import EditLike, as_list, read_edit
 from sonde.steering.request import Sampling
 
 Message = dict[str, Any]
@@ -38,8 +40,8 @@ class Session:
     """A model with the dictionary of an index, ready to answer under edits; it may be shared by threads.
 
     Args:
-        index: an index or its folder.
-        model: by default the one that the index was made with.
+        index: an index, its folder, or a `Reader`, whose model need not be loaded again.
+        model: a model or what `load_model` takes; by default the one that the index was made with.
         edits: of every answer that is not given others; values, texts such as feature:311=2max, or JSON objects.
 
     Raises:
@@ -48,23 +50,26 @@ class Session:
         FeatureError, EditError: an edit that cannot be applied.
     """
 
+    @public()
     def __init__(
         self,
-        index: Index | str | Path,
-        model: Model | None = None,
+        index: Index | Reader | str | Path,
+        model: Model | str | Path | None = None,
         device: str = "auto",
         edits: AnyEdit | Sequence[AnyEdit] = (),
     ) -> None:
-        self.reader = Reader(index, model, device)
+        self.reader = index if isinstance(index, Reader) else Reader(index, model, device)
         self.index, self.dictionary, self.model = self.reader.index, self.reader.dictionary, self.reader.model
         self.batcher = Batcher(self.model)
         self.edits = make_edits(edits, self.index)
 
+    @public()
     def read(self, text: str, *, unlike: str = "", on: On = "max", n: int = 20) -> tuple[Fired, Hits]:
         """What fires on a text, unedited, and the features that fire on it most; raises TextError where it is empty."""
         fired = self.batcher.run(lambda: self.reader.read(text))
         return fired, self.batcher.run(lambda: self.reader.search(fired, unlike=unlike or (), on=on, n=n))
 
+    @public()
     def answer(
         self,
         messages: str | Sequence[Message],
@@ -86,9 +91,10 @@ class Session:
         bound = self.edits if edits is None else make_edits(edits, self.index)
         pieces = self.batcher.answer(self._prompt(messages), bound, Sampling(max_new_tokens))
         tokens = [piece.token for piece in pieces if piece.token is not None]
-        text = self.model.require_tokenizer().decode(tokens, skip_special_tokens=True).strip()
+        text = decode(self.model.require_tokenizer(), tokens).strip()
         return Answer(text, (str(getattr(edit, "edit", type(edit).__name__)) for edit in bound))
 
+    @public()
     def dose(
         self,
         messages: str | Sequence[Message],
@@ -100,8 +106,73 @@ class Session:
         prompt = self._prompt(messages)
         return dose_response(self.reader, self.batcher, edits, prompt, doses=doses, max_tokens=max_new_tokens)
 
+    def question(self, text: str, image: Sequence[str | Path] = ()) -> Message:
+        """A question as a message; its pictures come first where the text has no mark for them.
+
+        Raises ModelLacksError where there are pictures and the model reads text alone.
+        """
+        message: Message = {"role": "user", "content": text}
+        if image:
+            mark = self.model.require_pictures().image_token
+            message |= {"content": text if mark in text else mark * len(image) + "\n" + text, "images": list(image)}
+        return message
+
     def _prompt(self, messages: str | Sequence[Message]) -> Tokens:
         self.model.require_head("chat")
         return self.model.chat_tokens(
             [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
         )
+
+
+@public()
+def chat(
+    index: Index | Reader | str | Path, edit: AnyEdit | Sequence[AnyEdit] = (), *, device: str = "auto"
+) -> Session:
+    """A session in which the model answers under edits.
+
+        sonde.chat("index", "feature:311=2max").answer("Who are you?")
+
+    Args:
+        index: an index, its folder, or a `Reader`, whose model need not be loaded again.
+        edit: one or several, as text, values or JSON objects; see `Edit`. They act on every answer that is not given
+            others.
+        device: auto, cpu, cuda, cuda:N or mps; for the model, where it is loaded here.
+
+    Raises:
+        FeatureError, EditError: an edit that cannot be applied.
+        ArtifactMissingError, ArtifactMismatchError: as for `Session`.
+    """
+    for each in as_list(edit):  # before the model is loaded
+        if not callable(each):
+            read_edit(each)
+    return Session(index, edits=edit, device=device)
+
+
+@public()
+def dose(
+    index: Index | Reader | Session | str | Path,
+    edit: EditLike | Sequence[EditLike],
+    prompt: str | Sequence[Message],
+    *,
+    at: Sequence[float] | None = None,
+    max_new_tokens: int = 40,
+    device: str = "auto",
+) -> Responses:
+    """What a model answers as it is edited more and more strongly, and where it breaks.
+
+    Args:
+        index: an index, its folder, or a `Reader` or a `Session`, whose model need not be loaded again.
+        edit: one or several, whose values are multiplied by each dose.
+        prompt: the question, or a conversation.
+        at: the doses; by default from a quarter to four.
+        max_new_tokens: length of the longest answer.
+        device: auto, cpu, cuda, cuda:N or mps; for the model, where it is loaded here.
+
+    Raises:
+        FeatureError, EditError: an edit that cannot be applied, or none.
+        UsageError, BusyError: as for any answer.
+    """
+    for each in as_list(edit):  # before the model is loaded
+        read_edit(each)
+    session = index if isinstance(index, Session) else Session(index, device=device)
+    return session.dose(prompt, edit, DOSES if at is None else at, max_new_tokens)

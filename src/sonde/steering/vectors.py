@@ -14,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sonde.calls import public
 from sonde.errors import EditError
-from sonde.manifests import storage_errors
+from sonde.manifests import lies_in, storage_errors
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,7 @@ class Vector:
     """mean norm of the site's activations"""
 
 
+@public()
 def save_vector(path: str | Path, vector: Float[Tensor, " width"], *, site: str, norm: float | None = None) -> Path:
     """Write a direction to a vector file; returns its path.
 
@@ -49,8 +51,9 @@ def save_vector(path: str | Path, vector: Float[Tensor, " width"], *, site: str,
     return Path(path)
 
 
+@public()
 def load_vector(path: str | Path) -> Vector:
-    """Read a vector file; raises EditError where there is none, or it is not one."""
+    """Read the vector file at a path; raises EditError where there is none, or it is not one."""
     if not Path(path).is_file():
         raise EditError(f"there is no vector file {path}; write one with save_vector")
     try:
@@ -77,11 +80,11 @@ def find_vector(name: str, folder: Path | None, confined: bool) -> Path:
 
     Raises EditError where a confined name leads out of the folder.
     """
-    if confined and (Path(name).is_absolute() or ".." in Path(name).parts):
-        raise EditError(
-            f"the vector file {name!r} lies outside the index; copy it into its folder, and give its name there"
-        )
     beside = Path(name) if folder is None else folder / name
+    if confined and not (folder is not None and lies_in(beside, folder)):
+        raise EditError(
+            f"the vector file {name[:200]!r} lies outside the index; copy it into its folder, and give its name there"
+        )
     return beside if confined or not Path(name).is_file() else Path(name)
 
 

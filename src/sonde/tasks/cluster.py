@@ -51,7 +51,7 @@ def _connect() -> Iterator[Any]:
 
 
 class _PendingOnCluster:
-    """The result of a task that a node does, and that another node does where that one dies."""
+    """The pending result of a task on a node, which another node does again if that one dies."""
 
     def __init__(self, ray: Any, reference: Any, worker: Worker, task: Any) -> None:
         self._ray, self._reference, self._worker, self._task = ray, reference, worker, task

@@ -1,4 +1,4 @@
-"""Settings of who runs the tasks."""
+"""Settings of the task runner."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args

@@ -1,4 +1,4 @@
-"""What a room that runs tasks defines: a worker, which does them."""
+"""The interface of a room that runs tasks: a worker, which does them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -45,13 +45,13 @@ class Worker(ABC, Generic[Task, Computed, Result]):
 
 
 class Pending(Protocol):
-    """A result that is on its way."""
+    """A result that is not there yet."""
 
     def result(self) -> Any: ...
 
 
 class Pool(NamedTuple):
-    """Workers that take tasks."""
+    """A pool of workers: a function that submits a task, and their number."""
 
     submit: Callable[[Any], Pending]
     n_workers: int

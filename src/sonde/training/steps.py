@@ -92,7 +92,7 @@ class FusedStep:
             loss += self._revive(x, decoded.error, settings.dead, settings.aux_k)
         if self.clip:
             W_enc, W_dec = dictionary.W_enc.detach(), dictionary.W_dec.detach()
-            self.bound = self.by_encoder.most(W_enc) + self.by_decoder.most(W_dec)
+            self.bound = self.by_encoder.square_bound(W_enc) + self.by_decoder.square_bound(W_dec)
         counts = by_feature[0].diff()
         return StepLoss(torch.tensor(loss), decoded.error, counts.sum() / len(x), counts)
 

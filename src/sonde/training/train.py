@@ -22,6 +22,7 @@ from sonde.activations.live import Live
 from sonde.activations.lockstep import Lockstep
 from sonde.activations.store import Activations, load_activations
 from sonde.artifacts import new_artifact
+from sonde.calls import public
 from sonde.devices import choose_device, ensure_memory, to_device
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import FORMAT, load_dictionary
@@ -30,7 +31,7 @@ from sonde.kernels import compiled
 from sonde.manifests import parent_entry
 from sonde.progress import Reporter, default_reporter
 from sonde.remote import Place
-from sonde.settings import check, from_mapping, to_mapping
+from sonde.settings import Bytes, check, from_mapping, to_mapping
 from sonde.training.plan import Plan, Source, make_plan
 from sonde.training.recipes import recipe_class
 from sonde.training.run import Run
@@ -41,11 +42,12 @@ Rows = Activations | Live | str | Place | Sequence[Activations | str | Place]
 """what dictionaries are trained on"""
 
 
+@public(TrainSettings)
 def train(
     activations: Rows,
     *,
     device: str = "auto",
-    memory: int | None = None,
+    memory: int | str | None = None,
     log: Log | None = None,
     reporter: Reporter | None = None,
     **settings: Unpack[TrainKeywords],
@@ -56,7 +58,8 @@ def train(
         activations: a store, its folder or URL, or a `Live` model and text; or several stores of the same text
             by several models, for a crosscoder.
         device: auto, cpu, cuda, cuda:N or mps.
-        memory: bytes for the rows of a store that are read and read ahead; 1 GiB by default. It changes no result.
+        memory: bytes for the rows of a store that are read and read ahead, such as "2GB"; 1 GiB by default. It
+            changes no result.
         log: called with each step's numbers, such as `wandb.log`.
         reporter: shows progress.
         settings: the fields of `TrainSettings`; `n_features` and `out` are needed.
@@ -73,13 +76,14 @@ def train(
     return load_dictionary(chosen.out, device)
 
 
+@public(TrainSettings, optional=("n_features",))
 def sweep(
     activations: Rows,
     *,
     out: str | Path,
     over: Mapping[str, Sequence[Any]],
     device: str = "auto",
-    memory: int | None = None,
+    memory: int | str | None = None,
     log: Log | None = None,
     reporter: Reporter | None = None,
     **settings: Any,
@@ -129,17 +133,18 @@ def _train_all(
     activations: Rows,
     combinations: list[TrainSettings],
     device: str,
-    memory: int | None,
+    memory: int | str | None,
     log: Log | None,
     reporter: Reporter,
 ) -> None:
     target = choose_device(device)
-    store, described, parents = _open(activations, combinations[0], memory)
+    store, described, parents = _open(activations, combinations[0], None if memory is None else Bytes(memory))
     with contextlib.ExitStack() as stack:
         unfinished = []
         for settings in combinations:
             recorded = to_mapping(settings) | described
-            draft = stack.enter_context(new_artifact(settings.out, format=FORMAT, settings=recorded, parents=parents))
+            recipe = {"settings": recorded, "parents": parents, "model": store.models[0]}
+            draft = stack.enter_context(new_artifact(settings.out, format=FORMAT, **recipe))
             if draft.finished:
                 reporter.say(f"{settings.out} is finished: {settings.n_features:,} features")
             else:

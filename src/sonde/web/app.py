@@ -12,7 +12,7 @@ from sonde.features.index import Index
 from sonde.web import openai
 from sonde.web.api import features, index, labels, maps, pictures, reading, steering
 from sonde.web.api.sizes import all_sizes
-from sonde.web.guard import add_error_handlers, restrict_access
+from sonde.web.guard import Guard, add_error_handlers
 from sonde.web.page import add_page
 from sonde.web.served import ModelLoader, Served
 
@@ -28,7 +28,7 @@ def make_app(index: Index, device: str = "auto", *, name: str = "", token: str =
     """
     loader = ModelLoader(index, device)
     app = make_api(Served(index, loader))
-    restrict_access(app, name, token)
+    app.add_middleware(Guard, name=name, token=token)
     for sibling in reversed(all_sizes(index)):
         beside = make_api(Served(sibling, loader))
         app.mount(f"/at/{sibling.folder.resolve().name}", beside)

@@ -1,7 +1,9 @@
 """An index as it is served: what its requests share, and how routes get it."""
 
+import contextlib
 import threading
 import time
+from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,15 +11,18 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from fastapi import Path as PathParameter
 
-from sonde.errors import ModelError
+from sonde.errors import BusyError, ModelError
 from sonde.features.index import Index
 from sonde.features.reader import Fired, Reader
-from sonde.models.load import load_config, load_model
+from sonde.models.load import load_config
 from sonde.models.model import Model
+from sonde.models.recorded import recorded_model
 from sonde.steering.batching import Batcher
 from sonde.steering.group import shares_batches
 from sonde.web.wire import Problem
 
+MOST_WAITING = 24
+"""requests that wait for the model on threads, of which a server has 40: others must be left for what needs no model"""
 READINGS_KEPT = 16
 """texts whose activations are kept, as the page asks for several things about one text"""
 
@@ -28,13 +33,24 @@ class ModelLoader:
     def __init__(self, index: Index, device: str) -> None:
         self._index, self._device = index, device
         self._loaded: tuple[Model, Batcher] | None = None
-        self._lock = threading.Lock()
+        self._lock, self._turns = threading.Lock(), threading.BoundedSemaphore(MOST_WAITING)
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Hold a place of requests that wait for the model on threads; raises BusyError where all are taken."""
+        if not self._turns.acquire(blocking=False):
+            raise BusyError(f"{MOST_WAITING} requests wait already; ask again in a few seconds")
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     def __call__(self) -> tuple[Model, Batcher]:
         """The model, and the batcher through which everything that runs it must go."""
         with self._lock:
             if self._loaded is None:
-                model = load_model(self._index.facts.model.name, device=self._device)
+                of = f"the index {self._index.folder}"
+                model = recorded_model(self._index.facts.model, of=of, device=self._device)
                 self._loaded = model, Batcher(model)
             return self._loaded
 
@@ -47,7 +63,7 @@ class Served:
     """
 
     def __init__(self, index: Index, loader: ModelLoader) -> None:
-        self.index, self._loader = index, loader
+        self.index, self._loader, self.turn = index, loader, loader.turn
         self.started = int(time.time())
         self.read = lru_cache(maxsize=READINGS_KEPT)(self._read)
 
@@ -61,7 +77,7 @@ class Served:
 
     @property
     def model_name(self) -> str:
-        return Path(self.index.facts.model.name).name
+        return Path(self.index.facts.model.name).name or self.index.facts.model.short_name
 
     @cached_property
     def shares_batches(self) -> bool | None:

@@ -1,8 +1,9 @@
 """The types of requests and answers; the page's TypeScript types are generated from these, by way of OpenAPI."""
 
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from sonde.steering.edits import Edit
 
@@ -14,6 +15,19 @@ MAX_EDITS = 32
 
 Activation = Annotated[float, PlainSerializer(lambda value: float(f"{value:.5g}"), return_type=float)]
 """with as many digits as an index keeps"""
+
+
+def whole_letters(asked: Any) -> Any:
+    """What was asked, as it is; raises ValueError where a text holds half of a letter, which JSON can write."""
+    try:
+        json.dumps(asked, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("a text has half of a letter (a lone surrogate); send whole letters") from error
+    return asked
+
+
+WholeLetters = BeforeValidator(whole_letters)
+"""of texts that nothing else bounds, as bounds look at them too"""
 
 
 class Wire(BaseModel):
@@ -352,7 +366,7 @@ class AskDose(Wire):
     """A question, and edits whose values are multiplied by each dose."""
 
     question: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
-    edits: Annotated[list[Edit | str], Field(min_length=1, max_length=MAX_EDITS)]
+    edits: Annotated[list[Edit | str], WholeLetters, Field(min_length=1, max_length=MAX_EDITS)]
     """as objects, or as text (feature:311=10max@answer)"""
     doses: Annotated[list[Annotated[float, Field(ge=0, le=100)]], Field(min_length=1, max_length=16)]
     max_tokens: Annotated[int, Field(ge=1, le=200)] = 40

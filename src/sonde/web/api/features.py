@@ -49,14 +49,16 @@ def get_feature(
 def post_activations(served: ServedIndex, number: Number, asked: wire.AskActivations) -> wire.ActivationsView:
     """One feature on a text."""
     served.index.feature(number)
-    fired = served.read(asked.text)
+    with served.turn():
+        fired = served.read(asked.text)
     return wire.ActivationsView(pieces=list(fired.pieces), values=fired.of(number).tolist())
 
 
 def _find(served: Served, asked: wire.AskFeatures) -> np.ndarray:
     if asked.by != "text" or not asked.query.strip():
         return find_features(served.index, asked)
-    activation = served.read(asked.query).pooled("max", served.index.n_features)
+    with served.turn():
+        activation = served.read(asked.query).pooled("max", served.index.n_features)
     return find_features(served.index, asked, activation)
 
 

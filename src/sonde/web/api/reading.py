@@ -6,7 +6,7 @@ from sonde.features.feature import Hit
 from sonde.features.reader import Fired
 from sonde.web import wire
 from sonde.web.api.labels import label_names
-from sonde.web.served import PROBLEMS, ServedIndex
+from sonde.web.served import PROBLEMS, Served, ServedIndex
 
 STRONGEST = 3
 """features named at each token"""
@@ -16,6 +16,11 @@ router = APIRouter()
 @router.post("/api/read", responses=PROBLEMS)
 def post_read(served: ServedIndex, asked: wire.AskReading) -> wire.ReadingView:
     """The features that fire most on a text, and where on it; and on another text, if there is one."""
+    with served.turn():
+        return _reading(served, asked)
+
+
+def _reading(served: Served, asked: wire.AskReading) -> wire.ReadingView:
     index, reader = served.index, served.reader
     text = served.read(asked.text)
     other = served.read(asked.unlike) if asked.unlike.strip() else None

@@ -14,18 +14,11 @@ router = APIRouter()
 @router.post("/api/dose", responses=PROBLEMS)
 def post_dose(served: ServedIndex, asked: wire.AskDose) -> list[wire.DoseView]:
     """Answers to a question at each dose of the edits, and how fluent they are."""
-    model = served.model
-    model.require_head("answers")
-    prompt = model.chat_tokens([{"role": "user", "content": asked.question}])
-    responses = dose_response(
-        served.reader,
-        served.batcher,
-        asked.edits,
-        prompt,
-        doses=asked.doses,
-        max_tokens=asked.max_tokens,
-        confined=True,
-    )
+    with served.turn():
+        served.model.require_head("answers")
+        prompt = served.model.chat_tokens([{"role": "user", "content": asked.question}])
+        given = {"doses": asked.doses, "max_tokens": asked.max_tokens, "confined": True}
+        responses = dose_response(served.reader, served.batcher, asked.edits, prompt, **given)
     return [
         wire.DoseView(dose=at.dose, answer=at.answer, concept=at.concept, perplexity=at.perplexity) for at in responses
     ]

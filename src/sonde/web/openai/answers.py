@@ -1,11 +1,14 @@
 """Answers, and errors, in the words of OpenAI's protocol."""
 
+import codecs
 import time
 import uuid
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from typing import Any
 
 from sonde.models.model import Model
+from sonde.models.token_text import TokenTexts
 from sonde.steering.request import Piece
 
 
@@ -31,7 +34,7 @@ class AnswerFormat(ABC):
     prefix = stream_object = object = ""
 
     def __init__(self, model: Model, name: str, logprobs: bool) -> None:
-        self.tokenizer, self.logprobs = model.require_tokenizer(), logprobs
+        self.texts, self.logprobs = TokenTexts(model.require_tokenizer()), logprobs
         self.head = {"id": f"{self.prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": name}
 
     @abstractmethod
@@ -45,9 +48,6 @@ class AnswerFormat(ABC):
     def opening(self, number: int) -> dict[str, Any] | None:
         """The chunk that a streamed answer begins with, if any."""
         return None
-
-    def token(self, token: int) -> str:
-        return self.tokenizer.decode([token])
 
 
 class ChatFormat(AnswerFormat):
@@ -76,28 +76,64 @@ class ChatFormat(AnswerFormat):
         return {"content": content, "refusal": None}
 
     def _logprob(self, token: int, logprob: float) -> dict[str, Any]:
-        text = self.token(token)
-        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+        return {"token": self.texts.name(token), "logprob": logprob, "bytes": list(self.texts.bytes(token))}
 
 
 class TextFormat(AnswerFormat):
     prefix, stream_object, object = "cmpl", "text_completion", "text_completion"
 
+    def __init__(self, model: Model, name: str, logprobs: bool) -> None:
+        super().__init__(model, name, logprobs)
+        self._letters: defaultdict[int, _Letters] = defaultdict(_Letters)
+        """choice -> how far its text is, as offsets go on from chunk to chunk"""
+
     def choice(self, number: int, pieces: list[Piece]) -> dict[str, Any]:
         text = "".join(piece.text for piece in pieces)
-        return {"index": number, "text": text, "logprobs": self._logprobs(pieces), "finish_reason": pieces[-1].finish}
+        logprobs = self._logprobs(number, pieces)
+        return {"index": number, "text": text, "logprobs": logprobs, "finish_reason": pieces[-1].finish}
 
     def chunk(self, number: int, piece: Piece) -> dict[str, Any]:
-        return {"index": number, "text": piece.text, "logprobs": self._logprobs([piece]), "finish_reason": piece.finish}
+        logprobs = self._logprobs(number, [piece])
+        return {"index": number, "text": piece.text, "logprobs": logprobs, "finish_reason": piece.finish}
 
-    def _logprobs(self, pieces: list[Piece]) -> dict[str, Any] | None:
+    def _logprobs(self, number: int, pieces: list[Piece]) -> dict[str, Any] | None:
         if not self.logprobs:
             return None
         chosen = [(piece.token, piece) for piece in pieces if piece.token is not None]
-        tokens = [self.token(token) for token, _ in chosen]
         return {
-            "tokens": tokens,
+            "tokens": [self._name(token) for token, _ in chosen],
             "token_logprobs": [piece.logprob for _, piece in chosen],
-            "top_logprobs": [{self.token(token): logprob for token, logprob in piece.top} for _, piece in chosen],
-            "text_offset": [sum(len(text) for text in tokens[:place]) for place in range(len(tokens))],
+            "top_logprobs": [self._top(token, piece) for token, piece in chosen],
+            "text_offset": [self._letters[number].add(self.texts.bytes(token)) for token, _ in chosen],
         }
+
+    def _name(self, token: int) -> str:
+        """A token's text; where it is part of a letter its bytes, as the protocol writes them here."""
+        name = self.texts.name(token)
+        return f"bytes:{name}" if name != self.texts.text(token) else name
+
+    def _top(self, chosen: int, piece: Piece) -> dict[str, float]:
+        """Name of each of the likeliest tokens and of the chosen one -> logprob.
+
+        Of tokens with equal text the chosen one, or else the likeliest, has it for its name; others are token_id:N.
+        """
+        top: dict[str, float] = {}
+        names = {self._name(chosen): chosen}
+        for token, logprob in piece.top:
+            name = self._name(token)
+            top[name if names.setdefault(name, token) == token else f"token_id:{token}"] = logprob
+        return {self._name(chosen): piece.logprob} | top
+
+
+class _Letters:
+    """Counts the letters of a text that comes in bytes."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._n = 0
+
+    def add(self, new: bytes) -> int:
+        """The number of letters before these bytes."""
+        before = self._n
+        self._n += len(self._decoder.decode(new))
+        return before

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import StreamingResponse
 
 from sonde.models.model import SiteEdit
@@ -18,14 +18,22 @@ from sonde.web.openai.requests import ChatRequest, CompletionRequest, Completion
 from sonde.web.openai.running import Running
 from sonde.web.served import Served, ServedIndex
 
+SPOKEN = ("GET /v1/models", "GET /v1/models/NAME", "POST /v1/chat/completions", "POST /v1/completions")
+METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
 router = APIRouter()
 
 
 @router.get("/v1/models")
 def list_models(served: ServedIndex) -> dict[str, Any]:
     """The model, and each preset as a model of its own; `batched`: whether answers share batches or take turns."""
-    facts = {"object": "model", "created": served.started, "owned_by": "sonde", "batched": served.shares_batches}
-    return {"object": "list", "data": [{"id": name} | facts for name in _model_names(served)]}
+    return {"object": "list", "data": [_model_facts(served, name) for name in _model_names(served)]}
+
+
+@router.get("/v1/models/{name:path}")
+def get_model(served: ServedIndex, name: str) -> dict[str, Any]:
+    """One model of those that `/v1/models` lists."""
+    _preset(served, name)
+    return _model_facts(served, name)
 
 
 @router.post("/v1/chat/completions")
@@ -37,16 +45,24 @@ async def chat(served: ServedIndex, asked: ChatRequest, request: Request) -> Any
         lambda: model.chat_tokens([message.for_template(model) for message in asked.messages])
     )
     answers = ChatFormat(model, asked.model or served.model_name, bool(asked.logprobs))
-    return await _respond(answers, Running(served.batcher, tokens, edits, asked.sampling, asked.n or 1), asked, request)
+    running = Running(served.batcher, [tokens], edits, asked.sampling, asked.n or 1)
+    return await _respond(answers, running, asked, request)
 
 
 @router.post("/v1/completions")
 async def complete(served: ServedIndex, asked: CompletionRequest, request: Request) -> Any:
-    """What follows a text, under edits."""
+    """What follows a text, or each of several, under edits."""
     edits = await asyncio.to_thread(_prepare, served, asked, "completions")
-    tokens = await asyncio.to_thread(served.model.tokenize, asked.prompt)
+    prompts = await asyncio.to_thread(asked.tokens, served.model)
     answers = TextFormat(served.model, asked.model or served.model_name, asked.logprobs is not None)
-    return await _respond(answers, Running(served.batcher, tokens, edits, asked.sampling, asked.n or 1), asked, request)
+    running = Running(served.batcher, prompts, edits, asked.sampling, asked.n or 1)
+    return await _respond(answers, running, asked, request)
+
+
+@router.api_route("/v1/{path:path}", methods=METHODS, include_in_schema=False)
+def nothing_here(path: str, request: Request) -> None:
+    """What of the protocol is not spoken here."""
+    raise HTTPException(404, f"not supported here; there are {', '.join(SPOKEN)}")
 
 
 def _prepare(served: Served, asked: CompletionSettings, purpose: str) -> list[SiteEdit]:
@@ -59,13 +75,18 @@ def _prepare(served: Served, asked: CompletionSettings, purpose: str) -> list[Si
 
 
 def _preset(served: Served, asked: str) -> list[Edit]:
-    """The edits that a model's name stands for; raises ModelUnknown."""
-    base, _, preset = (asked or served.model_name).partition("#")
-    presets = load_presets(served.index.folder)
-    if base != served.model_name or (preset and preset not in presets):
-        known = ", ".join(_model_names(served))
-        raise ModelUnknown(f"there is no model {asked!r} here; there are {known}")
-    return presets[preset] if preset else []
+    """The edits that a model's name stands for, which may have a # of its own; raises ModelUnknown."""
+    if asked in ("", served.model_name):
+        return []
+    presets = {f"{served.model_name}#{name}": edits for name, edits in load_presets(served.index.folder).items()}
+    if asked not in presets:
+        raise ModelUnknown(f"there is no model {asked!r} here; there are {', '.join([served.model_name, *presets])}")
+    return presets[asked]
+
+
+def _model_facts(served: Served, name: str) -> dict[str, Any]:
+    facts = {"object": "model", "created": served.started, "owned_by": "sonde", "batched": served.shares_batches}
+    return {"id": name} | facts
 
 
 def _model_names(served: Served) -> list[str]:
@@ -96,7 +117,7 @@ async def _stream(answers: AnswerFormat, running: Running, wants_usage: bool) ->
 
     def event(choices: list[dict[str, Any]], **more: Any) -> str:
         data = answers.head | {"object": answers.stream_object, "choices": choices} | more
-        return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+        return f"data: {json.dumps(data)}\n\n"  # in ASCII, as clients split at U+2028 and others too
 
     with running:
         for number in range(running.n):

@@ -18,19 +18,22 @@ class Running:
     """One answer for each choice that was asked for; leaving the `with` cancels what is not finished.
 
     Args:
-        tokens: the prompt [1, position].
-        n: choices; each has a seed of its own.
+        prompts: each a batch of one [1, position]; the choices of the first come first.
+        n: choices of each prompt; each has a seed of its own.
     """
 
-    def __init__(self, batcher: Batcher, tokens: Tokens, edits: Sequence[SiteEdit], sampling: Sampling, n: int) -> None:
-        self.n = self.n_unfinished = n
-        self.n_prompt, self.n_answer = tokens.ids.shape[1], 0
+    def __init__(
+        self, batcher: Batcher, prompts: Sequence[Tokens], edits: Sequence[SiteEdit], sampling: Sampling, n: int
+    ) -> None:
+        self.n = self.n_unfinished = n * len(prompts)
+        self.n_prompt, self.n_answer = sum(prompt.ids.shape[1] for prompt in prompts), 0
         self._loop, self._queue = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Piece]]()
         self._requests: list[BatchRequest] = []
         try:
-            for number in range(n):
-                seed = None if sampling.seed is None else sampling.seed + number
-                request = batcher.submit(tokens, edits, replace(sampling, seed=seed), self._receiver(number))
+            for number in range(self.n):
+                seed = None if sampling.seed is None else sampling.seed + number % n
+                asked = prompts[number // n], edits, replace(sampling, seed=seed)
+                request = batcher.submit(*asked, self._receiver(number))
                 self._requests.append(request)
         except SondeError:
             self.cancel()
