@@ -37,13 +37,13 @@ def words(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
-    """A client of a random model whose folder has a # and a space in its name."""
+    """A client of a random model; names of folders have what addresses give a meaning."""
     folder = tmp_path_factory.mktemp("clients")
     model = make_model("llama")
     network: Any = model.network
     network.save_pretrained(folder / "tiny #1")
     make_tokenizer().save_pretrained(folder / "tiny #1")
-    return make_client(folder / "index", folder / "tiny #1")
+    return make_client(folder / "index #1? %41 🌉", folder / "tiny #1")
 
 
 def choice(client, path, **asked):
