@@ -71,7 +71,7 @@ def load_model(
     device_map = "auto" if device == "spread" else device if isinstance(device, dict) else None
     target = None if device_map else choose_device(str(device))
     source, local = _locate(str(name), revision)
-    name = source if str(name) not in BUILT_IN else str(name)  # a folder's whole path, which other folders can use
+    name = _full_name(str(name), source)
     keywords: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False, "revision": revision}
     config = _attempt(name, transformers.AutoConfig.from_pretrained, source, **keywords)
     placing: dict[str, Any] = {
@@ -152,7 +152,7 @@ def _locate(name: str, revision: str | None) -> tuple[str, bool]:
     """Where to load from, and whether the network may not be used."""
     if name in BUILT_IN:
         return str(built_in(name)), True
-    if name in KNOWN and not Path(name).exists():
+    if name in KNOWN:
         return str(convert_gguf(find_known(name))), True
     path = Path(name).expanduser()
     if path.exists():
@@ -171,6 +171,14 @@ def _locate(name: str, revision: str | None) -> tuple[str, bool]:
         return name, True
     _ask_hub(name)
     return name, False
+
+
+def _full_name(name: str, source: str) -> str:
+    """The name that other folders can use too: of a folder or a file its whole path."""
+    if name in BUILT_IN or name in KNOWN:
+        return name
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.suffix.lower() == ".gguf" and path.is_file() else source
 
 
 def _in_cache(name: str, revision: str | None) -> bool:
