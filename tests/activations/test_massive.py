@@ -12,6 +12,7 @@ from sonde.models.load import load_model
 from sonde.steering.directions import Clamp, FeatureEdit
 from sonde.steering.edits import Edit
 from sonde.steering.row_edits import edits_of_rows
+from tests.known import known
 from tests.tiny import make_network, make_tokenizer
 
 SITE = "layers.0.residual"
@@ -25,7 +26,7 @@ def folder(tmp_path_factory):
     network, tokenizer = make_network("llama"), make_tokenizer()
     token = tokenizer(PLANTED, add_special_tokens=False)["input_ids"][0]
     with torch.no_grad():
-        network.get_input_embeddings().weight[token] *= 300
+        known(network.get_input_embeddings().get_parameter("weight"))[token] *= 300
     network.save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
@@ -52,7 +53,7 @@ def walk(folder, corpus):
 
 def letters_of(store) -> list[str]:
     tokenizer = make_tokenizer()
-    return [tokenizer.decode([token]) for token in next(store.batches(store.n_rows, epochs=1)).token.tolist()]
+    return [str(tokenizer.decode([token])) for token in next(store.batches(store.n_rows, epochs=1)).token.tolist()]
 
 
 def test_they_are_left_out_and_counted(walk, folder, corpus):
@@ -100,9 +101,9 @@ def test_no_feature_fires_on_them(walk, folder):
     tokenizer = make_tokenizer()
     for feature in range(index.n_features):
         for example in index.feature(feature).examples(5):
-            assert example.tokens[example.peak] != PLANTED
-    fired = sonde.read(index, f"ab{PLANTED}cd")
-    assert sorted(set(fired.token.tolist())) == [0, 1, 3, 4]
+            assert example.pieces[example.peak][0] != PLANTED
+    fired = sonde.Reader(index).read(f"ab{PLANTED}cd")
+    assert sorted(set(fired.position.tolist())) == [0, 1, 3, 4]
     assert tokenizer.decode(tokenizer(PLANTED, add_special_tokens=False)["input_ids"]) == PLANTED
 
 

@@ -20,7 +20,7 @@ ELSEWHERE = {
     "demo": {"serve": sonde.serve, "port": sonde.open, "browser": sonde.open},
     "train": {"live": sonde.Live, "model": sonde.Live, "text": sonde.Live, "dtype": sonde.load_model}
     | dict.fromkeys(["pool", "context", "pack", "held_out", "store", "field", "special"], sonde.Live)
-    | dict.fromkeys(["drop_first", "skip_bad"], sonde.Live)
+    | dict.fromkeys(["drop_first", "massive", "skip_bad"], sonde.Live)
     | {"sweep": sonde.sweep, "wandb": sonde.train, "measure": sonde.measure},
     "show": {"verify": sonde.show},
     "chat": dict.fromkeys(["prompt", "max_new_tokens"], sonde.Session.answer) | {"image": sonde.Session.question},

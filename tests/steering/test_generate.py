@@ -1,6 +1,7 @@
 """Texts that a model writes: many in a batch, the same again, resumed after a break."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from sonde.errors import ArtifactDamagedError, ModelLacksError, OutputOccupiedEr
 from tests.tiny import make_model
 
 PROMPTS = ["who are you?", "a", "tell me about the bridge over the bay", "why", "and then?"]
-SETTINGS = {"max_new_tokens": 8, "batch": 2, "repeat": 2}
+SETTINGS: dict[str, Any] = {"max_new_tokens": 8, "batch": 2, "repeat": 2}
 
 
 def lines(path):

