@@ -8,7 +8,7 @@ import torch
 import sonde
 from sonde.activations.corpus import Corpus, is_held_out
 from sonde.dictionaries.load import load_dictionary
-from sonde.errors import TextError
+from sonde.errors import SettingsError, TextError
 from sonde.models.load import load_model
 from tests.known import known
 from tests.tiny import make_model, texts, write_model
@@ -39,6 +39,17 @@ def test_fvu_l0_and_dead_are_what_they_are_defined_to_be(walk, held_out, kind):
     share = (codes > 0).float().mean(dim=0)
     assert sum(found.densities.values()) == 64 and found.densities["0"] == round(found.dead * 64)
     assert found.densities["1"] == pytest.approx(int((share > 0.1).sum()), abs=1)
+
+
+def test_time_bounds_a_measurement(walk, monkeypatch):
+    whole = sonde.measure(walk.topk, device="cpu")
+    monkeypatch.setattr("sonde.analysis.measure.TIMED_TOKENS", 64)
+    first = sonde.measure(walk.topk, seconds=1e-9, device="cpu")
+    assert 0 < first.tokens < 256 < whole.tokens
+    unhurried = sonde.measure(walk.topk, seconds=1e9, device="cpu")
+    assert (unhurried.tokens, unhurried.fvu) == (whole.tokens, pytest.approx(whole.fvu, rel=1e-5))
+    with pytest.raises(SettingsError, match="seconds"):
+        sonde.measure(walk.topk, seconds=0, device="cpu")
 
 
 def test_fvu_is_right_where_other_formulas_exceed_one(walk, tmp_path):

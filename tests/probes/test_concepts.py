@@ -22,8 +22,8 @@ def test_the_feature_of_a_word_detects_texts_that_hold_it(planted):
         assert scores.probe_auc > 0.99 and scores.features_auc == 1.0 and 0.5 <= scores.neuron_auc <= 1
     [best] = separating(planted, texts[::2], texts[1::2], 1)
     assert (best.feature.number, best.score) == (2, 1.0)
-    with pytest.raises(TextError, match="20 texts"):
-        concepts(planted, texts[:10], labels[:10])
+    with pytest.raises(TextError, match="20 texts with it .* of 10 texts, 5 have the commonest, 'water'"):
+        concepts("no-such-index", texts[:10], labels[:10])  # said before anything is loaded
     with pytest.raises(TextError, match="60 texts, but 3 labels"):
         concepts(planted, texts, labels[:3])
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from sonde.training.losses import LossSettings, StepLoss
 from sonde.training.plan import make_plan
 from sonde.training.recipes import recipe_class
 from sonde.training.recipes.jumprelu import jump, step
-from sonde.training.run import Run
+from sonde.training.run import SUMMARY_LEAST, SUMMARY_ROWS, Run, summary_rows
 from sonde.training.settings import TrainSettings
 from tests import kill
 from tests.dictionaries.test_dictionaries import random_dictionary
@@ -370,8 +371,21 @@ def test_a_rate_that_is_too_high_says_so(walk, tmp_path):
         sonde.train(walk.acts, kind="l1", n_features=16, lr=1e30, tokens=40_000, out=tmp_path / "d", device="cpu")
 
 
+def test_a_short_run_is_read_over_a_fifth_of_its_rows_in_the_end(tmp_path):
+    store, _ = planted(tmp_path / "acts")
+    dictionary = sonde.train(
+        store, n_features=64, k=3, tokens=30_000, batch_size=1000, out=tmp_path / "d", device="cpu"
+    )
+    assert dictionary.info.quality.rows == pytest.approx(SUMMARY_LEAST, abs=4096)
+    plan = make_plan(store, TrainSettings(n_features=Count(64), k=Count(3), out=tmp_path))
+    for steps, rows in ((100, 81_920), (320, SUMMARY_ROWS), (319, 319 * 4096 // 5), (10**6, SUMMARY_ROWS)):
+        assert summary_rows(replace(plan, steps=steps, batch_size=4096)) == rows
+
+
 def test_measuring_on_held_out_text_may_be_left_out(walk, tmp_path, capsys):
     flags = ["--activations", walk.acts, "--n-features", 8, "--k", 2, "--tokens", 2000, "--json", "--device", "cpu"]
     for name, flag in (("measured", "--measure"), ("not", "--no-measure")):
         assert run(["train", *map(str, flags), flag, "--out", str(tmp_path / name)]) == 0
-        assert ("held_out" in json.loads(capsys.readouterr().out)) == (name == "measured")
+        printed = capsys.readouterr()
+        assert ("held_out" in json.loads(printed.out)) == (name == "measured")
+        assert ("20,000 tokens, or fewer in 60 s" in printed.err) == (name == "measured")

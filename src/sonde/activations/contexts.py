@@ -219,15 +219,24 @@ class Cutter:
 
 
 def groups(
-    documents: Iterable[Tokenized], cutter: Cutter, limit: int | None = None, batch_tokens: int = BATCH_TOKENS
+    documents: Iterable[Tokenized],
+    cutter: Cutter,
+    limit: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    at_once: int = TOKENS_AT_ONCE,
 ) -> Iterator[list[Context]]:
-    """Yield batches of contexts, roughly in the order of the documents, until `limit` tokens are reached."""
+    """Yield batches of contexts, roughly in the order of the documents, until `limit` tokens are reached.
+
+    Args:
+        batch_tokens: most tokens of a batch, padding included, unless one context has more.
+        at_once: tokens that are gathered before their contexts are ordered by length, the shortest first.
+    """
     waiting: list[Context] = []
     n_waiting = 0
     for context in cutter.contexts(_until(documents, limit)):
         waiting.append(context)
         n_waiting += len(context.ids)
-        if len(waiting) >= CONTEXTS_AT_ONCE or n_waiting >= TOKENS_AT_ONCE:
+        if len(waiting) >= CONTEXTS_AT_ONCE or n_waiting >= at_once:
             yield from batches(waiting, batch_tokens)
             waiting, n_waiting = [], 0
     yield from batches(waiting, batch_tokens)

@@ -12,6 +12,7 @@ replacements act on the same tokens: those of the text, not special ones.
 """
 
 import contextlib
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sonde.activations.contexts import BATCH_TOKENS, Batch, Cutter, groups
+from sonde.activations.contexts import BATCH_TOKENS, TOKENS_AT_ONCE, Batch, Cutter, groups
 from sonde.activations.corpus import IN_MEMORY, Corpus, Document, TextSource, is_held_out
 from sonde.calls import public
 from sonde.dictionaries.dictionary import DENSITY_EDGES, Dictionary
@@ -35,11 +36,14 @@ from sonde.manifests import write_json
 from sonde.models.model import Model
 from sonde.models.recorded import is_same, recorded_model
 from sonde.progress import Reporter, default_reporter
-from sonde.settings import Count
+from sonde.settings import Count, check
 from sonde.steering.replace import Replace
 
 MEASUREMENT = "measurement.json"
 """the last measurement on held-out documents, beside the dictionary"""
+TIMED_TOKENS = 1 << 10
+"""tokens that are read between two looks at the clock; contexts are ordered by length among so many alone, as those
+that a longer order puts last would not be measured"""
 LOGIT_NUMBERS = 1 << 26
 """logits in memory at once; those of the plain model are kept to be compared with those of the edited one"""
 
@@ -151,6 +155,7 @@ def measure(
     model: Model | str | Path | None = None,
     text: TextSource | None = None,
     tokens: int | str | None = None,
+    seconds: float | None = None,
     device: str = "auto",
     dtype: str = "auto",
     reporter: Reporter | None = None,
@@ -163,19 +168,21 @@ def measure(
         text: by default the text that the dictionary was trained on, of which only the held-out documents
             are read, and the result is kept beside the dictionary if the model is its own; other text is read whole.
         tokens: stop after the document in which this many tokens are reached; all by default.
+        seconds: stop after the batch in which this time is over, counted from the first batch on.
         device, dtype: as for `load_model`; of what is loaded here.
         reporter: shows progress.
 
     Raises:
         ArtifactMismatchError (dictionary and model do not fit, or another model has taken its model's place),
-        TextError, ActivationError.
+        TextError, ActivationError, SettingsError.
     """
+    check(seconds is None or seconds > 0, "seconds", seconds, "above 0")
     loaded = dictionary if isinstance(dictionary, Dictionary) else load_dictionary(dictionary, device)
     reporter = reporter or default_reporter()
     reader = recorded_model(
         loaded.info.model, model, of=loaded.described, device=device, dtype=dtype, reporter=reporter
     )
-    return _measure(loaded, reader, text, None if tokens is None else Count(tokens), reporter)
+    return _measure(loaded, reader, text, None if tokens is None else Count(tokens), seconds, reporter)
 
 
 def _measure(
@@ -183,6 +190,7 @@ def _measure(
     reader: Model,
     text: TextSource | None,
     tokens: int | None,
+    seconds: float | None,
     reporter: Reporter,
 ) -> Measurement:
     reading = Reading(loaded, reader)
@@ -193,10 +201,14 @@ def _measure(
     with_loss = reader.is_causal and reader.has_head and len(reading.models) == 1
     batch_tokens = min(BATCH_TOKENS, max(256, LOGIT_NUMBERS // reader.vocab_size)) if with_loss else BATCH_TOKENS
     cutter = Cutter(reader, trained_on.context, trained_on.pack)
+    at_once = TOKENS_AT_ONCE if seconds is None else TIMED_TOKENS
+    began = time.monotonic()
     with reporter.start("measure", tokens, "tokens") as progress:
-        for batch in stream(reading, groups(cutter.tokenize(documents), cutter, tokens, batch_tokens)):
+        for batch in stream(reading, groups(cutter.tokenize(documents), cutter, tokens, batch_tokens, at_once)):
             sums.add(batch, with_loss)
             progress.advance(batch.n_rows)
+            if seconds is not None and time.monotonic() - began > seconds:
+                break
     if sums.tokens == 0:
         kept = f"{trained_on.held_out:.0%} were kept from training"
         raise TextError(f"{name} has no held-out documents to measure on ({kept}); give other text with --text")

@@ -16,6 +16,7 @@ def measure(
     model: str | None = None,
     text: Path | None = None,
     tokens: Count | None = None,
+    seconds: float | None = None,
     options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),
     json: bool = False,
 ) -> None:
@@ -33,13 +34,15 @@ def measure(
         Text to measure on; by default the documents that were held out of training.
     tokens: int
         Stop after the document in which this many tokens are reached.
+    seconds: float
+        Stop after the batch in which this time is over.
     json: bool
         Print one JSON object.
     """
     quiet_libraries()
     from sonde.analysis.measure import measure
 
-    chosen: dict[str, Any] = {"model": model, "text": text, "tokens": tokens} | to_mapping(options)
+    chosen: dict[str, Any] = {"model": model, "text": text, "tokens": tokens, "seconds": seconds} | to_mapping(options)
     measurement = measure(dictionary, reporter=reporter(), **chosen)
     if json:
         print_json(measurement.to_json())

@@ -13,8 +13,8 @@ from sonde.errors import UsageError, nearest
 from sonde.settings import Bytes, to_mapping
 from sonde.training.settings import TrainSettings
 
-MEASURED_TOKENS = 1 << 17
-"""held-out tokens on which a dictionary is measured when it is trained; `sonde measure` takes them all"""
+MEASURED_TOKENS, MEASURED_S = 20_000, 60.0
+"""held-out tokens on which a dictionary is measured when it is trained, and the time; `sonde measure` takes them all"""
 
 
 def train(
@@ -64,7 +64,8 @@ def train(
     wandb: str
         Log each step's numbers to this project of Weights & Biases; needs the package wandb.
     measured: bool
-        Measure each dictionary, as it was saved, on documents that were held out of training.
+        Measure each dictionary, as it was saved, on documents that were held out of training: on 20,000 tokens, or
+        fewer in a minute. sonde measure takes them all.
     json: bool
         Print one JSON object.
     """
@@ -89,7 +90,7 @@ def train(
         dictionaries = train_sweep(source, out=out, over=_parse_sweep(sweep), **shared, **plain)
     else:
         dictionaries = [train(source, **shared, **plain)]
-    qualities = [_measure(dictionary, options.device) if measured else None for dictionary in dictionaries]
+    qualities = _measure_each(dictionaries, options.device) if measured else [None] * len(dictionaries)
     if json:
         results = [_to_json(*pair) for pair in zip(dictionaries, qualities, strict=True)]
         print_json(results if sweep else results[0])
@@ -115,6 +116,17 @@ def _check_flags(activations: Any, live: bool, needed: dict[str, Any], settings:
             raise UsageError(f"--{name.replace('_', '-')} goes with --live only; sonde harvest decides it otherwise")
 
 
+def _measure_each(dictionaries: list[Any], device: str) -> list[Any]:
+    """Each dictionary's quality on some held-out text."""
+    each = f"each of {len(dictionaries)} dictionaries" if len(dictionaries) > 1 else "the dictionary"
+    reporter().say(
+        f"measuring {each} on held-out text: {MEASURED_TOKENS:,} tokens, or fewer in {MEASURED_S:.0f} s "
+        "(--no-measure leaves it out, sonde measure takes all)"
+    )
+    quiet_libraries()
+    return [_measure(dictionary, device) for dictionary in dictionaries]
+
+
 def _measure(dictionary: Any, device: str) -> Any:
     """The dictionary's quality on held-out text; None where it cannot be measured here, and a line that says why."""
     from sonde.analysis.measure import measure
@@ -122,8 +134,7 @@ def _measure(dictionary: Any, device: str) -> Any:
 
     shown = reporter()
     try:
-        quiet_libraries()
-        return measure(dictionary, tokens=MEASURED_TOKENS, device=device, reporter=shown)
+        return measure(dictionary, tokens=MEASURED_TOKENS, seconds=MEASURED_S, device=device, reporter=shown)
     except SondeError as error:
         shown.say(f"{dictionary.artifact.folder} is saved, but not measured on held-out text: {error}")
         return None

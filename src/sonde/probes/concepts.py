@@ -6,6 +6,7 @@ texts, and all are judged by the area under the ROC curve on the other half.
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,7 @@ def concepts(
     Raises TextError if no label has enough texts, or a text has no label.
     """
     texts, labels = _labelled(text, label, field, None if n is None else Count(n))
+    _judged(labels)  # before the model is loaded and the texts are read
     reader = as_reader(index, device)
     return _scores(reader, *means(reader, texts), labels)
 
@@ -129,15 +131,28 @@ def word_concepts(reader: Reader, sentences: Sequence[Sequence[str]], tags: Sequ
             )
         texts.append(" ".join(words))
         ends.append(np.cumsum([len(word) + 1 for word in words]) - 1)
-    return _scores(reader, *means(reader, texts, ends), [tag for tags_of_words in tags for tag in tags_of_words])
+    all_tags = [tag for tags_of_words in tags for tag in tags_of_words]
+    _judged(all_tags)  # before the texts are read
+    return _scores(reader, *means(reader, texts, ends), all_tags)
+
+
+def _judged(labels: Sequence[str]) -> dict[str, int]:
+    """Label -> how many have it, of those that enough have and enough do not; raises TextError where there are none."""
+    counts = Counter(labels)
+    judged = {label: count for label, count in counts.items() if FEWEST <= count <= len(labels) - FEWEST}
+    if not judged:
+        [(most, count)] = counts.most_common(1) or [("", 0)]
+        raise TextError(
+            f"no label has {FEWEST} texts with it and {FEWEST} without: of {len(labels):,} texts, {count:,} have the "
+            f"commonest, {shorten(repr(most), 40)}; give more texts, or fewer labels"
+        )
+    return judged
 
 
 def _scores(reader: Reader, features: np.ndarray, vectors: np.ndarray, labels: list[str]) -> Concepts:
     """Scores from the mean activations [text, feature] and vectors [text, d_in] of labelled texts."""
-    counts = {label: labels.count(label) for label in dict.fromkeys(labels)}
-    names = [label for label, count in counts.items() if FEWEST <= count <= len(labels) - FEWEST]
-    if not names:
-        raise TextError(f"no label has {FEWEST} texts with it and {FEWEST} without; give more texts, or fewer labels")
+    counts = _judged(labels)
+    names = list(counts)
     has = np.asarray(labels)[:, None] == np.asarray(names)
     with np.errstate(over="ignore"):
         first = mix(np.arange(len(has), dtype=np.uint64)) & np.uint64(1) == 0

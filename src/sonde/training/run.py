@@ -37,7 +37,8 @@ CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
 METRICS_EVERY = 20
 DENSITY_MEMORY = 0.99
 """how much of the running density of features a step keeps"""
-SUMMARY_ROWS = 1 << 18
+SUMMARY_ROWS, SUMMARY_SHARE, SUMMARY_LEAST = 1 << 18, 5, 1 << 14
+"""training rows that are read in the end: the first number, but of a short run one in five, and the last at least"""
 EXPLODED_FVU = 1e3
 """training stops where the squared error exceeds the variance this many times; at the start it may be tenfold"""
 
@@ -223,7 +224,7 @@ class Run:
         n_active, n_rows = 0, 0
         _, mean = self.sides.raw(self.store.mean.to(device)[None])
         dictionary.max_activation.zero_()
-        for batch in self.store.sample(SUMMARY_ROWS):
+        for batch in self.store.sample(summary_rows(self.plan)):
             x, y = self.sides.raw(batch.to(device, torch.float32))
             _, feature, value = dictionary.active(x)
             total.index_add_(0, feature, value.double())
@@ -258,6 +259,11 @@ class Run:
         documents = sorted(set(rows.document.tolist()))
         more = f" and {len(documents) - 5:,} more" if len(documents) > 5 else ""
         return f", on rows of documents {', '.join(map(str, documents[:5]))}{more}"
+
+
+def summary_rows(plan: Plan) -> int:
+    """How many training rows a dictionary is read over in the end, so that this costs little beside the training."""
+    return min(SUMMARY_ROWS, max(SUMMARY_LEAST, plan.steps * plan.batch_size // SUMMARY_SHARE))
 
 
 def _gamma(y: Tensor, result: StepLoss) -> float:
