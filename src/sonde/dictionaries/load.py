@@ -1,5 +1,6 @@
 """Dictionaries on disk: `dictionary.safetensors` beside a manifest that says how to read it."""
 
+from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -26,14 +27,23 @@ FORMAT = "dictionary"
 KINDS: dict[str, type[Dictionary]] = {kind.kind: kind for kind in (TopK, BatchTopK, Matryoshka, L1, JumpReLU, Gated)}
 """all kinds that can be loaded; registering a recipe adds one"""
 WEIGHTS = "dictionary.safetensors"
+BUILT_IN = ("smollm2",)
+"""models that have a dictionary in the package, made by tools/smollm2/make.py"""
 SCALE = ".scale"
 """ends the name of the scales of a matrix that is stored as int8"""
 WeightFormat = Literal["float32", "int8"]
 
 
+def built_in_dictionary(name: str | Path) -> Path | None:
+    """The folder of a dictionary that is installed with sonde, by the name of its model; None for other names."""
+    if str(name) not in BUILT_IN or Path(name).exists():
+        return None
+    return Path(str(resources.files("sonde.dictionaries").joinpath("built_in", str(name))))
+
+
 @public()
 def load_dictionary(folder: str | Path, device: str = "auto") -> Dictionary:
-    """Load a dictionary from its folder.
+    """Load a dictionary from its folder, or the one of a known model that is installed with sonde, as "smollm2".
 
     Args:
         folder: what `train` or `save_dictionary` wrote.
@@ -41,7 +51,7 @@ def load_dictionary(folder: str | Path, device: str = "auto") -> Dictionary:
 
     Raises ArtifactError where the folder is missing, foreign, unfinished, truncated or altered.
     """
-    path = Path(folder)
+    path = built_in_dictionary(folder) or Path(folder)
     artifact = Artifact(path, read_manifest(path, FORMAT))
     info = DictionaryInfo.of(artifact)
     if info.kind not in KINDS:
