@@ -20,6 +20,7 @@ SETTINGS = {
     "sonde.activations.settings": {"HarvestSettings": ("site",), "LiveSettings": ()},
     "sonde.training.settings": {"TrainSettings": ()},
     "sonde.features.settings": {"IndexSettings": ()},
+    "sonde.steering.settings": {"AnswerSettings": ()},
     "sonde.labels.settings": {"LabelSettings": ()},
 }
 """module -> its classes, and of each the fields that the verb names itself"""
