@@ -20,8 +20,8 @@ SETTINGS = {
     "sonde.activations.settings": {"HarvestSettings": ("site",), "LiveSettings": ()},
     "sonde.training.settings": {"TrainSettings": ()},
     "sonde.features.settings": {"IndexSettings": ()},
+    "sonde.steering.settings": {"AnswerSettings": (), "GenerateSettings": ()},
     "sonde.labels.settings": {"LabelSettings": ()},
-    "sonde.steering.settings": {"GenerateSettings": ()},
 }
 """module -> its classes, and of each the fields that the verb names itself"""
 

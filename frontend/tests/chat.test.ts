@@ -80,7 +80,7 @@ describe("doses", () => {
   });
   it("break an answer that the plain model finds five times as surprising as its own", () => {
     const response = (dose: number | null, perplexity: number | null): DoseView =>
-      ({ dose, perplexity, answer: "", concept: 0 });
+      ({ dose, perplexity, answer: "", concept: 0, repetition: null });
     const all = [response(null, 2), response(1, 10), response(2, 10.1), response(3, null)];
     expect(all.map((one) => isBroken(one, all))).toEqual([false, false, true, false]);
     expect(isBroken(all[2]!, all.slice(1))).toBe(false);

@@ -210,10 +210,12 @@ def test_an_answer_is_a_string_that_knows_its_edits(reader, index):
 
 
 def test_a_table_of_doses():
-    responses = Responses([Response(None, "I am\n<b>here</b>", 5, 0.0, 1.5), Response(2.0, "", 0, None, None)])
+    responses = Responses(
+        [Response(None, "I am\n<b>here</b>", 5, 0.0, 1.5, 1 / 3), Response(2.0, "", 0, None, None, None)]
+    )
     assert to_text(responses.draw()).splitlines() == [
-        "    dose  concept  perplexity  answer",
-        "as it is     0.00         1.5  I am <b>here</b>",
-        "       2        -           -",
+        "    dose  concept  perplexity  repeated  answer",
+        "as it is     0.00         1.5       33%  I am <b>here</b>",
+        "       2        -           -         -",
     ]
     check(responses._repr_html_())

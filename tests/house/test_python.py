@@ -23,7 +23,9 @@ ELSEWHERE = {
     | dict.fromkeys(["drop_first", "massive", "skip_bad"], sonde.Live)
     | {"sweep": sonde.sweep, "wandb": sonde.train, "measure": sonde.measure},
     "show": {"verify": sonde.show},
-    "chat": dict.fromkeys(["prompt", "max_new_tokens"], sonde.Session.answer) | {"image": sonde.Session.question},
+    "chat": dict.fromkeys(["prompt", "max_new_tokens", "temperature", "top_p", "seed"], sonde.Session.answer)
+    | dict.fromkeys(["frequency_penalty", "presence_penalty"], sonde.Session.answer)
+    | {"image": sonde.Session.question},
     "label": {"export": Labels.export, "import": Labels.import_},
 }
 """verb -> flag -> what it is in Python, where other functions do it; each is checked to take it, or to be it"""

@@ -4,19 +4,22 @@ import gc
 import threading
 import weakref
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 import sonde
 from sonde.dictionaries.load import load_dictionary
-from sonde.errors import BusyError, EditError, FeatureError, UsageError
+from sonde.errors import BusyError, EditError, FeatureError, SettingsError, UsageError
 from sonde.models.load import load_model
 from sonde.models.model import Tokens
 from sonde.steering.apply import make_edits
 from sonde.steering.batching import Batcher
 from sonde.steering.request import Piece, Sampling
 from sonde.steering.row_edits import edits_of_rows
+from sonde.steering.settings import AnswerSettings
 from sonde.steering.vectors import save_vector
 from tests.tiny import FAMILIES, make_model, texts, write_model
 
@@ -160,6 +163,45 @@ def test_sampling_is_each_requests_own(model, batcher):
     logprobs = model.logits(prompt)[0, -1].float().log_softmax(dim=-1)
     assert first[0].logprob == pytest.approx(float(logprobs[first[0].token]), abs=1e-4)
     assert [token for token, _ in first[0].top] == logprobs.topk(3).indices.tolist()
+
+
+def test_penalties_are_taken_from_the_logits_of_what_the_answer_has(model, batcher):
+    prompt = model.tokenize("the red bridge")
+    sampling = Sampling(max_tokens=12, frequency_penalty=0.75, presence_penalty=0.5)
+    answer, ids = batcher.answer(prompt, [], sampling), prompt.ids[0].tolist()
+    counts = torch.zeros(model.vocab_size)
+    for piece in answer:
+        logits = model.logits(model.pad([ids]))[0, -1].float()
+        chosen = int((logits - 0.75 * counts - 0.5 * (counts > 0)).argmax())
+        assert piece.token == chosen
+        assert piece.logprob == pytest.approx(float(logits.log_softmax(dim=-1)[chosen]), abs=1e-4)  # the model's own
+        counts[chosen] += 1
+        ids.append(chosen)
+    assert tokens_of(answer) != tokens_of(batcher.answer(prompt, [], Sampling(max_tokens=12)))
+
+
+def test_what_settings_leave_open_is_as_the_model_says(model, monkeypatch):
+    def chosen(**settings):
+        sampling = Sampling.of(AnswerSettings(**settings), model, 5)
+        return sampling.temperature, sampling.top_p, sampling.seed
+
+    assert chosen() == (0.0, 1.0, 0) and chosen(temperature=0.5, seed=3) == (0.5, 1.0, 3)
+    own = GenerationConfig(do_sample=True, temperature=0.6, top_p=0.9)
+    monkeypatch.setattr(model.network, "generation_config", own)
+    assert chosen() == (0.6, 0.9, 0) and chosen(temperature=0.0, top_p=0.5) == (0.0, 0.5, 0)
+    own.temperature = own.top_p = None
+    assert chosen() == (1.0, 1.0, 0)
+    own.do_sample, own.temperature = False, 0.6
+    assert chosen() == (0.0, 1.0, 0)
+    wrongs: tuple[dict[str, Any], ...] = (
+        {"temperature": -1.0},
+        {"top_p": 0.0},
+        {"presence_penalty": 3.0},
+        {"frequency_penalty": -3.0},
+    )
+    for wrong in wrongs:
+        with pytest.raises(SettingsError, match=next(iter(wrong))):
+            AnswerSettings(**wrong)
 
 
 def test_stops_white_space_and_letters_of_several_bytes(model, batcher):

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 import sonde
-from sonde.errors import EditError, FeatureError, ModelLacksError
+from sonde.errors import EditError, FeatureError, ModelLacksError, SettingsError
 from sonde.steering.edits import Edit
 from sonde.steering.presets import load_presets
 
@@ -22,6 +22,10 @@ def test_chat_answers_under_its_edits(reader):
     answer = session.answer("who?", max_new_tokens=6)
     assert answer.edits == (f"feature:{number}=20max",) and answer != session.answer("who?", (), 6)
     assert answer == sonde.Session(reader).answer("who?", f"feature:{number}=20max", 6)
+    sampled = [session.answer("who?", (), 12, temperature=1.5, seed=seed) for seed in (1, 1, 2)]
+    assert sampled[0] == sampled[1] != sampled[2]
+    with pytest.raises(SettingsError, match="top_p is 2"):
+        session.answer("who?", top_p=2.0)
     with pytest.raises(FeatureError):
         sonde.chat(reader, "feature:64=1")
     with pytest.raises(ModelLacksError):

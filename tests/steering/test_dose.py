@@ -9,8 +9,9 @@ from sonde.errors import EditError, FeatureError
 from sonde.features.reader import Reader
 from sonde.steering.apply import make_edits
 from sonde.steering.batching import Batcher
-from sonde.steering.dose import dose_response
+from sonde.steering.dose import dose_response, repetition
 from sonde.steering.edits import Edit
+from tests.known import known
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,15 @@ def test_perplexity_and_concept_are_those_of_a_plain_reading(reader, batcher):
         assert one.concept == pytest.approx(float(concept.mean()), rel=1e-3, abs=1e-6)
 
 
+def test_repetition_is_the_share_of_threes_that_the_answer_had_before(reader, batcher):
+    assert repetition([1, 2]) is None and repetition([]) is None
+    assert repetition([1, 2, 3, 4]) == 0 and repetition([7] * 12) == pytest.approx(0.9)
+    assert repetition([1, 2, 3, 1, 2, 3]) == pytest.approx(1 / 4)
+    edits = [Edit("clamp", strongest(reader), 4.0, "max")]
+    for one in dose_response(reader, batcher, edits, prompt(reader), doses=(1.0,), max_tokens=12):
+        assert one.to_json()["repetition"] == one.repetition and 0 <= known(one.repetition) < 1
+
+
 def test_what_cannot_be_asked(reader, batcher):
     with pytest.raises(EditError, match="nothing is edited"):
         dose_response(reader, batcher, [], prompt(reader))
@@ -99,4 +109,11 @@ def test_the_command_line(walk, capsys):
     assert [row["dose"] for row in json.loads(capsys.readouterr().out)] == [None, 1, 9]
     assert run([*arguments, "--device", "cpu"]) == 0
     assert "as it is" in capsys.readouterr().out
+    sampled = ["--device", "cpu", "--json", "--temperature", "1", "--presence-penalty", "1"]
+    said = []
+    for seed in ("1", "1", "2"):
+        assert run([*arguments, *sampled, "--seed", seed]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] != said[2]
+    assert run([*arguments, "--temperature", "9"]) == 2 and "temperature" in capsys.readouterr().err
     assert run(["dose", str(walk.index), "--edit", "feature:9999=1", "--prompt", "who?"]) == 2

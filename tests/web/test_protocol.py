@@ -152,7 +152,9 @@ def test_choices_seeds_stops_and_logprobs(client):
         ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, 400, "input_audio"),
         ({"messages": QUESTION, "temperature": 3}, 400, "temperature"),
         ({"messages": QUESTION, "tools": [{"type": "function"}]}, 400, "'tools' is not supported"),
-        ({"messages": QUESTION, "presence_penalty": 1}, 400, "presence_penalty"),
+        ({"messages": QUESTION, "presence_penalty": 3}, 400, "presence_penalty"),
+        ({"messages": QUESTION, "frequency_penalty": -3}, 400, "frequency_penalty"),
+        ({"messages": QUESTION, "repetition_penalty": 1.2}, 400, "'repetition_penalty' is not supported"),
         ({"messages": QUESTION, "nonsense": 1}, 400, "nonsense"),
         ({"messages": QUESTION, "edits": ["feature:999=1"]}, 400, "no feature 999"),
         ({"messages": QUESTION, "edits": ["feature:1=1", "feature:1=2"]}, 400, "set twice"),
@@ -188,6 +190,14 @@ def test_what_asks_for_nothing_is_taken(client):
         ask(client, user="me", presence_penalty=0, tools=[], response_format={"type": "text"}, metadata={}).status_code
         == 200
     )
+
+
+def test_penalties_keep_an_answer_from_repeating_itself(client):
+    asked = {"prompt": "the red", "max_tokens": 12, "temperature": 0, "logprobs": 1}
+    for name in ("presence_penalty", "frequency_penalty"):
+        [choice] = client.post("/v1/completions", json=asked | {name: 2}).json()["choices"]
+        [loud] = client.post("/v1/completions", json=asked | {name: -2}).json()["choices"]
+        assert len(set(choice["logprobs"]["tokens"])) > len(set(loud["logprobs"]["tokens"])), name
 
 
 def test_the_official_client_works_unchanged(folder, truth):

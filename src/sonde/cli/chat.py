@@ -8,6 +8,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from sonde.cli.common import print_json, quiet_libraries
+from sonde.settings import to_mapping
+from sonde.steering.settings import AnswerSettings
 
 
 def chat(
@@ -18,6 +20,7 @@ def chat(
     prompt: str | None = None,
     image: tuple[Path, ...] = (),
     max_new_tokens: int = 60,
+    settings: Annotated[AnswerSettings, Parameter(name="*")] = AnswerSettings(),
     device: str = "auto",
     json: bool = False,
 ) -> None:
@@ -54,13 +57,13 @@ def chat(
     from sonde.steering.edits import Edit
     from sonde.steering.session import chat
 
-    session = chat(index, edit, device=device)
+    session, chosen = chat(index, edit, device=device), to_mapping(settings)
     history: list[dict[str, Any]] = []
     plain_history: list[dict[str, Any]] = []
     for question in [prompt] if prompt is not None else _questions():
         asked = session.question(question, image if not history else ())
-        answer = session.answer([*history, asked], max_new_tokens=max_new_tokens)
-        plain = session.answer([*plain_history, asked], (), max_new_tokens) if edit else answer
+        answer = session.answer([*history, asked], max_new_tokens=max_new_tokens, **chosen)
+        plain = session.answer([*plain_history, asked], (), max_new_tokens, **chosen) if edit else answer
         history += [asked, {"role": "assistant", "content": answer}]
         plain_history += [asked, {"role": "assistant", "content": plain}]
         if json:

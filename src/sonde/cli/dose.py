@@ -7,6 +7,8 @@ from cyclopts import Parameter
 
 from sonde.cli.common import print_json, quiet_libraries
 from sonde.display import print_blocks
+from sonde.settings import to_mapping
+from sonde.steering.settings import AnswerSettings
 
 
 def dose(
@@ -17,6 +19,7 @@ def dose(
     prompt: str,
     at: Annotated[list[float] | None, Parameter(negative_iterable=())] = None,
     max_new_tokens: int = 40,
+    settings: Annotated[AnswerSettings, Parameter(name="*")] = AnswerSettings(),
     device: str = "auto",
     json: bool = False,
 ) -> None:
@@ -25,7 +28,8 @@ def dose(
     Example: sonde dose index --edit feature:311=1max --prompt "Who are you?"
 
     Each answer is shown with how strongly the edited features fire on it, in units of their maxima, and with its
-    perplexity, both measured by the model without edits.
+    perplexity, both measured by the model without edits, and with the share of its runs of three tokens that it had
+    before.
 
     Parameters
     ----------
@@ -47,7 +51,8 @@ def dose(
     quiet_libraries()
     from sonde.steering.session import dose
 
-    responses = dose(index, edit, prompt, at=at, max_new_tokens=max_new_tokens, device=device)
+    chosen = to_mapping(settings)
+    responses = dose(index, edit, prompt, at=at, max_new_tokens=max_new_tokens, device=device, **chosen)
     if json:
         print_json([response.to_json() for response in responses])
     else:

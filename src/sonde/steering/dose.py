@@ -1,7 +1,8 @@
 """Dose and response: what a model answers as it is edited more and more strongly, and where it breaks.
 
 Each answer is read once more by the model without edits. Its perplexity of the answer shows where the answer is no
-longer language, and how strongly the edited features fire on it shows how much of the concept is in it.
+longer language, and how strongly the edited features fire on it shows how much of the concept is in it. A model that
+repeats itself finds its own loops likely, so that the share of repetition stands beside the perplexity.
 """
 
 from collections.abc import Sequence
@@ -21,8 +22,11 @@ from sonde.steering.apply import make_edits
 from sonde.steering.batching import Batcher
 from sonde.steering.edits import Edit, EditLike, as_list, read_edit
 from sonde.steering.request import Sampling
+from sonde.steering.settings import AnswerSettings
 
 DOSES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
+REPEATED = 3
+"""consecutive tokens that count as repeated where the answer had them before"""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Response:
     its maximum; None where no feature is edited"""
     perplexity: float | None
     """of the answer under the plain model, after the question; None of an empty answer"""
+    repetition: float | None
+    """share of the answer's runs of three tokens that occurred before in it; None where it has no such run"""
 
     def to_json(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -51,14 +57,15 @@ class Responses(list[Response], Drawn):
         return f"Responses({len(self)} doses: {shorten(doses, 80)})"
 
     def draw(self) -> list[Block]:
-        """A table of the doses: how much of the concept is in the answers, and the plain model's surprise."""
+        """A table of the doses: how much of the concept is in the answers, their perplexity, and repetition."""
         rows = []
         for response in self:
             dose = "as it is" if response.dose is None else f"{response.dose:g}"
             concept = "-" if response.concept is None else f"{response.concept:.2f}"
             perplexity = "-" if response.perplexity is None else f"{response.perplexity:.3g}"
-            rows.append([dose, concept, perplexity, " ".join(response.answer.split())])
-        return [Grid(rows, ("dose", "concept", "perplexity", "answer"), right=(0, 1, 2))]
+            repetition = "-" if response.repetition is None else f"{response.repetition:.0%}"
+            rows.append([dose, concept, perplexity, repetition, " ".join(response.answer.split())])
+        return [Grid(rows, ("dose", "concept", "perplexity", "repeated", "answer"), right=(0, 1, 2, 3))]
 
 
 def dose_response(
@@ -69,9 +76,10 @@ def dose_response(
     *,
     doses: Sequence[float] = DOSES,
     max_tokens: int = 40,
+    settings: AnswerSettings = AnswerSettings(),
     confined: bool = False,
 ) -> Responses:
-    """Answer a prompt as the model is, and with the edits at each dose, all at once; the likeliest tokens are taken.
+    """Answer a prompt as the model is, and with the edits at each dose, all at once, with the same seed.
 
     Args:
         edits: their values are multiplied by each dose; a factor's distance from 1 is.
@@ -85,7 +93,7 @@ def dose_response(
     values = [read_edit(edit) for edit in as_list(edits)]
     if not values:
         raise EditError("nothing is edited; give an edit such as feature:311=1max")
-    sampling = Sampling(max_tokens, strip=True)
+    sampling = Sampling.of(settings, reader.model, max_tokens, strip=True)
     at_doses: list[tuple[float | None, list[Edit]]] = [(None, [])]
     at_doses += [(dose, [_at_dose(edit, dose) for edit in values]) for dose in doses]
     asked = [(prompt, make_edits(edits, reader.index, confined=confined), sampling) for _, edits in at_doses]
@@ -95,13 +103,19 @@ def dose_response(
     with torch.no_grad():
         read = batcher.run(lambda: _read_again(reader, prompt.ids[0].tolist(), ids, features))
     return Responses(
-        Response(dose, "".join(piece.text for piece in pieces), len(tokens), concept, perplexity)
+        Response(dose, "".join(piece.text for piece in pieces), len(tokens), concept, perplexity, repetition(tokens))
         for (dose, _), pieces, tokens, (concept, perplexity) in zip(at_doses, answers, ids, read, strict=True)
     )
 
 
 def _at_dose(edit: Edit, dose: float) -> Edit:
     return replace(edit, value=1 + (edit.value - 1) * dose if edit.op == "scale" else edit.value * dose)
+
+
+def repetition(tokens: Sequence[int]) -> float | None:
+    """The share of an answer's runs of three tokens that occurred before in it; None where it has no such run."""
+    runs = [tuple(tokens[place : place + REPEATED]) for place in range(len(tokens) - REPEATED + 1)]
+    return 1 - len(set(runs)) / len(runs) if runs else None
 
 
 def perplexities(model: Model, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> list[float | None]:

@@ -3,8 +3,10 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from sonde.models.model import SiteEdit, Tokens
+from sonde.models.model import Model, SiteEdit, Tokens
+from sonde.steering.settings import AnswerSettings
 
 
 @dataclass(frozen=True)
@@ -17,12 +19,33 @@ class Sampling:
     top_p: float = 1.0
     """sample from the likeliest tokens that have this share of the probability"""
     seed: int | None = None
+    frequency_penalty: float = 0.0
+    """taken from a token's logit for each time that the answer has it already"""
+    presence_penalty: float = 0.0
+    """taken from a token's logit once where the answer has it already"""
     stop: tuple[str, ...] = ()
     """texts that end an answer, and are left out of it"""
     top_logprobs: int = 0
     """number of likeliest tokens to report with each token"""
     strip: bool = False
     """leave out white space at both ends"""
+
+    @classmethod
+    def of(cls, settings: AnswerSettings, model: Model, max_tokens: int, *, strip: bool = False) -> "Sampling":
+        """The settings, with what they leave open as the model's own generation settings say; else greedy."""
+        own: Any = getattr(model.network, "generation_config", None)
+        samples = bool(getattr(own, "do_sample", False))
+        temperature, top_p = (getattr(own, name, None) if samples else None for name in ("temperature", "top_p"))
+        usual = (1.0 if temperature is None else float(temperature)) if samples else 0.0
+        return cls(
+            max_tokens=max_tokens,
+            temperature=usual if settings.temperature is None else settings.temperature,
+            top_p=(1.0 if top_p is None else float(top_p)) if settings.top_p is None else settings.top_p,
+            seed=settings.seed,
+            frequency_penalty=settings.frequency_penalty,
+            presence_penalty=settings.presence_penalty,
+            strip=strip,
+        )
 
 
 @dataclass(frozen=True)
@@ -33,7 +56,7 @@ class Piece:
     """new text; may be empty while a letter is incomplete, or while it may yet turn out to be a stop"""
     token: int | None = None
     logprob: float = 0.0
-    """of the model's own distribution, before temperature and top_p"""
+    """of the model's own distribution, before penalties, temperature and top_p"""
     top: tuple[tuple[int, float], ...] = ()
     """(token, logprob) of the likeliest"""
     finish: str | None = None

@@ -1,5 +1,6 @@
 """A running answer: its next token is chosen from logits, and its text is sent as far as it is certain."""
 
+from collections import Counter
 from typing import Any
 
 import torch
@@ -26,6 +27,8 @@ class Row:
         self.n_prompt = self.length = request.tokens.ids.shape[1]
         """length: of the prompt and of the tokens that the model has read since"""
         self.n_answer = 0
+        self.counts: Counter[int] = Counter()
+        """token -> how often the answer has it"""
         self.token = -1
         """chosen last"""
         self.generator: torch.Generator | None = None
@@ -44,8 +47,9 @@ class Row:
         logprobs = logits.float().log_softmax(dim=-1).cpu()
         if logprobs.isnan().any():
             raise EditError("the model's predictions are no longer finite numbers; turn features less far")
-        self.token = self._choose(logprobs)
+        self.token = self._choose(self._penalised(logprobs))
         self.n_answer += 1
+        self.counts[self.token] += 1
         if self.token in self.ends:
             self.request.send(Piece(self._text.rest(), finish="stop"))
             return False
@@ -57,6 +61,18 @@ class Row:
         likeliest = tuple(zip(top.indices.tolist(), top.values.tolist(), strict=True))
         self.request.send(Piece(text, self.token, float(logprobs[self.token]), likeliest, finish))
         return finish is None
+
+    def _penalised(self, logprobs: Tensor) -> Tensor:
+        """Logarithms of probabilities up to a constant, less the penalties of the tokens that the answer has.
+
+        Source: OpenAI's API reference, frequency and presence penalties.
+        """
+        sampling = self.request.sampling
+        if not self.counts or not (sampling.frequency_penalty or sampling.presence_penalty):
+            return logprobs
+        tokens, counts = torch.tensor(list(self.counts.items())).T
+        penalties = sampling.frequency_penalty * counts.to(logprobs.dtype) + sampling.presence_penalty
+        return logprobs.index_add(0, tokens, -penalties)
 
     def _choose(self, logprobs: Tensor) -> int:
         sampling = self.request.sampling

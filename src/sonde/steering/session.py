@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from sonde.calls import public
 from sonde.display import Block, Drawn, Grid, Line
@@ -11,11 +11,13 @@ from sonde.features.index import Index
 from sonde.features.reader import Fired, On, Reader
 from sonde.models.model import Model, Tokens
 from sonde.models.token_text import decode
+from sonde.settings import from_mapping
 from sonde.steering.apply import AnyEdit, make_edits
 from sonde.steering.batching import Batcher
 from sonde.steering.dose import DOSES, Responses, dose_response
 from sonde.steering.edits import EditLike, as_list, read_edit
 from sonde.steering.request import Sampling
+from sonde.steering.settings import AnswerKeywords, AnswerSettings
 
 Message = dict[str, Any]
 """role, content, and images, a list of paths, where the content has marks for pictures"""
@@ -69,42 +71,47 @@ class Session:
         fired = self.batcher.run(lambda: self.reader.read(text))
         return fired, self.batcher.run(lambda: self.reader.search(fired, unlike=unlike or (), on=on, n=n))
 
-    @public()
+    @public(AnswerSettings)
     def answer(
         self,
         messages: str | Sequence[Message],
         edits: AnyEdit | Sequence[AnyEdit] | None = None,
         max_new_tokens: int = 60,
+        **settings: Unpack[AnswerKeywords],
     ) -> Answer:
-        """The model's answer to a question or a conversation, under edits; the likeliest tokens are taken.
+        """The model's answer to a question or a conversation, under edits.
 
         Args:
             messages: a question, or messages with `role` and `content`.
             edits: the session's own by default.
             max_new_tokens: length of the longest answer.
+            settings: the fields of `AnswerSettings`, such as a temperature.
 
         Raises:
             FeatureError, EditError: an edit that cannot be applied.
+            SettingsError: a setting out of its bounds.
             ModelLacksError: no chat template or no head.
             UsageError: the conversation does not fit the model's context.
         """
         bound = self.edits if edits is None else make_edits(edits, self.index)
-        pieces = self.batcher.answer(self._prompt(messages), bound, Sampling(max_new_tokens))
+        sampling = Sampling.of(from_mapping(AnswerSettings, settings), self.model, max_new_tokens)
+        pieces = self.batcher.answer(self._prompt(messages), bound, sampling)
         tokens = [piece.token for piece in pieces if piece.token is not None]
         text = decode(self.model.require_tokenizer(), tokens).strip()
         return Answer(text, (str(getattr(edit, "edit", type(edit).__name__)) for edit in bound))
 
-    @public()
+    @public(AnswerSettings)
     def dose(
         self,
         messages: str | Sequence[Message],
         edits: EditLike | Sequence[EditLike],
         doses: Sequence[float] = DOSES,
         max_new_tokens: int = 40,
+        **settings: Unpack[AnswerKeywords],
     ) -> Responses:
         """The answers with the edits at each dose, and how the model without edits reads them; see `dose_response`."""
-        prompt = self._prompt(messages)
-        return dose_response(self.reader, self.batcher, edits, prompt, doses=doses, max_tokens=max_new_tokens)
+        given = {"doses": doses, "max_tokens": max_new_tokens, "settings": from_mapping(AnswerSettings, settings)}
+        return dose_response(self.reader, self.batcher, edits, self._prompt(messages), **given)
 
     def question(self, text: str, image: Sequence[str | Path] = ()) -> Message:
         """A question as a message; its pictures come first where the text has no mark for them.
@@ -148,7 +155,7 @@ def chat(
     return Session(index, edits=edit, device=device)
 
 
-@public()
+@public(AnswerSettings)
 def dose(
     index: Index | Reader | Session | str | Path,
     edit: EditLike | Sequence[EditLike],
@@ -157,6 +164,7 @@ def dose(
     at: Sequence[float] | None = None,
     max_new_tokens: int = 40,
     device: str = "auto",
+    **settings: Unpack[AnswerKeywords],
 ) -> Responses:
     """What a model answers as it is edited more and more strongly, and where it breaks.
 
@@ -167,12 +175,15 @@ def dose(
         at: the doses; by default from a quarter to four.
         max_new_tokens: length of the longest answer.
         device: auto, cpu, cuda, cuda:N or mps; for the model, where it is loaded here.
+        settings: the fields of `AnswerSettings`, such as a temperature.
 
     Raises:
         FeatureError, EditError: an edit that cannot be applied, or none.
+        SettingsError: a setting out of its bounds.
         UsageError, BusyError: as for any answer.
     """
     for each in as_list(edit):  # before the model is loaded
         read_edit(each)
+    from_mapping(AnswerSettings, settings)
     session = index if isinstance(index, Session) else Session(index, device=device)
-    return session.dose(prompt, edit, DOSES if at is None else at, max_new_tokens)
+    return session.dose(prompt, edit, DOSES if at is None else at, max_new_tokens, **settings)

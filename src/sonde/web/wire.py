@@ -382,6 +382,8 @@ class DoseView(Wire):
     """how strongly the edited features fire on the answer, in units of their maxima, when the plain model reads it"""
     perplexity: float | None
     """of the answer under the plain model"""
+    repetition: float | None
+    """share of the answer's runs of three tokens that occurred before in it"""
 
 
 class Preset(Wire):

@@ -19,9 +19,8 @@ def post_dose(served: ServedIndex, asked: wire.AskDose) -> list[wire.DoseView]:
         prompt = served.model.chat_tokens([{"role": "user", "content": asked.question}])
         given = {"doses": asked.doses, "max_tokens": asked.max_tokens, "confined": True}
         responses = dose_response(served.reader, served.batcher, asked.edits, prompt, **given)
-    return [
-        wire.DoseView(dose=at.dose, answer=at.answer, concept=at.concept, perplexity=at.perplexity) for at in responses
-    ]
+    shown = ("dose", "answer", "concept", "perplexity", "repetition")
+    return [wire.DoseView(**{name: getattr(at, name) for name in shown}) for at in responses]
 
 
 @router.get("/api/presets")

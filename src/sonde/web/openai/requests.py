@@ -19,8 +19,6 @@ USUAL_TOKENS = 4096
 IGNORED = frozenset("user store metadata service_tier safety_identifier prompt_cache_key parallel_tool_calls".split())
 """parameters that change nothing here"""
 NEUTRAL = {
-    "presence_penalty": 0,
-    "frequency_penalty": 0,
     "response_format": {"type": "text"},
     "logit_bias": {},
     "tools": [],
@@ -129,6 +127,8 @@ class CompletionSettings(BaseModel):
     temperature: Annotated[float | None, Field(ge=0, le=2)] = None
     top_p: Annotated[float | None, Field(gt=0, le=1)] = None
     seed: Annotated[int | None, Field(ge=-(2**63), lt=2**63)] = None
+    frequency_penalty: Annotated[float | None, Field(ge=-2, le=2)] = None
+    presence_penalty: Annotated[float | None, Field(ge=-2, le=2)] = None
     stop: Annotated[
         list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str] | None), Field(max_length=4)
     ] = []
@@ -160,6 +160,8 @@ class CompletionSettings(BaseModel):
             temperature=1.0 if self.temperature is None else self.temperature,
             top_p=self.top_p or 1.0,
             seed=self.seed,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            presence_penalty=self.presence_penalty or 0.0,
             stop=tuple(filter(None, self.stop)),
             top_logprobs=top_logprobs,
             strip=strip,
