@@ -28,7 +28,8 @@ def _own(app):
 
 
 def test_flags_that_are_named_exist():
-    scripts = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks").glob("*.py"))
+    paths = [path for folder in ("benchmarks", "tools") for path in (ROOT / folder).rglob("*.py")]
+    scripts = "".join(path.read_text(encoding="utf-8") for path in paths)
     known = set().union(*map(flags, verbs()))
     for path in TEXTS:
         own = set(FLAG.findall(scripts)) if path.name == "benchmarks.md" else set()
