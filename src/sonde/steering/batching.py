@@ -10,8 +10,10 @@ One thread runs the model while there is something to do. Where a model's cache 
 windows, states), each answer is a group of its own, and they take turns.
 """
 
+import atexit
 import logging
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -33,6 +35,14 @@ Result = TypeVar("Result")
 
 MOST_ROWS, MOST_WAITING = 32, 64
 _log = logging.getLogger(__name__)
+_batchers: weakref.WeakSet["Batcher"] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """A thread that is inside the model while the interpreter ends would abort the process."""
+    for batcher in list(_batchers):
+        batcher.close()
 
 
 class Batcher:
@@ -53,6 +63,7 @@ class Batcher:
         self._thread: threading.Thread | None = None
         """there while there is something to do, so that an idle batcher holds no model"""
         self._closed = False
+        _batchers.add(self)
 
     def submit(
         self, tokens: Tokens, edits: Sequence[SiteEdit], sampling: Sampling, emit: Callable[[Piece], None]
