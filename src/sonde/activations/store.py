@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, asdict, dataclass, replace
 from dataclasses import fields as dataclass_fields
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,9 +29,11 @@ from sonde.display import Drawn, shorten
 from sonde.errors import ActivationError, ArtifactDamagedError, CapacityError, nearest
 from sonde.facts import ModelRef, TextFacts, read_facts
 from sonde.manifests import Manifest, read_manifest, verify
-from sonde.models.model import Model
 from sonde.remote import Place, place
 from sonde.settings import format_bytes
+
+if TYPE_CHECKING:
+    from sonde.models.model import Model
 
 FORMAT = "activations"
 PILE_BYTES = 1 << 28
@@ -66,7 +68,7 @@ class MassiveFacts:
     norms: dict[str, float]
     """site -> mean norm of them"""
 
-    def line(self, model: Model) -> str:
+    def line(self, model: "Model") -> str:
         """What a person reads about them."""
         tokenizer = model.require_tokenizer()
         tokens = ", ".join(f"{tokenizer.decode([token])!r} ({rows:,})" for token, rows in self.tokens[:4])

@@ -17,8 +17,6 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from sonde.errors import ModelLacksError
 
@@ -59,23 +57,34 @@ def _exposing(name: str) -> str:
         raise ModelLacksError(
             f"attention {name!r} computes no patterns that can be seen; load the model with attention='sdpa' or 'eager'"
         )
+    # Imported here: it takes two seconds and 200 MB, and who trains or reads an index loads no model.
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
     if _PREFIX + name not in ALL_ATTENTION_FUNCTIONS:
         ALL_MASK_ATTENTION_FUNCTIONS.register(_PREFIX + name, ALL_MASK_ATTENTION_FUNCTIONS[name])
-        ALL_ATTENTION_FUNCTIONS.register(_PREFIX + name, partial(_attend, name))
+        plain = None if name == "eager" else ALL_ATTENTION_FUNCTIONS[name]
+        ALL_ATTENTION_FUNCTIONS.register(_PREFIX + name, partial(_attend, plain))
     return _PREFIX + name
 
 
 def _attend(
-    name: str, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: Any
+    plain: Callable[..., tuple[Tensor, Tensor | None]] | None,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    **options: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Attention as it was, but with the pattern passing its point.
 
     Args:
+        plain: the attention as it was; None for the eager one of the module's family.
         query: [batch, head, query position, width of a head]; key and value may have fewer heads.
     """
     eager = _eager_attention(module)
-    attention = eager if name == "eager" else ALL_ATTENTION_FUNCTIONS[name]
-    output, pattern = attention(module, query, key, value, mask, **options)
+    output, pattern = (plain or eager)(module, query, key, value, mask, **options)
     point = pattern_point(module)
     if not point._forward_hooks:
         return output, pattern
