@@ -19,6 +19,7 @@ import torch
 import transformers
 from torch import Tensor
 
+from sonde.activations.advice import faster_way
 from sonde.activations.contexts import BATCH_TOKENS, Batch, Context, Cutter, batches, make_batch
 from sonde.activations.corpus import Corpus, Document, TextSource, is_held_out
 from sonde.activations.massive import norm_limits
@@ -305,6 +306,9 @@ def _run(job: _Harvest, options: TaskOptions, reporter: Reporter) -> list[dict[s
     job.worker.limits = norm_limits(
         job.worker.model, settings.site, first.contexts, settings.massive, special=settings.special
     )
+    advice = faster_way(job.worker.model, first.contexts, job.cutter) if options.executor != "ray" else None
+    if advice is not None:
+        reporter.say(advice)
     tasks = itertools.chain([first], tasks)
     gpus = int(job.worker.model.device.type == "cuda")
     with reporter.start("harvest", settings.tokens, "tokens") as progress:
