@@ -136,14 +136,11 @@ class _Harvest:
 
 def _open(model: Model, text: Any, settings: HarvestSettings, options: TaskOptions) -> _Harvest:
     """Check everything that can be checked before a folder is made."""
-    for name in settings.site:
-        model.site(name)  # raises where there is none
+    widths = model.widths(settings.site)
     if not options.is_local:
         SentModel.of(model)  # raises where workers could not load it
     corpus = Corpus(text, settings.field, settings.skip_bad)
     cutter = Cutter(model, settings.context, settings.pack)
-    probe = model.read(model.pad([[*cutter.before, 0]]), settings.site)
-    widths = {name: value.flatten(2).shape[-1] for name, value in probe.items()}
     layout = Layout.of_sites(widths, settings.store)
     task_tokens = TASK_BYTES // (4 * sum(widths.values()))
     if settings.memory is not None:
