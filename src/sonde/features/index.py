@@ -15,6 +15,7 @@ from sonde.features.table import FeatureTable, features_grid
 from sonde.features.words import queries
 from sonde.manifests import read_manifest
 from sonde.progress import amount
+from sonde.remote import local_path
 
 WORTH_SEEING = {"density": (1e-4, 2e-2), "same_word": (0.0, 0.6)}
 """features that are neither rare nor common, and of more than one word"""
@@ -123,7 +124,7 @@ class Index(IndexFolder, Drawn):
 @public()
 def load_index(folder: str | Path) -> Index:
     """Open an index in its folder; raises ArtifactError where it is missing, foreign, unfinished or truncated."""
-    path = Path(folder)
+    path = local_path(folder)
     return Index(path, read_manifest(path, FORMAT))
 
 

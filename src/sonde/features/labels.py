@@ -18,6 +18,7 @@ from typing import Any
 from sonde.errors import ArtifactDamagedError, TextError
 from sonde.features.words import queries
 from sonde.manifests import storage_errors, write_bytes
+from sonde.remote import local_path
 from sonde.texts import escaped, read_lines, require_unicode
 
 LABELS = "labels.sqlite"
@@ -199,7 +200,7 @@ class Labels:
             names = [row[1] for row in self._read(f"PRAGMA table_info({table})")][1:]
             for row in self._read(f"SELECT {', '.join(names)} FROM {table} ORDER BY id"):
                 lines.append(json.dumps({"table": table} | dict(zip(names, row, strict=True)), ensure_ascii=False))
-        write_bytes(Path(path), "".join(line + "\n" for line in lines).encode())
+        write_bytes(local_path(path), "".join(line + "\n" for line in lines).encode())
         return len(lines)
 
     def import_(self, path: str | Path) -> int:
