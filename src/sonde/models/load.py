@@ -178,7 +178,7 @@ def _full_name(name: str, source: str) -> str:
     """The name that other folders can use too: of a folder or a file its whole path."""
     if name in BUILT_IN or name in KNOWN:
         return name
-    path = Path(name).expanduser()
+    path = local_path(name)
     return str(path.resolve()) if path.suffix.lower() == ".gguf" and path.is_file() else source
 
 
