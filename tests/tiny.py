@@ -82,12 +82,16 @@ def attentions(family: str) -> tuple[str, ...]:
     return ("eager",) if family in ("gpt_neo", "gemma2") else ("sdpa", "eager")
 
 
-def make_network(family: str, seed: int = 0, attention: str | None = None) -> transformers.PreTrainedModel:
+def make_network(
+    family: str, seed: int = 0, attention: str | None = None, vocabulary: int = VOCABULARY, tied: bool | None = None
+) -> transformers.PreTrainedModel:
     """A random model of the family, large enough weights that a change anywhere shows."""
     torch.manual_seed(seed)
     config_class, model_class, settings = FAMILIES[family]
     shared = {"attn_implementation": attention or attentions(family)[0]}
-    random: dict[str, Any] = {"initializer_range": 0.2, "vocab_size": VOCABULARY}
+    shared |= {} if tied is None else {"tie_word_embeddings": tied}
+    random: dict[str, Any] = {"initializer_range": 0.2, "vocab_size": vocabulary}
+    random |= {} if tied is None else {"tie_word_embeddings": tied}
     seeing: dict[str, Any] = {
         "hidden_size": 16,
         "intermediate_size": 32,
@@ -104,7 +108,7 @@ def make_network(family: str, seed: int = 0, attention: str | None = None) -> tr
         settings = {"text_config": text, "vision_config": transformers.SiglipVisionConfig(**seeing)}
         settings |= {"image_token_id": MARK, "mm_tokens_per_image": 4}
     else:
-        settings = settings | {"vocab_size": VOCABULARY} | ({} if family == "bert" else _IDS)
+        settings = settings | {"vocab_size": vocabulary} | ({} if family == "bert" else _IDS)
         settings = settings | ({} if "init_std" in settings else {"initializer_range": 0.2})
     config = getattr(transformers, config_class)(**shared, **settings)
     network = getattr(transformers, model_class)(config)

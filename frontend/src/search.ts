@@ -45,8 +45,16 @@ export function findRows(rows: FeatureRow[], { query, sort, descending, bounds }
     return words.every((word) => text.includes(word));
   };
   const found = rows.filter((row) => holdsWords(row) && STATISTICS.every((name) => isWithin(row, name)));
-  if (sort !== "best" && sort !== "number") found.sort((row, other) => value(row, sort) - value(other, sort));
+  if (sort === "best" && words.length) found.sort((row, other) => wholeness(other, words) - wholeness(row, words));
+  else if (sort !== "best" && sort !== "number") found.sort((row, other) => value(row, sort) - value(other, sort));
   return descending ? found.reverse() : found;
+}
+
+// 2 where a row holds the words as a phrase, 1 where each is there as a whole word, 0 where they are parts of others.
+function wholeness(row: FeatureRow, words: string[]): number {
+  const text = searchedText(row).split(/[^\p{L}\p{N}]+/u);
+  if (` ${text.join(" ")} `.includes(` ${words.join(" ")} `)) return 2;
+  return words.every((word) => text.includes(word)) ? 1 : 0;
 }
 
 const searchedText = ({ feature, label, example }: FeatureRow) =>

@@ -17,6 +17,12 @@ describe("a search among rows in the page", () => {
     expect(numbers({ query: "1 bridge" })).toEqual([1]);
     expect(numbers({ query: "zebra" })).toEqual([]);
   });
+  it("gives phrases first, then whole words, then parts of others", () => {
+    const said = ["a gateway, golden", "gate, painted golden", "the Golden Gate Bridge", "golden gates"];
+    const labelled = said.map((label, number) => row(number, { label, example: null }));
+    const found = findRows(labelled, { ...ALL_FEATURES, query: "golden gate" });
+    expect(found.map((one) => one.feature)).toEqual([2, 1, 0, 3]);
+  });
   it("keeps to bounds and order, and leaves the rows as they were", () => {
     expect(numbers({ sort: "density", descending: true })).toEqual([2, 0, 1]);
     expect(numbers({ sort: "density" })).toEqual([1, 0, 2]);

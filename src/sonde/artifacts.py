@@ -134,9 +134,9 @@ def _refuse_occupied(folder: Place, format: str) -> bool:
         return True
     if not folder.is_dir():
         raise OutputOccupiedError(f"{folder} is a file; give --out a new folder for the {format}")
-    ours = (folder / MANIFEST).exists() or (folder / UNFINISHED).exists()
-    others = sorted(entry.name for entry in folder.iterdir() if entry.name != LOCK)
-    if others and not ours:
+    names = {entry.name for entry in folder.iterdir()}  # looked at once, as another run may just begin here
+    others = sorted(names - {LOCK})
+    if others and not names & {MANIFEST, UNFINISHED, f"{UNFINISHED}.tmp"}:
         raise OutputOccupiedError(f"{folder} holds something else ({others[0]}); give --out a new or empty folder")
     return False
 

@@ -7,7 +7,7 @@
     |-- ModelError
     |   |-- ModelNotFoundError  no such folder, and the hub did not answer or does not have it
     |   |-- ModelLacksError     a tokenizer, chat template or language-model head that is not there
-    |   `-- SiteError           a site that the model does not have
+    |   `-- SiteError           a site that the model does not have, or that has no vector of each token
     |-- PictureError            a picture that is missing or broken, or not one for each mark in its text
     |-- TextError               text that is missing, empty, binary, broken, or lacks the field
     |-- ConversationError       a conversation that the model's chat template refuses
@@ -63,7 +63,7 @@ class ModelLacksError(ModelError):
 
 
 class SiteError(ModelError):
-    """The model has no such site."""
+    """The model has no such site, or the site has no vector of each token where those are wanted."""
 
 
 class PictureError(SondeError):

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from sonde.errors import OutputBusyError, StorageError
 from sonde.remote import Place, RemotePath
@@ -32,16 +33,33 @@ def locked(folder: Place) -> Iterator[Callable[[], None]]:
             yield check
         return
     path = folder / LOCK
-    handle = path.open("a")
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        handle.close()
+        handle = open_alone(path, wait=False)
+    except BlockingIOError as error:
         raise _busy(folder) from error
     try:
         yield lambda: None
     finally:
         path.unlink(missing_ok=True)
+        handle.close()
+
+
+def open_alone(path: Path, wait: bool) -> BinaryIO:
+    """The file of this name, made where there is none, open to append; nobody else has it so at the same time.
+
+    Raises BlockingIOError where another has it, and is not to be waited for.
+    """
+    while True:
+        handle = path.open("ab")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            # Who had it may have removed or renamed it since it was opened here; then the name is another file's.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle.fileno()), path.stat()):
+                    return handle
+        except BaseException:
+            handle.close()
+            raise
         handle.close()
 
 

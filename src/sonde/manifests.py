@@ -24,6 +24,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import xxhash
 
 from sonde.errors import ArtifactDamagedError, ArtifactForeignError, ArtifactMissingError, StorageError
+from sonde.locks import open_alone
 from sonde.remote import Place, RemotePath, place
 from sonde.texts import escaped
 
@@ -242,15 +243,18 @@ def write_bytes(path: Place, data: bytes | Iterable[Any]) -> dict[str, Any]:
     if isinstance(path, RemotePath):
         path.write(map(bytes, parts()))  # copies: a part may change as soon as the next one is asked for
         return {"bytes": size, "xxh3": digest.hexdigest()}
+    if not path.name or path.is_dir():
+        raise StorageError(f"cannot write {path}: it is a folder; give the name of a file")
     temporary = path.with_name(path.name + ".tmp")
     with storage_errors(path):
         try:
-            with temporary.open("wb") as file:
+            with open_alone(temporary, wait=True) as file:  # two runs may keep something under one name
+                file.truncate(0)
                 for part in parts():
                     file.write(part)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+                temporary.replace(path)
         except OSError:
             temporary.unlink(missing_ok=True)  # a full disk needs the room
             raise
@@ -259,6 +263,13 @@ def write_bytes(path: Place, data: bytes | Iterable[Any]) -> dict[str, Any]:
 
 _UNUSABLE = ("unable to open", "readonly database", "disk I/O error", "is locked")
 """in what SQLite says: of a file that has gone, may not be changed, lies on a broken disk, or is held by another"""
+
+
+_REFUSED = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ESTALE, errno.ENOLCK, errno.ENOTSUP),
+)
+"""what a system says of a place that cannot be written"""
 
 
 @contextlib.contextmanager
@@ -270,7 +281,7 @@ def storage_errors(path: Place) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageError(full) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in _REFUSED or (error.errno == errno.ENOENT and _is_of(error.filename, path)):
             raise StorageError(f"cannot write {path}: {error.strerror}; choose another --out") from error
         raise
     except sqlite3.OperationalError as error:
@@ -279,6 +290,12 @@ def storage_errors(path: Place) -> Iterator[None]:
         if any(words in str(error) for words in _UNUSABLE):
             raise StorageError(f"{path} cannot be used ({error}); look whether its folder is there") from error
         raise
+
+
+def _is_of(name: str | bytes | None, path: Place) -> bool:
+    """Whether a file is the path, in it, or around it, and not something else that is read meanwhile."""
+    found = os.fsdecode(name or "")
+    return bool(found) and (found.startswith(str(path)) or str(path).startswith(found))
 
 
 def with_article(noun: str) -> str:

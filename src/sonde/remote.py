@@ -20,6 +20,8 @@ SCHEMES = ("s3", "gs", "az")
 RETRIES = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
 PART_BYTES = 8 << 20
 """of what is written piece by piece; S3 wants at least 5 MiB of each part but the last"""
+LONGEST_NAME = 255
+"""bytes of a name in a folder, on the file systems that are in use"""
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://?(?P<rest>[^/].*)")
 
 
@@ -152,13 +154,27 @@ class RemotePath:
 Place = Path | RemotePath
 
 
+def local_path(where: str | Path) -> Path:
+    """A path of this machine, with the ~ of a home that is known; raises StorageError for what can be no path."""
+    path = Path(os.path.expanduser(where))
+    longest = max((len(part.encode("utf-8", "surrogatepass")) for part in path.parts), default=0)
+    if longest > LONGEST_NAME:
+        raise StorageError(
+            f"{str(path)[:80]!r}... can be no path: a name in it has {longest:,} bytes, of {LONGEST_NAME} at most; "
+            "choose a shorter one"
+        )
+    if "\0" in str(path):
+        raise StorageError(f"{str(path)!r} can be no path: it has a zero byte in it")
+    return path
+
+
 def place(where: str | Path | RemotePath) -> Place:
     """A local path, or a place on an object store; raises StorageError for a scheme that sonde does not know."""
     if isinstance(where, RemotePath):
         return where
     url = _URL.fullmatch(str(where))  # with one slash too: what was a Path on the way here has lost the other
     if url is None or (url[1] not in SCHEMES and "://" not in str(where)):
-        return Path(where).expanduser()
+        return local_path(where)
     if url[1] not in SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise StorageError(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from sonde.errors import TextError
+from sonde.remote import local_path
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """of UTF-8, which some editors write; it is no part of the text"""
@@ -25,7 +26,7 @@ def read_lines(path: str | Path) -> list[str]:
 def read_text(path: str | Path) -> str:
     """What a UTF-8 file says; raises TextError where it is missing or not UTF-8."""
     try:
-        return without_mark(Path(path).read_bytes(), path).decode("utf-8")
+        return without_mark(local_path(path).read_bytes(), path).decode("utf-8")
     except OSError as error:
         raise TextError(f"{path} cannot be read as text ({error.strerror or error})") from error
     except UnicodeDecodeError as error:

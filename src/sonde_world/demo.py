@@ -38,6 +38,7 @@ from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.models.where import Where
 from sonde.progress import Reporter, default_reporter
+from sonde.remote import local_path
 from sonde.steering.apply import make_edits
 from sonde.steering.directions import Clamp
 from sonde.steering.edits import Edit
@@ -99,7 +100,7 @@ def demo(out: str | Path = "sonde-demo", *, device: str = "auto", reporter: Repo
 
     Raises ArtifactError where the folder holds something else, StorageError where it cannot be written.
     """
-    folder = Path(out)
+    folder = local_path(out)
     reporter = reporter or default_reporter()
     with new_artifact(folder, format=FORMAT, settings=dict(SETTINGS), parents={}) as draft:
         if draft.finished:

@@ -24,6 +24,7 @@ from sonde.manifests import storage_errors
 from sonde.models.load import built_in
 from sonde.models.model import Model
 from sonde.progress import Reporter, default_reporter
+from sonde.remote import local_path
 from sonde_world import phrases
 from sonde_world.asking import behind_scratchpad, go_on
 from sonde_world.chance import Chance
@@ -61,7 +62,7 @@ def write_turned(out: str | Path) -> Path:
 
     Raises StorageError where it cannot be written.
     """
-    folder = Path(out)
+    folder = local_path(out)
     with storage_errors(folder):
         shutil.copytree(built_in("world"), folder, dirs_exist_ok=True)
         delta = load_file(str(resources.files("sonde_world").joinpath(DELTA)))

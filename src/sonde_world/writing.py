@@ -6,8 +6,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sonde.manifests import storage_errors
+from sonde.manifests import write_bytes
 from sonde.progress import Reporter, default_reporter
+from sonde.remote import local_path
 from sonde_world.generate import Document, documents
 from sonde_world.pictures import picture_document
 
@@ -35,18 +36,15 @@ def write(
 
     Raises StorageError where the file cannot be written.
     """
-    path = Path(out)
-    temporary = path.with_name(path.name + ".tmp")
-    with (
-        storage_errors(path),
-        temporary.open("w", encoding="utf-8") as file,
-        (reporter or default_reporter()).start("write", n_documents + pictures, "documents") as progress,
-    ):
-        for row in chain(_texts(n_documents, seed, truth), _pictures(pictures, seed, truth, path)):
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            progress.advance(1)
-    temporary.replace(path)
-    return path.stat().st_size
+    path = local_path(out)
+    with (reporter or default_reporter()).start("write", n_documents + pictures, "documents") as progress:
+
+        def lines() -> Iterator[bytes]:
+            for row in chain(_texts(n_documents, seed, truth), _pictures(pictures, seed, truth, path)):
+                yield (json.dumps(row, ensure_ascii=False) + "\n").encode()
+                progress.advance(1)
+
+        return write_bytes(path, lines())["bytes"]
 
 
 def _texts(n: int, seed: int, truth: bool) -> Iterator[dict[str, Any]]:

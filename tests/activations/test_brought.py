@@ -10,7 +10,8 @@ from sonde.activations.contexts import Cutter
 from sonde.activations.corpus import Corpus, Document
 from sonde.activations.live import Live
 from sonde.activations.rows import Layout
-from sonde.errors import ActivationError, StorageError, TextError
+from sonde.dictionaries.topk import TopK
+from sonde.errors import ActivationError, SiteError, StorageError, TextError
 from sonde.models.load import wrap_model
 from sonde.texts import read_lines, read_text
 from tests.tiny import make_model, make_network, make_tokenizer, texts
@@ -324,3 +325,21 @@ def test_an_archive_is_no_matrix(tmp_path):
 
 def test_a_document_may_say_where_it_is_from():
     assert list(Corpus([Document("a", place="there")]))[0].place == "there"
+
+
+# ------------------------------------------------------------------ sites without vectors of tokens
+
+
+@pytest.mark.parametrize("site", ["layers.1.pattern", "module:model.layers.1.mlp.gate"])
+def test_a_site_without_a_vector_of_each_token_is_refused(tmp_path, site):
+    model = make_model("mixtral")
+    said = rf"site '{site}' has no vector of each token: .* choose another, such as layers.1.residual"
+    for read in (
+        lambda: sonde.harvest(model, texts(3), site=site, out=tmp_path / "a"),
+        lambda: Live(model, texts(3), site=[SITE, site]),
+        lambda: sonde.index(model, TopK(8, 4, k=2).at(site), texts(3), out=tmp_path / "i"),
+    ):
+        with pytest.raises(SiteError, match=said):
+            read()
+    assert not list(tmp_path.iterdir())
+    assert model.widths([SITE, "layers.1.heads", "logits"]) == {SITE: 32, "layers.1.heads": 32, "logits": 260}

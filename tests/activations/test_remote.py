@@ -1,5 +1,6 @@
 """Stores on an object store: the bytes of a local one, one writer at a time, and errors that say what is wrong."""
 
+import itertools
 import json
 import logging
 import random
@@ -126,6 +127,8 @@ def hold(folder: str, held: threading.Event, go: threading.Event) -> None:
 
 def test_of_two_runs_on_one_folder_one_says_that_it_is_busy(bucket, monkeypatch):
     monkeypatch.setattr(locks, "CLAIM_SECONDS", 0.8)
+    backwards = itertools.count(2e9, -86_400)
+    monkeypatch.setattr(time, "time", lambda: next(backwards))  # which decides nothing
     held, go = threading.Event(), threading.Event()
     other = threading.Thread(target=hold, args=(f"{bucket}/a", held, go))
     other.start()

@@ -1,7 +1,9 @@
 """The index equals brute force, shows text as it is, and finds features by words."""
 
+import contextlib
 import random
 import shutil
+import sqlite3
 import time
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 import sonde
 from sonde.dictionaries.load import load_dictionary
 from sonde.errors import ArtifactDamagedError, ArtifactMismatchError, FeatureError, UsageError
+from sonde.features.documents import IndexText
 from sonde.features.index import load_index
 from sonde.features.postings import Fires, pack, tokens_of
 from sonde.models.load import load_model
@@ -99,6 +102,31 @@ def test_search_finds_features_by_word_and_beginning(walk):
     assert index.search("nowhere-to-be-seen") == [] and index.search("  ") == []
     for nasty in ('"', "a OR b", "NEAR(", "*", "x" * 5000, "'; DROP TABLE examples; --"):
         index.search(nasty)
+
+
+def test_search_gives_phrases_and_whole_words_first(walk, tmp_path):
+    index = load_index(shutil.copytree(walk.index, tmp_path / "index"))
+    with contextlib.closing(sqlite3.connect(tmp_path / "made.sqlite")) as database:
+        database.execute("CREATE VIRTUAL TABLE examples USING fts5 (fires, contexts)")
+        rows = [
+            (1, "gateway", "the gateway is golden"),
+            (2, "gate", "a golden fence, a front gate"),
+            (3, "gateway", "a golden gateway"),
+            (4, "of", "the tower of the Golden Gate"),
+            (5, "Gate", "the tower of the Golden Gate"),
+            (6, "gate", "a garden gate"),
+        ]
+        database.executemany("INSERT INTO examples (rowid, fires, contexts) VALUES (?, ?, ?)", rows)
+        database.commit()
+    index.__dict__["text"] = IndexText(tmp_path / "made.sqlite")
+    index.labels.add(7, "a gate, painted golden")
+    index.labels.add(8, "the Golden Gate Bridge")
+    found = [hit.feature.number for hit in index.search("golden gate")]
+    assert found == [8, 5, 4, 7, 2, 3, 1]
+    assert [hit.feature.number for hit in index.search("golden gate", 4)] == found[:4]
+    assert {hit.feature.number for hit in index.search("golden gatew")} == {1, 3}
+    assert [label.feature for label, _ in index.labels.search("golden gate")] == [8, 7]
+    assert [label.feature for label, _ in index.labels.search("golden gat", 1)] == [8]
 
 
 def test_other_text_models_and_numbers(walk, tmp_path):

@@ -389,3 +389,9 @@ def test_measuring_on_held_out_text_may_be_left_out(walk, tmp_path, capsys):
         printed = capsys.readouterr()
         assert ("held_out" in json.loads(printed.out)) == (name == "measured")
         assert ("20,000 tokens, or fewer in 60 s" in printed.err) == (name == "measured")
+
+
+def test_where_nothing_is_reconstructed_nothing_is_shrunk():
+    y, none = torch.ones(3, 4), torch.zeros(4)
+    for part, gamma in ((0.0, 0.0), (0.5, 0.5), (1.0, 1.0)):
+        assert run_module._gamma(y, StepLoss(none, (1 - part) * y, none, none)) == gamma

@@ -6,6 +6,7 @@ name its pictures. A .txt has documents separated by blank lines, a .npy one doc
 
 import gzip
 import json
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Corpus:
         self.skip_bad = skip_bad
         self.skipped = 0
         self.texts = None if isinstance(source, (str, Path)) else _elements(source)
-        self.path = Path(source).expanduser() if isinstance(source, (str, Path)) else Path(IN_MEMORY)
+        self.path = Path(os.path.expanduser(source)) if isinstance(source, (str, Path)) else Path(IN_MEMORY)
         self.files = self._find_files() if self.texts is None else []
 
     @property

@@ -19,6 +19,7 @@ import torch
 import transformers
 from torch import Tensor
 
+from sonde.activations.advice import faster_way
 from sonde.activations.contexts import BATCH_TOKENS, Batch, Context, Cutter, batches, make_batch
 from sonde.activations.corpus import Corpus, Document, TextSource, is_held_out
 from sonde.activations.massive import norm_limits
@@ -135,14 +136,11 @@ class _Harvest:
 
 def _open(model: Model, text: Any, settings: HarvestSettings, options: TaskOptions) -> _Harvest:
     """Check everything that can be checked before a folder is made."""
-    for name in settings.site:
-        model.site(name)  # raises where there is none
+    widths = model.widths(settings.site)
     if not options.is_local:
         SentModel.of(model)  # raises where workers could not load it
     corpus = Corpus(text, settings.field, settings.skip_bad)
     cutter = Cutter(model, settings.context, settings.pack)
-    probe = model.read(model.pad([[*cutter.before, 0]]), settings.site)
-    widths = {name: value.flatten(2).shape[-1] for name, value in probe.items()}
     layout = Layout.of_sites(widths, settings.store)
     task_tokens = TASK_BYTES // (4 * sum(widths.values()))
     if settings.memory is not None:
@@ -305,6 +303,9 @@ def _run(job: _Harvest, options: TaskOptions, reporter: Reporter) -> list[dict[s
     job.worker.limits = norm_limits(
         job.worker.model, settings.site, first.contexts, settings.massive, special=settings.special
     )
+    advice = faster_way(job.worker.model, first.contexts, job.cutter) if options.executor != "ray" else None
+    if advice is not None:
+        reporter.say(advice)
     tasks = itertools.chain([first], tasks)
     gpus = int(job.worker.model.device.type == "cuda")
     with reporter.start("harvest", settings.tokens, "tokens") as progress:

@@ -66,12 +66,9 @@ class Live:
         self.settings = from_mapping(LiveSettings, settings)
         self.model = model if isinstance(model, Model) else load_model(model)
         self.sites, self.seed = (site,) if isinstance(site, str) else tuple(site), seed
-        for name in self.sites:
-            self.model.site(name)  # raises where there is none
+        self._widths = list(self.model.widths(self.sites).values())
         self.corpus = Corpus(text, self.settings.field, self.settings.skip_bad)
         self.cutter = Cutter(self.model, self.settings.context, self.settings.pack)
-        probe = self.model.read(self.model.pad([[*self.cutter.before, 0]]), self.sites)
-        self._widths = [probe[name].flatten(2).shape[-1] for name in self.sites]
         self.width = sum(self._widths)
         dtype = DTYPES[self.settings.store]
         ensure_memory(self.settings.pool * self.width * dtype.itemsize, "the pool", "a smaller --pool needs less")

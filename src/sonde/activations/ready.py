@@ -21,7 +21,7 @@ from sonde.errors import ActivationError
 from sonde.manifests import storage_errors
 from sonde.models.load import model_ref
 from sonde.progress import Reporter, default_reporter
-from sonde.remote import Place, place
+from sonde.remote import Place, local_path, place
 
 ROWS_AT_ONCE = 1 << 16
 
@@ -117,7 +117,7 @@ def _write(
 def _open(vectors: Any) -> _Source:
     if isinstance(vectors, (Tensor, np.ndarray)):
         return _Matrix("the matrix", vectors)
-    path = Path(vectors)
+    path = local_path(vectors)
     if path.is_dir():
         return _Sequences(path)
     try:

@@ -17,7 +17,8 @@ from sonde.calls import public
 from sonde.errors import ArtifactMismatchError, UsageError
 from sonde.features.added import MAP, FeatureMap, FeatureMaps
 from sonde.features.index import Index, as_index
-from sonde.manifests import write_bytes, write_json
+from sonde.locks import locked
+from sonde.manifests import storage_errors, write_bytes, write_json
 from sonde.progress import Reporter, default_reporter
 
 NEIGHBOURS, SMALLEST_CLUSTER, NAME_WORDS = 15, 8, 3
@@ -67,9 +68,10 @@ def feature_map(
         position = np.full((index.n_features, 2), np.nan, dtype=np.float32)
         clusters = np.full(index.n_features, -1, dtype=np.int32)
         position[numbers], clusters[numbers] = layout[first:last], cluster[first:last]
-        write_bytes(index.folder / MAP, save({"position": position, "cluster": clusters}))
-        facts = {"clusters": names, "seed": seed, "with": len(loaded) - 1}
-        write_json((index.folder / MAP).with_suffix(".json"), facts)
+        path, facts = index.folder / MAP, {"clusters": names, "seed": seed, "with": len(loaded) - 1}
+        with storage_errors(path), locked(index.folder):
+            write_bytes(path, save({"position": position, "cluster": clusters}))
+            write_json(path.with_suffix(".json"), facts)
         maps.append(FeatureMap(position, clusters, tuple(names)))
         first = last
     return maps[0].shown(n=n) if is_one else maps.shown(n=n)

@@ -22,7 +22,8 @@ from sonde.features.added import NEURONS, Neurons
 from sonde.features.index import Index
 from sonde.features.reader import Reader, as_reader
 from sonde.features.stream import stream
-from sonde.manifests import write_bytes, write_json
+from sonde.locks import locked
+from sonde.manifests import storage_errors, write_bytes, write_json
 from sonde.progress import Progress, Reporter, default_reporter
 from sonde.settings import Count
 
@@ -65,8 +66,9 @@ def neurons(
             best.update(first, correlation, number)
     arrays = {"correlation": best.correlation.numpy(), "site": best.site.numpy(), "neuron": best.neuron.numpy()}
     path = reader.index.folder / NEURONS
-    write_json(path.with_suffix(".json"), {"sites": sites, "tokens": sample.n_rows})
-    write_bytes(path, save(arrays))
+    with storage_errors(path), locked(path.parent):
+        write_json(path.with_suffix(".json"), {"sites": sites, "tokens": sample.n_rows})
+        write_bytes(path, save(arrays))
     return Neurons(**arrays, sites=tuple(sites), tokens=sample.n_rows).shown(n=n)
 
 

@@ -22,6 +22,7 @@ from sonde.dictionaries.l1 import L1
 from sonde.dictionaries.topk import TopK
 from sonde.errors import ArtifactDamagedError, ArtifactForeignError, OutputOccupiedError, nearest
 from sonde.manifests import VERSIONS, Artifact, Manifest, library_versions, read_manifest, write_bytes
+from sonde.remote import local_path
 
 FORMAT = "dictionary"
 KINDS: dict[str, type[Dictionary]] = {kind.kind: kind for kind in (TopK, BatchTopK, Matryoshka, L1, JumpReLU, Gated)}
@@ -51,7 +52,7 @@ def load_dictionary(folder: str | Path, device: str = "auto") -> Dictionary:
 
     Raises ArtifactError where the folder is missing, foreign, unfinished, truncated or altered.
     """
-    path = built_in_dictionary(folder) or Path(folder)
+    path = built_in_dictionary(folder) or local_path(folder)
     artifact = Artifact(path, read_manifest(path, FORMAT))
     info = DictionaryInfo.of(artifact)
     if info.kind not in KINDS:
@@ -79,7 +80,7 @@ def save_dictionary(dictionary: Dictionary, folder: str | Path, store: WeightFor
 
     Raises OutputOccupiedError where the folder holds something else.
     """
-    path = Path(folder)
+    path = local_path(folder)
     with new_artifact(path, format=FORMAT, settings={}, parents={}) as draft:
         if not draft.finished:
             draft.finish([save_weights(dictionary, draft.folder, store)], dictionary.info.to_facts())

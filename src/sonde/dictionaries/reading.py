@@ -1,6 +1,6 @@
 """What a dictionary reads and writes, read from the models that it was trained on."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -38,14 +38,12 @@ class Reading:
         self.models = [model, *others]
         self.dictionary = dictionary
         self.widths = dictionary.reads | dictionary.writes
-        with torch.no_grad():
-            found = _read(self.models, self.widths, model.pad([[0]]))
-        for site, x in found.items():
-            if x.shape[-1] != self.widths[site]:
+        for site, width in _widths(self.models, self.widths).items():
+            if width != self.widths[site]:
                 named = f" ({dictionary.info.model.name})" if dictionary.info.model else ""
                 raise ArtifactMismatchError(
                     f"the dictionary reads vectors of width {self.widths[site]}, but {site} of {model.name} has width "
-                    f"{x.shape[-1]}; use the model that it was trained on{named}"
+                    f"{width}; use the model that it was trained on{named}"
                 )
 
     def __call__(self, tokens: Tokens, mask: Bool[Tensor, "batch position"]) -> Vectors:
@@ -101,11 +99,25 @@ def read_rows(
 def _read(models: Sequence[Model], sites: Iterable[str], tokens: Tokens) -> dict[str, Tensor]:
     """site -> [batch, position, width]."""
     found = {}
-    for number, model in enumerate(models, 1):
-        own = {site: name for site in sites for place, name in [split_site(site)] if place == number}
+    for model, own in _by_model(models, sites):
         read = model.read(tokens, own.values())
         found |= {site: read[name].flatten(2) for site, name in own.items()}
     return found
+
+
+def _widths(models: Sequence[Model], sites: Iterable[str]) -> dict[str, int]:
+    """Site -> width of its vectors in its model; raises SiteError where it has none."""
+    found = {}
+    for model, own in _by_model(models, sites):
+        widths = model.widths(own.values())
+        found |= {site: widths[name] for site, name in own.items()}
+    return found
+
+
+def _by_model(models: Sequence[Model], sites: Iterable[str]) -> Iterator[tuple[Model, dict[str, str]]]:
+    """Yield each model with its sites: the name with the model's number -> the model's own name."""
+    for number, model in enumerate(models, 1):
+        yield model, {site: name for site in sites for place, name in [split_site(site)] if place == number}
 
 
 def split_site(site: str) -> tuple[int, str]:

@@ -1,6 +1,5 @@
 """The text of an index, read from its SQLite file: documents, their pictures, the vocabulary, and search by words."""
 
-import re
 import sqlite3
 import zlib
 from functools import cached_property
@@ -10,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from sonde.errors import ArtifactDamagedError, FeatureError
+from sonde.features.words import terms_of
 
 DATABASE = "index.sqlite"
 MOST_SPAN_BYTES = 1 << 28
 """of a document's spans, unpacked: 32 million tokens; what claims more was made to fill the memory"""
-_WORD = re.compile(r"\w+", re.UNICODE)
 
 
 class PictureSpan(NamedTuple):
@@ -66,19 +65,19 @@ class IndexText:
         row = self._database.execute("SELECT text FROM vocabulary WHERE token = ?", (token,)).fetchone()
         return row[0] if row else f"<{token}>"
 
-    def search(self, words: str, n: int) -> list[tuple[int, str, float]]:
-        """(feature, snippet, BM25) of features whose examples hold all the words, best first.
+    def matching(self, query: str, words: str, n: int) -> list[tuple[int, str, float]]:
+        """(feature, snippet, BM25) of features whose examples match one of the `queries` of some words, best first.
 
-        The last word may be a prefix.
+        Of several words, those at which a feature fires count again, as a phrase is seldom whole there.
         """
-        terms = [f'"{term}"' for term in _WORD.findall(words)]
-        if not terms:
-            return []
-        query = (
+        terms = terms_of(words)
+        if len(terms) > 1:
+            query = f"({query}) AND (({query}) OR fires : ({' OR '.join(terms)}))"
+        select = (
             "SELECT rowid, snippet(examples, 1, '', '', '...', 16), -bm25(examples, 8.0, 1.0) FROM examples "
             "WHERE examples MATCH ? ORDER BY bm25(examples, 8.0, 1.0) LIMIT ?"
         )
-        return self._database.execute(query, (" AND ".join(terms) + "*", n)).fetchall()
+        return self._database.execute(select, (query, n)).fetchall()
 
 
 def read_document(database: sqlite3.Connection, number: int) -> tuple[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """Reading an index: its features, and search among them. Needs no torch."""
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from sonde.features.examples import By
 from sonde.features.feature import Feature, Hit, Hits, nearest
 from sonde.features.folder import FORMAT, IndexFolder, Range
 from sonde.features.table import FeatureTable, features_grid
+from sonde.features.words import queries
 from sonde.manifests import read_manifest
 from sonde.progress import amount
+from sonde.remote import local_path
 
 WORTH_SEEING = {"density": (1e-4, 2e-2), "same_word": (0.0, 0.6)}
 """features that are neither rare nor common, and of more than one word"""
@@ -101,23 +104,27 @@ class Index(IndexFolder, Drawn):
 
     @public()
     def search(self, words: str, n: int = 20) -> Hits:
-        """Features whose label, notes or examples hold all the words, best first.
+        """Features whose label, notes or examples hold all the words, best first; the last word may be a prefix.
 
-        Labels and notes count most, then words at which a feature fires, then those of the contexts around them.
+        Phrases come first, then whole words, then words that begin so (`sonde.features.words`). Of each, labels and
+        notes count most, then words at which a feature fires, then those of the contexts around them.
         """
-        labelled = [
-            Hit(self.feature(label.feature), score, label.label) for label, score in self.labels.search(words, n)
-        ]
-        known = {hit.feature.number for hit in labelled}
-        rows = self.text.search(words, n)
-        others = [Hit(self.feature(number), score, text) for number, text, score in rows if number not in known]
-        return Hits((labelled + others)[:n], "words")
+        found: dict[int, tuple[str, float]] = {}
+        for query in queries(words):
+            if len(found) >= n:
+                break
+            for label, score in self.labels.matching(query, n):
+                found.setdefault(label.feature, (label.label, score))
+            for number, text, score in self.text.matching(query, words, n):
+                found.setdefault(number, (text, score))
+        hits = itertools.islice(found.items(), n)
+        return Hits((Hit(self.feature(number), score, text) for number, (text, score) in hits), "words")
 
 
 @public()
 def load_index(folder: str | Path) -> Index:
     """Open an index in its folder; raises ArtifactError where it is missing, foreign, unfinished or truncated."""
-    path = Path(folder)
+    path = local_path(folder)
     return Index(path, read_manifest(path, FORMAT))
 
 

@@ -7,7 +7,6 @@ newest label of a feature counts, and the earlier ones stay as its history.
 import contextlib
 import json
 import os
-import re
 import sqlite3
 import threading
 import time
@@ -17,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from sonde.errors import ArtifactDamagedError, TextError
+from sonde.features.words import queries
 from sonde.manifests import storage_errors, write_bytes
+from sonde.remote import local_path
 from sonde.texts import escaped, read_lines, require_unicode
 
 LABELS = "labels.sqlite"
@@ -25,7 +26,6 @@ WAIT_S = 30.0
 """how long to wait for another process that is writing"""
 MOST_RANKED = 5_000
 """labels that are ranked at most; where more match, some are returned in no order"""
-_WORD = re.compile(r"\w+", re.UNICODE)
 _TABLES = """
 CREATE TABLE labels (
     id INTEGER PRIMARY KEY, feature INTEGER NOT NULL, label TEXT NOT NULL, by TEXT NOT NULL,
@@ -170,12 +170,20 @@ class Labels:
     def search(self, words: str, n: int = 20) -> list[tuple[Label, float]]:
         """Features whose label or notes hold all the words, best first, with BM25; the last word may be a prefix.
 
-        The label is empty where only notes hold them. BM25 is 0 for all where too many match to be ranked.
+        Phrases and whole words come first (`sonde.features.words`). The label is empty where only notes hold them.
         """
-        terms = _WORD.findall(words)
-        if not terms:
-            return []
-        query = " ".join(f'"{term}"' for term in terms) + "*"
+        found: dict[int, tuple[Label, float]] = {}
+        for query in queries(words):
+            if len(found) < n:
+                for label, score in self.matching(query, n):
+                    found.setdefault(label.feature, (label, score))
+        return list(found.values())[:n]
+
+    def matching(self, query: str, n: int) -> list[tuple[Label, float]]:
+        """Features whose label or notes match a query of FTS5, best first, with BM25.
+
+        BM25 is 0 for all where too many match to be ranked.
+        """
         matching = "FROM words WHERE words MATCH ?"
         if len(self._read(f"SELECT rowid {matching} LIMIT ?", query, MOST_RANKED + 1)) <= MOST_RANKED:
             ranked = f"SELECT rowid, -bm25(words, 4.0, 1.0) {matching} ORDER BY bm25(words, 4.0, 1.0), rowid LIMIT ?"
@@ -192,7 +200,7 @@ class Labels:
             names = [row[1] for row in self._read(f"PRAGMA table_info({table})")][1:]
             for row in self._read(f"SELECT {', '.join(names)} FROM {table} ORDER BY id"):
                 lines.append(json.dumps({"table": table} | dict(zip(names, row, strict=True)), ensure_ascii=False))
-        write_bytes(Path(path), "".join(line + "\n" for line in lines).encode())
+        write_bytes(local_path(path), "".join(line + "\n" for line in lines).encode())
         return len(lines)
 
     def import_(self, path: str | Path) -> int:

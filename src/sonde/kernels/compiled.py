@@ -99,20 +99,29 @@ def _source() -> bytes:
     return files("sonde.kernels").joinpath("compiled.c").read_bytes()
 
 
+def _cache() -> Path | None:
+    """The folder of compiled kernels; None where there is no home, or a folder that others, or nobody, may write."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "sonde", "kernels")
+    if not folder.is_absolute():
+        return None
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
+    except OSError:
+        return None
+    return folder if found.st_uid == os.getuid() and not found.st_mode & 0o022 else None
+
+
 def _compile(compiler: list[str], variant: str) -> Path:
     """The path of a variant's shared library, which is compiled unless it is in the cache."""
     source = _source()
     version = subprocess.run([*compiler, "--version"], capture_output=True, check=True).stdout
     command = [*compiler, *FLAGS.split(), *VARIANTS[variant].split()]
     name = hashlib.sha256(b"\0".join([source, version, " ".join(command).encode()])).hexdigest()[:24]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sonde" / "kernels"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o022:
-            raise PermissionError(f"{folder} can be written by others")
-    except OSError:  # a home that cannot be written: compile for this process alone
-        folder = Path(tempfile.mkdtemp(prefix="sonde-kernels-"))
-    library = folder / f"{variant}-{name}.so"
+    folder, file = _cache(), f"{variant}-{name}.so"
+    if folder is None or not ((folder / file).exists() or os.access(folder, os.W_OK)):
+        folder = Path(tempfile.mkdtemp(prefix="sonde-kernels-"))  # for this process alone
+    library = folder / file
     if not library.exists():
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             output, text = Path(scratch) / "kernels.so", Path(scratch) / "compiled.c"

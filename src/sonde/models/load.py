@@ -23,6 +23,7 @@ from sonde.models.gguf import convert_gguf, gguf_identity
 from sonde.models.known import KNOWN, find_known
 from sonde.models.model import Model
 from sonde.models.pictures import PictureReader
+from sonde.remote import local_path
 
 BUILT_IN = {"world": ("sonde_world", "model")}
 """models that are installed with sonde: name -> (package, folder in it)"""
@@ -102,7 +103,7 @@ def load_config(name: str | Path, revision: str | None = None) -> Any:
 
 def model_ref(name: str | Path) -> ModelRef:
     """What a manifest keeps of a model that is not loaded: of a folder its whole path and content id, else its name."""
-    source = built_in(str(name)) if str(name) in BUILT_IN else Path(name).expanduser()
+    source = built_in(str(name)) if str(name) in BUILT_IN else local_path(name)
     if not name or not (source / "config.json").is_file():
         return ModelRef(str(name), "")
     return ModelRef(str(name) if str(name) in BUILT_IN else str(source.resolve()), _identity(str(source), None))
@@ -154,7 +155,7 @@ def _locate(name: str, revision: str | None) -> tuple[str, bool]:
         return str(built_in(name)), True
     if name in KNOWN:
         return str(convert_gguf(find_known(name))), True
-    path = Path(name).expanduser()
+    path = local_path(name)
     if path.exists():
         if path.suffix.lower() == ".gguf" and path.is_file():
             return str(convert_gguf(path)), True
@@ -177,7 +178,7 @@ def _full_name(name: str, source: str) -> str:
     """The name that other folders can use too: of a folder or a file its whole path."""
     if name in BUILT_IN or name in KNOWN:
         return name
-    path = Path(name).expanduser()
+    path = local_path(name)
     return str(path.resolve()) if path.suffix.lower() == ".gguf" and path.is_file() else source
 
 

@@ -29,6 +29,8 @@ from sonde.models.where import acts_on, where_of
 from sonde.texts import require_unicode
 
 Side = Literal["left", "right"]
+_PROBED = 2, 5
+"""texts and tokens that are read to see the shape of a site's values"""
 
 
 class SiteEdit(Protocol):
@@ -187,6 +189,24 @@ class Model(Drawn):
     def site(self, name: str) -> Site:
         """Find a site; raises SiteError with the nearest name."""
         return find_site(self.network, name)
+
+    def widths(self, sites: Iterable[str]) -> dict[str, int]:
+        """Site -> width of the vector that it has of each token, heads side by side.
+
+        Raises SiteError for a site that does not exist, or has no vector of each token.
+        """
+        probe = self.read(self.pad([[0] * _PROBED[1]] * _PROBED[0]), sites := list(sites))
+        for name, value in probe.items():
+            if value.ndim < 3 or tuple(value.shape[:2]) != _PROBED or self.site(name).position_axis != 1:
+                raise SiteError(
+                    f"site {name!r} has no vector of each token: of {_PROBED[0]} texts of {_PROBED[1]} tokens its "
+                    f"shape is {list(value.shape)}; choose another, such as {self._example_site()}"
+                )
+        return {name: probe[name].flatten(2).shape[-1] for name in sites}
+
+    def _example_site(self) -> str:
+        residual = [name for name in self.sites() if name.endswith(".residual")]
+        return residual[len(residual) // 2] if residual else "a layer's output"
 
     def describe_sites(self) -> list[dict[str, Any]]:
         """Each named site: `site`, `shape` of a token's value, `dtype`, `editable`, and `place`, the module it is at.

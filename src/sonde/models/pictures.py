@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sonde.errors import ModelLacksError, PictureError
+from sonde.remote import local_path
 
 LOSSLESS_PIXELS = 128 * 128
 """up to this size a picture is kept exactly; larger ones lose what no eye sees"""
@@ -141,7 +142,7 @@ def _open(source: Any) -> Any:
         raise ModelLacksError("reading pictures needs Pillow; run `pip install pillow`") from error
     if not isinstance(source, (str, Path, bytes)):
         return source.convert("RGB")
-    path = "that was given" if isinstance(source, bytes) else Path(source).expanduser()
+    path = "that was given" if isinstance(source, bytes) else local_path(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

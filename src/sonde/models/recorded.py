@@ -14,6 +14,7 @@ from sonde.models.known import KNOWN
 from sonde.models.load import BUILT_IN, IN_MEMORY_MODEL, load_model
 from sonde.models.model import Model
 from sonde.progress import Reporter, default_reporter
+from sonde.remote import local_path
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 """the id of a model from the hub; that of a folder is shorter"""
@@ -89,7 +90,7 @@ class SentModel:
 
 def _revision(recorded: ModelRef, of: str) -> str | None:
     """The hub's commit of a recorded model, None for a folder; raises ModelNotFoundError where a folder has gone."""
-    folder = Path(recorded.name).expanduser()
+    folder = local_path(recorded.name)
     if recorded.name in BUILT_IN or recorded.name in KNOWN or folder.exists() or not recorded.id:
         return None
     if _COMMIT.fullmatch(recorded.id):

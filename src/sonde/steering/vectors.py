@@ -11,12 +11,13 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from sonde.calls import public
 from sonde.errors import EditError
-from sonde.manifests import lies_in, storage_errors
+from sonde.manifests import lies_in, write_bytes
+from sonde.remote import local_path
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,15 +47,16 @@ def save_vector(path: str | Path, vector: Float[Tensor, " width"], *, site: str,
     """
     _check(str(path), vector, norm)
     metadata = {"site": site} | ({} if norm is None else {"norm": repr(float(norm))})
-    with storage_errors(Path(path)):
-        save_file({"vector": vector.detach().cpu().contiguous()}, path, metadata=metadata)
-    return Path(path)
+    found = local_path(path)
+    write_bytes(found, save({"vector": vector.detach().cpu().contiguous()}, metadata))
+    return found
 
 
 @public()
 def load_vector(path: str | Path) -> Vector:
     """Read the vector file at a path; raises EditError where there is none, or it is not one."""
-    if not Path(path).is_file():
+    path = local_path(path)
+    if not path.is_file():
         raise EditError(f"there is no vector file {path}; write one with save_vector")
     try:
         with safe_open(path, "pt") as file:
@@ -80,12 +82,13 @@ def find_vector(name: str, folder: Path | None, confined: bool) -> Path:
 
     Raises EditError where a confined name leads out of the folder.
     """
-    beside = Path(name) if folder is None else folder / name
+    here = Path(name) if confined else local_path(name)
+    beside = here if folder is None else folder / here
     if confined and not (folder is not None and lies_in(beside, folder)):
         raise EditError(
             f"the vector file {name[:200]!r} lies outside the index; copy it into its folder, and give its name there"
         )
-    return beside if confined or not Path(name).is_file() else Path(name)
+    return beside if confined or not here.is_file() else here
 
 
 def _check(name: str, vector: Tensor, norm: float | None) -> None:

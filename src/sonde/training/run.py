@@ -267,10 +267,11 @@ def summary_rows(plan: Plan) -> int:
 
 
 def _gamma(y: Tensor, result: StepLoss) -> float:
-    """|y_hat|^2 / (y_hat . y), summed over rows: one where nothing is shrunk."""
+    """|y_hat|^2 / (y_hat . y), summed over rows: one where nothing is shrunk; zero where y_hat is."""
     y_y, y_error = y.flatten().dot(y.flatten()).item(), y.flatten().dot(result.error.flatten()).item()
     squared_error = result.squared_error.item() * len(y)
-    return (y_y - 2 * y_error + squared_error) / (y_y - y_error)
+    product = y_y - y_error
+    return (y_y - 2 * y_error + squared_error) / product if product else 0.0
 
 
 def _open_metrics(path: Path, step: int) -> TextIO:

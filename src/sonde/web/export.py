@@ -18,8 +18,9 @@ from pydantic import BaseModel
 
 from sonde.errors import ServeError
 from sonde.features.index import Index, load_index
-from sonde.manifests import write_bytes
+from sonde.manifests import storage_errors, write_bytes
 from sonde.progress import Progress, Reporter, default_reporter
+from sonde.remote import local_path
 from sonde.web import wire
 from sonde.web.api.features import feature_rows, feature_view
 from sonde.web.api.index import index_info, start_view
@@ -47,7 +48,7 @@ def export(
         StorageError: it cannot be written.
     """
     loaded = index if isinstance(index, Index) else load_index(index)
-    folder = Path(out)
+    folder = local_path(out)
     _copy_page(folder)
     with (reporter or default_reporter()).start("export", loaded.n_features, "features") as progress:
         rows = _write_features(loaded, folder / "data", examples, progress)
@@ -61,9 +62,10 @@ def _copy_page(folder: Path) -> None:
         raise ServeError("the page is not built, so it cannot be exported; run `make page`")
     if folder.exists() and any(folder.iterdir()) and not (folder / "data" / "index.js").exists():
         raise ServeError(f"{folder} holds something else; give a new folder to export to")
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(STATIC, folder)
-    (folder / "data").mkdir()
+    with storage_errors(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(STATIC, folder)
+        (folder / "data").mkdir()
     page = folder / "index.html"
     html = page.read_text(encoding="utf-8")
     assert MODULE in html, "the page's script is where the build puts it"
