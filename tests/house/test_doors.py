@@ -21,6 +21,11 @@ KINDS = ["topk", "batchtopk", "matryoshka", "l1", "jumprelu", "gated"]
 WITH_K = ["topk", "batchtopk", "matryoshka"]
 ROLES = ["system", "user", "assistant", "tool"]
 
+# transformers leaves files of additional chat templates open, which is not ours to mend.
+pytestmark = pytest.mark.filterwarnings(
+    r"ignore:[\s\S]*additional_chat_templates:pytest.PytestUnraisableExceptionWarning"
+)
+
 
 class Walk:
     """What one user does with what they brought; what failed, and how, is in `refused`."""

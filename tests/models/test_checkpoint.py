@@ -1,6 +1,7 @@
 """A checkpoint lacks tensors, or has some too many: an error that names them, never random numbers."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -82,3 +83,14 @@ def test_a_pooler_that_is_missing_is_left_out(tmp_path):
     model = load_model(folder)
     assert model.network.pooler is None
     assert model.read("a text", "layers.1.residual").shape[-1] == 32
+
+
+def test_models_may_be_loaded_from_several_threads(tmp_path):
+    """transformers patches itself while it loads; two loads at once would leave it patched."""
+    folder = write_model(tmp_path / "m", "gpt2")
+    with ThreadPoolExecutor(4) as pool:
+        models = list(pool.map(lambda _: load_model(folder), range(32)))
+    again = write_model(tmp_path / "again", "gpt2")
+    assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    logits = [model.logits(model.tokenize("who are you")) for model in models]
+    assert all(torch.equal(each, logits[0]) for each in logits)

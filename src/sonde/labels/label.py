@@ -28,6 +28,7 @@ from sonde.labels.judges import Budget, BudgetSpent, CountingJudge, Judge, read_
 from sonde.labels.random_directions import random_directions
 from sonde.labels.scores import METHODS, Embed, Result, Trial
 from sonde.labels.settings import LabelKeywords, LabelSettings
+from sonde.models.loading import ONE_AT_A_TIME
 from sonde.progress import Reporter, default_reporter
 from sonde.settings import from_mapping
 
@@ -318,8 +319,9 @@ def _embedder(name: str) -> Embed:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(name)
-    model = AutoModel.from_pretrained(name).eval()
+    with ONE_AT_A_TIME:
+        tokenizer: Any = AutoTokenizer.from_pretrained(name)
+        model = AutoModel.from_pretrained(name).eval()
 
     def embed(texts: Sequence[str]) -> np.ndarray:
         batch = tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")

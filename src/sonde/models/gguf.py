@@ -18,6 +18,7 @@ import transformers
 from sonde.caches import cache_folder
 from sonde.errors import ModelError, ModelNotFoundError, StorageError
 from sonde.manifests import describe_file
+from sonde.models.loading import ONE_AT_A_TIME
 from sonde.progress import Reporter, default_reporter
 
 MAGIC = b"GGUF"
@@ -59,7 +60,7 @@ def gguf_identity(folder: Path) -> str | None:
 def _convert(file: Path, folder: Path) -> None:
     source, keywords = str(file.parent), {"gguf_file": file.name, "local_files_only": True}
     try:
-        with _quiet():
+        with ONE_AT_A_TIME, _quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, **keywords)
             network = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **keywords)
             assert tokenizer is not None

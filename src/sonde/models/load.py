@@ -21,6 +21,7 @@ from sonde.manifests import describe_file
 from sonde.models.checkpoint import check_tensors
 from sonde.models.gguf import convert_gguf, gguf_identity
 from sonde.models.known import KNOWN, find_known
+from sonde.models.loading import ONE_AT_A_TIME
 from sonde.models.model import Model
 from sonde.models.pictures import PictureReader
 from sonde.remote import local_path
@@ -215,7 +216,8 @@ def _looked(path: Path) -> str:
 def _attempt(name: str | Path, load: Any, source: str, **keywords: Any) -> Any:
     """Call a transformers loader and turn its failures into one line."""
     try:
-        return load(source, **keywords)
+        with ONE_AT_A_TIME:
+            return load(source, **keywords)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         if _is_gated(error):
             raise ModelError(
