@@ -42,7 +42,7 @@ SERVE = """
 import sys, torch
 from sonde.web.serve import serve
 torch.set_num_threads(1)
-serve(sys.argv[1], port=0, browser=False, device="cpu")
+serve(sys.argv[1], port=0, device="cpu")
 """
 CHAT = {"messages": [{"role": "user", "content": "Who are you?"}], "max_tokens": 12}
 EDITS = ["feature:3=1"]

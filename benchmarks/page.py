@@ -55,7 +55,7 @@ def wait_for(page, holds: str) -> None:
 def look(index: Path, rounds: int) -> dict:
     from playwright.sync_api import sync_playwright
 
-    code = f"from sonde.web.serve import serve; serve({str(index)!r}, port=0, browser=False, device='cpu')"
+    code = f"from sonde.web.serve import serve; serve({str(index)!r}, port=0, device='cpu')"
     server = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     try:
         found_address = re.search(r"http://\S+/", server.stderr.readline() if server.stderr else "")

@@ -34,6 +34,8 @@ PLACES = ("out", "text", "model")
 LIBRARIES = ("sonde", "torch", "transformers", "numpy", "safetensors")
 VERSIONS = {"activations": 2, "dictionary": 2, "index": 3}
 """of formats that have changed since their first version"""
+SQLITE_PATH_BYTES = 510
+"""the longest path of a file that SQLite opens: MAX_PATHNAME is 512"""
 _CHUNK_BYTES = 1 << 20
 
 Folder = TypeVar("Folder", Path, Place)
@@ -288,8 +290,16 @@ def storage_errors(path: Place) -> Iterator[None]:
         if "disk is full" in str(error):
             raise StorageError(full) from error
         if any(words in str(error) for words in _UNUSABLE):
-            raise StorageError(f"{path} cannot be used ({error}); look whether its folder is there") from error
+            raise StorageError(unusable(path, error)) from error
         raise
+
+
+def unusable(path: Place, error: sqlite3.Error, fix: str = "look whether its folder is there") -> str:
+    """What keeps SQLite from a file, in words, and what to do about it."""
+    length = len(os.fsencode(Path(str(path)).absolute()))
+    if length > SQLITE_PATH_BYTES:
+        return f"{path} cannot be used: SQLite takes paths of {SQLITE_PATH_BYTES} bytes, not {length}; shorten it"
+    return f"{path} cannot be used ({error}); {fix}"
 
 
 def _is_of(name: str | bytes | None, path: Place) -> bool:

@@ -205,7 +205,7 @@ def test_a_file_that_is_a_folder_is_said(walk, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["a b#c%20d?e*[f]", "\N{BRIDGE AT NIGHT}" * 50, "x" * 200], ids=["marks", "emoji", "200 letters"]
+    "name", ["a b#c%20d?e*[f]", "\N{BRIDGE AT NIGHT}" * 45, "x" * 180], ids=["marks", "emoji", "180 letters"]
 )
 def test_names_may_be_odd_and_long(walk, tmp_path, monkeypatch, capsys, name):
     root = tmp_path / name
@@ -229,6 +229,13 @@ def test_names_may_be_odd_and_long(walk, tmp_path, monkeypatch, capsys, name):
     sonde.save_vector(Path(index) / f"{name}.safetensors", torch.ones(32), site=SITE)
     if "*" not in name:
         assert sonde.make_edits(f"vector:{name}.safetensors+=1", sonde.load_index(index))
+
+
+def test_a_path_that_sqlite_does_not_take_is_said_in_a_line(walk, tmp_path, capsys):
+    deep = tmp_path / ("x" * 200) / ("y" * 200) / ("z" * 200)
+    shutil.copytree(walk.index, deep)
+    assert run(["label", str(deep), "--n", "2"]) == 2
+    assert "SQLite takes paths of 510 bytes" in capsys.readouterr().err
 
 
 def test_what_is_written_under_a_strict_umask_is_read_again(walk, tmp_path):

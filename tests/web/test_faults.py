@@ -162,7 +162,7 @@ def test_ten_thousand_malformed_requests(address, record_property):
 def run_server(folder):
     code = (
         "import sys; from sonde.web.serve import serve; "
-        "import torch; torch.set_num_threads(1); serve(sys.argv[1], port=0, browser=False, device='cpu')"
+        "import torch; torch.set_num_threads(1); serve(sys.argv[1], port=0, device='cpu')"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(folder)], stderr=subprocess.PIPE, text=True)
     address = re.compile(r"open at http://127\.0\.0\.1:(\d+)/")

@@ -10,6 +10,7 @@ import numpy as np
 
 from sonde.errors import ArtifactDamagedError, FeatureError
 from sonde.features.words import terms_of
+from sonde.manifests import unusable
 
 DATABASE = "index.sqlite"
 MOST_SPAN_BYTES = 1 << 28
@@ -41,7 +42,7 @@ class IndexText:
             uri = f"{self.path.resolve().as_uri()}?mode=ro&immutable=1"  # which escapes # and ? in names
             return sqlite3.connect(uri, uri=True, check_same_thread=False)
         except sqlite3.Error as error:
-            raise ArtifactDamagedError(f"{self.path} cannot be read ({error}); make the index again") from error
+            raise ArtifactDamagedError(unusable(self.path, error, "make the index again")) from error
 
     def document(self, number: int) -> tuple[str, np.ndarray]:
         """A document's text and the spans [token, (start, end)] of its tokens in it."""
