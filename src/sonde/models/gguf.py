@@ -5,7 +5,6 @@ after the file's content, so a file that changes is converted anew, and one that
 """
 
 import contextlib
-import json
 import logging
 import shutil
 import tempfile
@@ -22,8 +21,6 @@ from sonde.models.loading import ONE_AT_A_TIME
 from sonde.progress import Reporter, default_reporter
 
 MAGIC = b"GGUF"
-SOURCE = "source.json"
-"""in a converted folder: the content id of the file, which is also the model's, whatever converted it"""
 
 
 def convert_gguf(file: Path, reporter: Reporter | None = None) -> Path:
@@ -44,7 +41,6 @@ def convert_gguf(file: Path, reporter: Reporter | None = None) -> Path:
         scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix="converting-"))
         try:
             _convert(file, scratch)
-            (scratch / SOURCE).write_text(json.dumps({"identity": identity}) + "\n", encoding="utf-8")
             _keep(scratch, folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -52,9 +48,12 @@ def convert_gguf(file: Path, reporter: Reporter | None = None) -> Path:
 
 
 def gguf_identity(folder: Path) -> str | None:
-    """The content id of the GGUF file of which a model folder was made; None of other folders."""
-    source = folder / SOURCE
-    return json.loads(source.read_text(encoding="utf-8"))["identity"] if source.is_file() else None
+    """The content id of the GGUF file of which a folder in the cache was made; None of other folders.
+
+    It is the model's id too, whatever version of transformers converted it. A copy elsewhere may have been changed
+    since, and has an id of its own content.
+    """
+    return folder.name if folder.parts[-3:-1] == ("sonde", "models") and folder.name.startswith("gguf-") else None
 
 
 def _convert(file: Path, folder: Path) -> None:

