@@ -42,6 +42,7 @@ _WHERE = {
     "read": "sonde.features.reader",
     "map": "sonde.analysis.layout:feature_map",
     "neurons": "sonde.analysis.neurons",
+    "effects": "sonde.analysis.effects",
     "splitting": "sonde.analysis.splitting",
     "completeness": "sonde.analysis.completeness",
     "concepts": "sonde.probes.concepts",
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
     from sonde.activations.store import Activations as Activations
     from sonde.activations.store import load_activations as load_activations
     from sonde.analysis.completeness import completeness as completeness
+    from sonde.analysis.effects import effects as effects
     from sonde.analysis.layout import feature_map as map  # noqa: F401
     from sonde.analysis.measure import measure as measure
     from sonde.analysis.neurons import neurons as neurons

@@ -68,7 +68,7 @@ def write_texts(model: sonde.Model, out: Path, chat: int, plain: int, batch: int
     for name, file in raw.items():
         with file.open(encoding="utf-8") as lines, (folder / f"{name}.jsonl").open("w", encoding="utf-8") as written:
             for row in map(json.loads, lines):
-                kept = {"text": row["text"], "topic": topics.get(row["prompt"], "")}
+                kept = {"text": row["text"], "topic": topics.get(row["prompt"], ""), "answer": row["answer"]}
                 written.write(json.dumps(kept, ensure_ascii=False) + "\n")
     return folder
 

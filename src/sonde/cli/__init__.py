@@ -49,6 +49,7 @@ VERBS = {  # group: {verb: (function, what it does)}, both in the order of a per
     },
     "Turn": {
         "chat": ("chat:chat", "Talk to the model under edits of its features."),
+        "effects": ("effects:effects", "Find the features that turn the model towards some texts."),
         "dose": ("dose:dose", "Show how the model's answer changes as an edit grows."),
         "preset": ("preset:preset", "Keep edits under a name."),
     },

@@ -76,13 +76,18 @@ def load_presets(folder: Path) -> dict[str, list[Edit]]:
 
 def save_preset(folder: Path, name: str, edits: EditLike | Sequence[EditLike]) -> None:
     """Keep edits under a name, replacing any preset of that name; raises EditError for a wrong name, or no edits."""
-    if not _NAME.fullmatch(name):
-        raise EditError(f"a preset cannot be named {name!r}; use small letters, digits and hyphens, 40 at most")
+    check_name(name)
     if not edits:
         raise EditError(f"the preset {name} has no edits; give one with --edit feature:N=Vmax")
     own = [read_edit(edit) for edit in as_list(edits)]
     with _alone(folder):
         _write(folder, load_presets(folder) | {name: own})
+
+
+def check_name(name: str) -> None:
+    """Raise EditError where a preset cannot be named so."""
+    if not _NAME.fullmatch(name):
+        raise EditError(f"a preset cannot be named {name!r}; use small letters, digits and hyphens, 40 at most")
 
 
 def remove_preset(folder: Path, name: str) -> None:
