@@ -21,10 +21,14 @@ from sonde.analysis import layout
 from sonde.cli import run
 from sonde.errors import OutputBusyError, SondeError
 from sonde.kernels import compiled
-from sonde.locks import LOCK, locked
+from sonde.locks import LOCK, locked, locked_file
 from sonde.manifests import write_bytes
 from sonde.remote import local_path
 from sonde.web.export import export
+from sonde.web.page import is_built
+from sonde_world.sight import SightConfig, add_sight
+from sonde_world.train import TrainWorldConfig, train_world
+from sonde_world.turned import write_turned
 from tests.tiny import texts
 
 SITE = "layers.1.residual"
@@ -44,8 +48,16 @@ FILES: dict[str, Callable[[Any, Path], Any]] = {
     "label --export": lambda walk, out: sonde.load_index(walk.index).labels.export(out),
     "save_vector": lambda walk, out: sonde.save_vector(out, torch.ones(32), site=SITE),
     "world write": lambda walk, out: sonde.world.write(3, out),
+    "generate": lambda walk, out: sonde.generate(walk.model, ["the", "red"], out=out, plain=True, max_new_tokens=3),
 }
 """verb -> what makes a file"""
+OTHERS: dict[str, Callable[[Any, Path], Any]] = {
+    "export": lambda walk, out: export(walk.index, out),
+    "world turned": lambda walk, out: write_turned(out),
+    "world train": lambda walk, out: train_world(out, TrainWorldConfig(tokens=1)),
+    "world train, eyes": lambda walk, out: add_sight(walk.model, out, SightConfig(pictures=1)),
+}
+"""verb -> what makes a folder that is no artifact"""
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -66,6 +78,26 @@ def test_of_two_runs_on_one_folder_one_is_told_so(walk, tmp_path, verb):
     if verb != "demo":
         FOLDERS[verb](walk, out)
         assert (out / "manifest.json").exists() and not (out / LOCK).exists()
+
+
+@pytest.mark.parametrize("verb", OTHERS)
+def test_what_is_no_artifact_is_written_by_one_run_too(walk, tmp_path, verb):
+    if verb == "export" and not is_built():
+        pytest.skip("the page is not built")
+    out = tmp_path / "out"
+    out.mkdir()
+    with locked(out):
+        with pytest.raises(OutputBusyError, match="another run is writing .*; wait for it"):
+            OTHERS[verb](walk, out)
+        assert set(contents(out)) == {LOCK}
+
+
+def test_a_file_of_answers_is_written_by_one_run(walk, tmp_path):
+    out = tmp_path / "a.jsonl"
+    with locked_file(out), pytest.raises(OutputBusyError, match="another run is writing .*a.jsonl; wait for it"):
+        FILES["generate"](walk, out)
+    alone = FILES["generate"](walk, out).read_bytes()
+    assert len(alone.splitlines()) == 2 and FILES["generate"](walk, out).read_bytes() == alone
 
 
 def test_each_of_several_folders_may_be_the_busy_one(walk, sizes, tmp_path):
@@ -163,9 +195,9 @@ def impossible(folder: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("verb", [*FOLDERS, "export", *FILES])
+@pytest.mark.parametrize("verb", [*FOLDERS, *OTHERS, *FILES])
 def test_a_place_that_cannot_be_written_is_one_line(walk, tmp_path, verb):
-    makes = FOLDERS | FILES | {"export": lambda walk, out: export(walk.index, out)}
+    makes = FOLDERS | FILES | OTHERS
     for what, path in impossible(tmp_path).items():
         with pytest.raises(SondeError, match="can be no path|cannot write|is not built") as caught:
             makes[verb](walk, path)
