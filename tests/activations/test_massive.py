@@ -2,7 +2,6 @@
 
 import json
 import re
-
 from typing import Any
 
 import numpy as np
@@ -74,7 +73,7 @@ def test_they_are_left_out_and_counted(walk, folder, corpus):
     assert massive.norms[SITE] > store.norm_limits[SITE] > 5 * store.facts.sites[SITE].norm_quantiles["0.5"]
     assert kept.facts.massive is None
     assert kept.norm_limits == {}
-    others = {key: row for key, row in rows_of(kept).items() if key in rows_of(store)}
+    others = rows_of(kept)
     assert all(torch.equal(row, others[key]) for key, row in rows_of(store).items())
     assert store.facts.sites[SITE].mean_squared_norm < kept.facts.sites[SITE].mean_squared_norm / 10
 
@@ -192,7 +191,8 @@ def test_ready_rows_that_are_massive_are_left_out_where_that_is_asked_for(tmp_pa
     rows, heard = planted(), Heard()
     store = sonde.from_vectors(rows, site=SITE, out=tmp_path / "a", store="float16", massive=10, reporter=heard)
     ordinary = np.delete(rows, np.s_[::100], axis=0)
-    assert known(store.facts.massive).rows == 3 and "3 rows with massive activations were left out; mean" in heard.lines[0]
+    assert known(store.facts.massive).rows == 3
+    assert heard.lines[0].startswith("3 rows with massive activations were left out; mean norm at")
     assert store.norm_limits[SITE] == pytest.approx(10 * np.median(np.linalg.norm(rows, axis=1)), rel=0.01)
     assert store.massive_lines() == [] and store.n_rows == len(ordinary)
     vectors = {key[0]: row for key, row in rows_of(store).items()}
@@ -201,7 +201,7 @@ def test_ready_rows_that_are_massive_are_left_out_where_that_is_asked_for(tmp_pa
     dictionary = sonde.train(store, out=tmp_path / "dict", reporter=(told := Heard()), **TRAIN)
     assert dictionary.info.norm_limits == store.norm_limits and not [line for line in told.lines if "massive" in line]
     again = sonde.from_vectors(rows, site=SITE, out=tmp_path / "a", store="float16", massive=10)
-    assert again.manifest == store.manifest
+    assert again.manifest.id == store.manifest.id
     with pytest.raises(SettingsError, match="massive"):
         sonde.from_vectors(rows, site=SITE, out=tmp_path / "b", massive=1)
 

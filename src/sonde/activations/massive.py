@@ -41,7 +41,8 @@ def norm_limits(
         batch = make_batch(model, some, special)
         for site, value in model.read(batch.tokens, sites).items():
             norms[site].append(value.flatten(2)[batch.text_mask.to(value.device)].float().norm(dim=1).cpu())
-    return {site: limit for site, parts in norms.items() if (limit := norm_limit(torch.cat(parts), multiple)) is not None}
+    limits = {site: norm_limit(torch.cat([torch.empty(0), *parts]), multiple) for site, parts in norms.items()}
+    return {site: limit for site, limit in limits.items() if limit is not None}
 
 
 def norm_limit(norms: Float[Tensor, " row"], multiple: float) -> float | None:

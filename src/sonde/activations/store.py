@@ -108,6 +108,8 @@ class ActivationsFacts:
     """bad lines of the text that were left out; None for ready vectors"""
     massive: MassiveFacts | None = None
     """the rows that were left out; None where there are none"""
+    held_out_share: float | None = None
+    """share that was held out, where it is not the setting's (see `held_out_share` in corpus.py)"""
 
     def to_json(self) -> dict[str, Any]:
         values = asdict(self) | {"fields": [asdict(field) for field in self.fields]}
@@ -328,8 +330,11 @@ class Activations(SideBySide, Drawn):
     @property
     def text_facts(self) -> TextFacts | None:
         """The text, and the part of it that was held out of training; None for ready vectors."""
-        settings = self.manifest.settings
-        return read_facts(TextFacts, settings, self.folder, path=settings["text"]) if "field" in settings else None
+        settings, share = self.manifest.settings, self.facts.held_out_share
+        if "field" not in settings:
+            return None
+        own = {} if share is None else {"held_out": share}
+        return read_facts(TextFacts, settings, self.folder, path=settings["text"], **own)
 
     @property
     def models(self) -> tuple[ModelRef, ...]:

@@ -79,13 +79,14 @@ def finish(
     layout: Layout,
     dtype: str,
     model: ModelRef,
-    skipped_lines: int | None = None,
     limits: Mapping[str, float] | None = None,
+    **own: Any,
 ) -> ActivationsFacts:
     """Sum over all tasks and finish the store; returns the facts of its manifest.
 
     Args:
         limits: of each site, the norm above which rows were left out.
+        own: facts that only some stores have.
     """
     sites, statistics = _sum_up(totals, layout.widths)
     for site, limit in (limits or {}).items():
@@ -102,7 +103,7 @@ def finish(
         fields=layout.fields,
         dtype=dtype,
         model=model,
-        skipped_lines=skipped_lines,
+        **own,
         massive=_sum_up_massive([row for task in totals for row in task.get("massive", ())]),
     )
     write_bytes(draft.folder / "statistics.safetensors", save(statistics))
@@ -166,7 +167,7 @@ def _count_massive(histogram: np.ndarray, median: float) -> tuple[int, float]:
     """How many rows have norms far above the median, and their mean norm; where half are nothing, none has."""
     among = histogram * (NORM_EDGES[:-1] >= MASSIVE * median) * (median > NORM_EDGES[1])
     n = int(among.sum())
-    return n, float((among * NORM_EDGES[:-1]).sum() / max(n, 1))
+    return n, float(among @ np.sqrt(NORM_EDGES[:-1] * NORM_EDGES[1:]) / max(n, 1))
 
 
 def _sum_up_massive(rows: list[dict[str, Any]]) -> MassiveFacts | None:
