@@ -33,8 +33,7 @@ from sonde.web.page import is_built
 from sonde_world.sight import SightConfig, add_sight
 from sonde_world.train import TrainWorldConfig, train_world
 from sonde_world.turned import write_turned
-from tests.models.test_gguf import write_gguf
-from tests.tiny import texts
+from tests.tiny import texts, write_gguf
 
 SITE = "layers.1.residual"
 TRAIN: dict[str, Any] = {"n_features": 16, "k": 2, "tokens": 1000, "device": "cpu"}
