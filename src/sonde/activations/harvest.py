@@ -101,7 +101,7 @@ def harvest(
             return store
         totals = _run(job, options, reporter)
         layout, limits = job.worker.layout, job.worker.limits
-        own = {"skipped_lines": job.corpus.skipped}
+        own: dict[str, Any] = {"skipped_lines": job.corpus.skipped}
         if job.held_out != chosen.held_out:
             own["held_out_share"] = job.held_out
         facts = finish(draft, totals, layout, chosen.store, job.model_ref, limits, **own)
