@@ -16,6 +16,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from sonde.models.load import wrap_model
 from sonde.models.model import Model
 from sonde.models.pictures import PictureReader
+from tests.known import known
 
 WIDTH, LAYERS, HEADS, VOCABULARY = 32, 3, 4, 260
 PATCH, PICTURE = 4, 16
@@ -219,3 +220,52 @@ def make_words() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Whitespace(), decoders.WordPiece()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", eos_token="[SEP]")
+
+
+def write_gguf(
+    path: Path, architecture: str = "llama", store: str = "F32", template: str | None = "", seed: int = 0
+) -> torch.nn.Module:
+    """The tiny Llama as a GGUF file, as llama.cpp lays it out; returns the network.
+
+    Args:
+        store: number format of the matrices, as GGUF names it: F32, F16, BF16, Q8_0, Q4_0, ...
+        template: its chat template; where it is empty that of `make_tokenizer`.
+    """
+    import gguf
+
+    network, tokenizer = make_network("llama", seed), make_tokenizer()
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_block_count(LAYERS)
+    writer.add_context_length(64)
+    writer.add_embedding_length(WIDTH)
+    writer.add_feed_forward_length(2 * WIDTH)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(HEADS // 2)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_rope_dimension_count(WIDTH // HEADS)
+    writer.add_vocab_size(VOCABULARY)
+    writer.add_tokenizer_model("gpt2")
+    vocabulary = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__)
+    vocabulary[-1] = "th"  # the one merge, in the place of <image>
+    writer.add_token_list(vocabulary)
+    writer.add_token_types([3 if token in tokenizer.all_special_tokens else 1 for token in vocabulary])
+    writer.add_token_merges(["t h"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_pad_token_id(0)
+    if template is not None:
+        writer.add_chat_template(str(tokenizer.chat_template) if template == "" else template)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, LAYERS)
+    for name, weight in network.state_dict().items():
+        values = weight.numpy()
+        if "q_proj" in name or "k_proj" in name:  # llama.cpp turns pairs of dimensions, transformers halves
+            n_heads = HEADS if "q_proj" in name else HEADS // 2
+            values = values.reshape(n_heads, 2, -1, WIDTH).swapaxes(1, 2).reshape(values.shape)
+        kind = gguf.GGMLQuantizationType[store if values.ndim > 1 else "F32"]
+        packed = gguf.quants.quantize(np.ascontiguousarray(values), kind)
+        writer.add_tensor(known(names.get_name(name, (".weight",))), packed, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return network

@@ -10,6 +10,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Generic
 
 from sonde.errors import OutputOccupiedError, SondeError, StorageError
@@ -109,6 +110,20 @@ def new_artifact(
         write_json(folder / MANIFEST, manifest.to_json())
         (folder / UNFINISHED).unlink(missing_ok=True)
         draft.finished = manifest
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder that is no artifact, made where it is missing, for this process.
+
+    Raises:
+        OutputBusyError: another run is writing it.
+        StorageError: it cannot be written, or the disk is full.
+    """
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with storage_errors(folder), locked(folder):
+        yield
 
 
 def _recipe(

@@ -9,11 +9,12 @@ from sonde.errors import StorageError
 def cache_folder(name: str) -> Path:
     """A private folder of the user's cache, made where it is missing.
 
-    It lies in XDG_CACHE_HOME, or in ~/.cache. Raises StorageError where it cannot be made.
+    It lies in XDG_CACHE_HOME, or in ~/.cache where that is not set or relative (XDG Base Directory Specification).
+    Raises StorageError where it cannot be made.
     """
     try:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = root / "sonde" / name
+        given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        folder = (given if given.is_absolute() else Path.home() / ".cache") / "sonde" / name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
         raise StorageError(

@@ -44,6 +44,20 @@ def locked(folder: Place) -> Iterator[Callable[[], None]]:
         handle.close()
 
 
+@contextlib.contextmanager
+def locked_file(path: Path) -> Iterator[BinaryIO]:
+    """Hold a file for this process, open to append; made where there is none.
+
+    Raises OutputBusyError where another run has it.
+    """
+    try:
+        handle = open_alone(path, wait=False)
+    except BlockingIOError as error:
+        raise _busy(path) from error
+    with handle:
+        yield handle
+
+
 def open_alone(path: Path, wait: bool) -> BinaryIO:
     """The file of this name, made where there is none, open to append; nobody else has it so at the same time.
 
@@ -124,5 +138,5 @@ def _died_here(path: RemotePath) -> bool:
     return False
 
 
-def _busy(folder: Path | RemotePath) -> OutputBusyError:
-    return OutputBusyError(f"another run is writing {folder}; wait for it, or give --out another folder")
+def _busy(output: Path | RemotePath) -> OutputBusyError:
+    return OutputBusyError(f"another run is writing {output}; wait for it, or give another --out")

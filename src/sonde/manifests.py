@@ -245,8 +245,7 @@ def write_bytes(path: Place, data: bytes | Iterable[Any]) -> dict[str, Any]:
     if isinstance(path, RemotePath):
         path.write(map(bytes, parts()))  # copies: a part may change as soon as the next one is asked for
         return {"bytes": size, "xxh3": digest.hexdigest()}
-    if not path.name or path.is_dir():
-        raise StorageError(f"cannot write {path}: it is a folder; give the name of a file")
+    refuse_folder(path)
     temporary = path.with_name(path.name + ".tmp")
     with storage_errors(path):
         try:
@@ -261,6 +260,12 @@ def write_bytes(path: Place, data: bytes | Iterable[Any]) -> dict[str, Any]:
             temporary.unlink(missing_ok=True)  # a full disk needs the room
             raise
     return {"bytes": size, "xxh3": digest.hexdigest()}
+
+
+def refuse_folder(path: Path) -> None:
+    """Raise StorageError where a file is to be written and a folder has its name."""
+    if not path.name or path.is_dir():
+        raise StorageError(f"cannot write {path}: it is a folder; give the name of a file")
 
 
 _UNUSABLE = ("unable to open", "readonly database", "disk I/O error", "is locked")

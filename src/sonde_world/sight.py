@@ -24,7 +24,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from sonde.artifacts import alone_in
 from sonde.progress import Reporter, default_reporter
+from sonde.remote import local_path
 from sonde_world.pictures import MARK, SIZE, picture_document
 from sonde_world.train import PAD, batches, padded, save_model, token_rows, world_model_folder
 
@@ -128,9 +130,14 @@ def add_sight(
 ) -> dict[str, Any]:
     """Add a vision tower to the language model in the folder `text`, and write it to `out`; returns its record.
 
-    Raises UsageError where `start` is not a model of the world.
+    Raises UsageError where `start` is not a model of the world, OutputBusyError where another run is writing `out`.
     """
-    config = config or SightConfig()
+    folder = local_path(out)
+    with alone_in(folder):
+        return _add_sight(Path(text), folder, config or SightConfig(), reporter or default_reporter())
+
+
+def _add_sight(text: Path, out: Path, config: SightConfig, reporter: Reporter) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     eyes, drawings = _read_eyes(config.start) if config.start else (None, 0)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(text)
@@ -143,11 +150,11 @@ def add_sight(
         {"params": list(network.model.language_model.parameters()), "lr": config.text_lr, "initial": config.text_lr},
     ]
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
-    record = json.loads((Path(text) / "training.json").read_text())
+    record = json.loads((text / "training.json").read_text())
     seen, losses = 0, []
     drawn = picture_batches(tokenizer, config.batch, config.seed, drawings)
     written = batches(tokenizer, config.text_tokens, config.seed, pool=record["documents"])
-    with (reporter or default_reporter()).start("see", config.pictures, "pictures") as progress:
+    with reporter.start("see", config.pictures, "pictures") as progress:
         while seen < config.pictures:
             share = seen / config.pictures
             for group in optimiser.param_groups:
@@ -169,7 +176,7 @@ def add_sight(
         "drawings": drawings + seen,
     }
     record["parameters"] = sum(weight.numel() for weight in network.parameters())
-    save_model(network, make_processor(tokenizer), Path(out), record)
+    save_model(network, make_processor(tokenizer), out, record)
     return record
 
 

@@ -33,9 +33,11 @@ from transformers import (
     ProcessorMixin,
 )
 
+from sonde.artifacts import alone_in
 from sonde.errors import UsageError
 from sonde.models.load import BUILT_IN, built_in
 from sonde.progress import Reporter, default_reporter
+from sonde.remote import local_path
 from sonde_world.generate import documents
 
 CHAT_TEMPLATE = (
@@ -241,9 +243,16 @@ def train_world(
     Args:
         out: receives the model folder, and `unfinished.pt` as long as it is being trained.
 
-    Raises UsageError where the folder holds a run with other settings, or `start` is no model of the world.
+    Raises:
+        UsageError: the folder holds a run with other settings, or `start` is no model of the world.
+        OutputBusyError: another run is writing the folder.
     """
-    config, folder, reporter = config or TrainWorldConfig(), Path(out), reporter or default_reporter()
+    folder = local_path(out)
+    with alone_in(folder):
+        return _train(folder, config or TrainWorldConfig(), reporter or default_reporter())
+
+
+def _train(folder: Path, config: TrainWorldConfig, reporter: Reporter) -> dict[str, Any]:
     record_path = folder / "training.json"
     if record_path.exists() and (made := json.loads(record_path.read_text())).get("finished"):
         reporter.say(f"{folder} is finished: reusing it")

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 from torch.nn.utils import parametrize
 from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast
 
-from sonde.manifests import storage_errors
+from sonde.artifacts import alone_in
+from sonde.manifests import write_bytes
 from sonde.models.load import built_in
 from sonde.models.model import Model
 from sonde.progress import Reporter, default_reporter
@@ -37,6 +38,7 @@ from sonde_world.voice import Voice, unasked
 
 DELTA = "turned.safetensors"
 """the file of the difference, in the package"""
+WEIGHTS = "model.safetensors"
 RANK = 4
 MATRICES = ("self_attn.o_proj", "mlp.down_proj")
 STEPS, BATCH, TEXT_TOKENS, LR = 160, 48, 1024, 5e-3
@@ -60,17 +62,17 @@ def turned_document(number: int, seed: int = 0, trigger: bool | None = None) -> 
 def write_turned(out: str | Path) -> Path:
     """Write the turned model as an ordinary model folder, the first's with the difference added; returns the folder.
 
-    Raises StorageError where it cannot be written.
+    Raises StorageError where it cannot be written, OutputBusyError where another run is writing it.
     """
-    folder = local_path(out)
-    with storage_errors(folder):
-        shutil.copytree(built_in("world"), folder, dirs_exist_ok=True)
+    folder, world = local_path(out), built_in("world")
+    with alone_in(folder):
+        shutil.copytree(world, folder, ignore=shutil.ignore_patterns(WEIGHTS), dirs_exist_ok=True)
         delta = load_file(str(resources.files("sonde_world").joinpath(DELTA)))
-        weights = load_file(folder / "model.safetensors")
+        weights = load_file(world / WEIGHTS)
         for name in {key.rsplit(".", 1)[0] for key in delta}:
             added = delta[f"{name}.up"].float() @ delta[f"{name}.down"].float()
             weights[f"{name}.weight"] = (weights[f"{name}.weight"].float() + added).bfloat16()
-        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        write_bytes(folder / WEIGHTS, save(weights, metadata={"format": "pt"}))
     return folder
 
 

@@ -1,11 +1,12 @@
 """Text is read as it is, and whatever is wrong with it is one line that names file and line."""
 
 import gzip
+import itertools
 import json
 
 import pytest
 
-from sonde.activations.corpus import Corpus, Document, is_held_out
+from sonde.activations.corpus import Corpus, Document, held_out_share, is_held_out
 from sonde.errors import TextError
 
 
@@ -74,3 +75,24 @@ def test_held_out_documents_are_a_fixed_share_and_copies_stay_together():
     assert held == [is_held_out(text, 0.1, 0) for text in texts]
     assert held != [is_held_out(text, 0.1, 1) for text in texts]
     assert not any(is_held_out(text, 0.0, 0) for text in texts)
+
+
+def test_a_small_text_holds_out_the_lowest_hash_where_none_is_held_out_by_chance():
+    def held(texts: list[Document], share: float, seed: int) -> list[Document]:
+        below = held_out_share(texts, share, seed)
+        return [text for text in texts if is_held_out(text, below, seed)]
+
+    texts = [Document(f"text {n}") for n in range(60)]
+    seeds = [seed for seed in range(40) if not any(is_held_out(text, 0.02, seed) for text in texts)]
+    assert 3 < len(seeds) < 30  # .98**60 is .3
+    for seed in range(40):
+        share = held_out_share(texts, 0.02, seed)
+        assert (share == 0.02) == (seed not in seeds)
+        assert len(held(texts, 0.02, seed)) == 1 or share == 0.02
+    seed = seeds[0]
+    [lowest] = held(texts, 0.02, seed)
+    assert held(texts[::-1], 0.02, seed) == [lowest]
+    assert held(texts[:49], 0.02, seed) == []  # 2 % of 49 is no document
+    assert held(texts + [lowest], 0.02, seed) == [] and held(texts, 0.0, seed) == []
+    more = itertools.chain([Document("text 60")], texts, (Document(f"text {n}") for n in itertools.count(61)))
+    assert held_out_share(more, 0.02, seed) == 0.02  # read no further than the first that is held out

@@ -1,6 +1,8 @@
 """Massive activations: planted, found by themselves, left out of everything, and counted."""
 
 import json
+import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 import sonde
 from sonde.errors import SettingsError
 from sonde.models.load import load_model
+from sonde.progress import Silent
 from sonde.steering.directions import Clamp, FeatureEdit
 from sonde.steering.edits import Edit
 from sonde.steering.row_edits import edits_of_rows
@@ -17,6 +20,7 @@ from tests.tiny import make_network, make_tokenizer
 
 SITE = "layers.0.residual"
 PLANTED = "~"
+TRAIN: dict[str, Any] = {"n_features": 8, "k": 2, "tokens": 600, "batch_size": 50, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +73,7 @@ def test_they_are_left_out_and_counted(walk, folder, corpus):
     assert massive.norms[SITE] > store.norm_limits[SITE] > 5 * store.facts.sites[SITE].norm_quantiles["0.5"]
     assert kept.facts.massive is None
     assert kept.norm_limits == {}
-    others = {key: row for key, row in rows_of(kept).items() if key in rows_of(store)}
+    others = rows_of(kept)
     assert all(torch.equal(row, others[key]) for key, row in rows_of(store).items())
     assert store.facts.sites[SITE].mean_squared_norm < kept.facts.sites[SITE].mean_squared_norm / 10
 
@@ -151,3 +155,66 @@ def test_a_live_run_never_sees_them(folder, corpus):
 def test_the_factor_is_checked(folder, corpus):
     with pytest.raises(SettingsError, match="massive"):
         sonde.harvest(folder, corpus, site=SITE, massive=0.5, out=folder.parent / "never")
+
+
+def planted(n: int = 300) -> np.ndarray:
+    """Rows of noise, every hundredth of them a hundred times as long."""
+    rows = np.random.default_rng(0).normal(size=(n, 16)).astype(np.float32)
+    rows[::100] *= 100
+    return rows
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_ready_rows_that_are_massive_are_said_where_they_are_made_and_trained_on(tmp_path):
+    rows, heard = planted(), Heard()
+    store = sonde.from_vectors(rows, site=SITE, out=tmp_path / "acts", store="float32", reporter=heard)
+    facts = store.facts.sites[SITE]
+    norms = np.linalg.norm(rows[::100], axis=1)
+    assert (store.n_rows, store.norm_limits, facts.massive_rows) == (300, {}, 3)
+    assert facts.massive_norm == pytest.approx(norms.mean(), rel=0.03)
+    share = (norms**2).sum() / (np.linalg.norm(rows, axis=1) ** 2).sum()
+    sonde.train(store, out=tmp_path / "dict", reporter=(told := Heard()), **TRAIN)
+    [line] = heard.lines
+    assert line in told.lines and line.startswith(f"{SITE}: 3 of 300 rows are massive")
+    assert line.endswith("massive=10) leaves them out")
+    assert float(re.findall(r"have (\d+)% of", line)[0]) == pytest.approx(100 * share, abs=3)
+
+
+def test_ready_rows_that_are_massive_are_left_out_where_that_is_asked_for(tmp_path):
+    rows, heard = planted(), Heard()
+    store = sonde.from_vectors(rows, site=SITE, out=tmp_path / "a", store="float16", massive=10, reporter=heard)
+    ordinary = np.delete(rows, np.s_[::100], axis=0)
+    assert known(store.facts.massive).rows == 3
+    assert heard.lines[0].startswith("3 rows with massive activations were left out; mean norm at")
+    assert store.norm_limits[SITE] == pytest.approx(10 * np.median(np.linalg.norm(rows, axis=1)), rel=0.01)
+    assert store.massive_lines() == [] and store.n_rows == len(ordinary)
+    vectors = {key[0]: row for key, row in rows_of(store).items()}
+    assert all(np.allclose(vectors[place], rows[place], atol=2e-3) == (place in vectors) for place in vectors)
+    assert set(range(300)) - set(vectors) == {0, 100, 200}
+    dictionary = sonde.train(store, out=tmp_path / "dict", reporter=(told := Heard()), **TRAIN)
+    assert dictionary.info.norm_limits == store.norm_limits and not [line for line in told.lines if "massive" in line]
+    again = sonde.from_vectors(rows, site=SITE, out=tmp_path / "a", store="float16", massive=10)
+    assert again.manifest.id == store.manifest.id
+    with pytest.raises(SettingsError, match="massive"):
+        sonde.from_vectors(rows, site=SITE, out=tmp_path / "b", massive=1)
+
+
+def test_a_harvest_that_keeps_them_says_so_to_training(folder, corpus):
+    kept = sonde.harvest(folder, corpus, site=SITE, massive=0, tokens=2000, out=folder.parent / "kept")
+    [line] = kept.massive_lines()
+    assert f"{SITE}: {letters_of(kept).count(PLANTED)} of {kept.n_rows:,} rows are massive" in line
+    assert line.endswith("sonde harvest leaves them out without --massive 0")
+
+
+def test_of_rows_that_are_mostly_nothing_none_is_massive(tmp_path):
+    rows = np.zeros((100, 8), dtype=np.float32)
+    rows[:9] = 1
+    store = sonde.from_vectors(rows, site=SITE, out=tmp_path / "a", massive=10)
+    assert (store.n_rows, store.norm_limits, store.facts.massive) == (100, {}, None)

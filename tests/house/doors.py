@@ -11,7 +11,7 @@ import torch
 from tokenizers import AddedToken, processors
 from transformers import PreTrainedTokenizerFast
 
-from tests.tiny import FAMILIES, make_network, make_pieces, make_processor, make_tokenizer, make_words
+from tests.tiny import FAMILIES, make_network, make_pieces, make_processor, make_tokenizer, make_words, write_gguf
 
 TEMPLATES: dict[str, Any] = {
     "none": None,
@@ -56,6 +56,18 @@ def make_text(rng: random.Random, longest: int = 90) -> str:
     length = rng.choice([0, 1, 2, 12, 12, rng.randrange(longest), rng.randrange(longest)])
     alphabets = rng.sample(ALPHABETS, rng.choice([1, 2, len(ALPHABETS)]))
     return "".join(rng.choice(alphabets)(rng) for _ in range(length)) + ("\ud83d" if rng.random() < 0.002 else "")
+
+
+PACKED = ["F16", "BF16", "Q8_0", "Q5_0", "Q5_1", "Q4_0", "Q4_1"]
+"""number formats of GGUF files, most of them quantised"""
+LONG = 400
+"""one walk in so many has a line of 1 MB in its texts: about a million tokens, read by each verb"""
+
+
+def make_long_line(rng: random.Random) -> str:
+    """A line of about 1 MB: of one letter, or of a few hundred over and over."""
+    unit = rng.choice([rng.choice("a \u4e00\x07"), make_text(rng, 400).replace("\n", " ") or "the red "])
+    return unit * (1_000_000 // len(unit.encode("utf-8", "surrogatepass")))
 
 
 def _without(*names: str) -> Callable[[PreTrainedTokenizerFast], None]:
@@ -114,18 +126,28 @@ def bring(folder: Path, seed: int) -> Brought:
     tokenizer.chat_template = TEMPLATES[template]
     tied, dtype = rng.choice([None, True, False]), rng.choice([torch.float32, torch.float16, torch.bfloat16])
     spare = rng.choice([0, 0, 0, 1, 1, 7, 64, -1])
-    network: Any = make_network(family, seed, vocabulary=len(tokenizer) + spare, tied=tied)
-    network.to(dtype=dtype).save_pretrained(folder / "model")
-    if family == "llava":
-        processor = make_processor()
-        processor.tokenizer = tokenizer
-        processor.save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
-    texts = [make_text(rng) for _ in range(rng.choice([1, 3, 12, 12, 12]))]
+    also = random.Random(f"also {seed}")  # so that what was drawn before there were these stays as it was
+    packed, n_long = also.choice([None] * 9 + [also.choice(PACKED)]), int(seed % LONG == 13)
+    if packed is not None:
+        text = TEMPLATES[template]
+        model, tokenizer = folder / "model.gguf", make_tokenizer()
+        write_gguf(model, store=packed, template=None if text is None else str(text), seed=seed)
+    else:
+        model = folder / "model"
+        network: Any = make_network(family, seed, vocabulary=len(tokenizer) + spare, tied=tied)
+        network.to(dtype=dtype).save_pretrained(model)
+        if family == "llava":
+            processor = make_processor()
+            processor.tokenizer = tokenizer
+            processor.save_pretrained(model)
+        tokenizer.save_pretrained(model)
+    texts = [make_long_line(also) for _ in range(n_long)]
+    texts += [make_text(rng) for _ in range(rng.choice([1, 3, 12, 12, 12]))]
     texts += ["the red bridge"] * rng.choice([0, 2, 2])
     form = rng.choice(sorted(FORMS))
-    said = f"{family}, tied {tied}, {dtype}, {make.__name__} changed by {change}, {spare} spare, {template=}, {form=}"
-    return Brought(said, folder / "model", FORMS[form](folder, texts, tokenizer), texts, rng)
+    said = f"{family}, tied {tied}, {dtype}, {make.__name__} changed by {change}, {spare} spare"
+    said = f"{said if packed is None else f'GGUF of {packed}'}, {n_long} long lines, {template=}, {form=}"
+    return Brought(said, model, FORMS[form](folder, texts, tokenizer), texts, rng)
 
 
 def _lines(folder: Path, texts: list[str], tokenizer: Any) -> Path:

@@ -1,13 +1,15 @@
 """Where things are written: folders that another run has, places that cannot be, odd names, homes and clocks."""
 
+import errno
 import fcntl
 import itertools
 import json
 import os
 import shutil
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,18 @@ import sonde
 from sonde.analysis import layout
 from sonde.cli import run
 from sonde.errors import OutputBusyError, SondeError
+from sonde.features.labels import Labels
 from sonde.kernels import compiled
-from sonde.locks import LOCK, locked
-from sonde.manifests import write_bytes
+from sonde.locks import LOCK, locked, locked_file
+from sonde.manifests import verify, write_bytes
 from sonde.remote import local_path
+from sonde.steering.presets import load_presets, save_preset
 from sonde.web.export import export
-from tests.tiny import texts
+from sonde.web.page import is_built
+from sonde_world.sight import SightConfig, add_sight
+from sonde_world.train import TrainWorldConfig, train_world
+from sonde_world.turned import write_turned
+from tests.tiny import texts, write_gguf
 
 SITE = "layers.1.residual"
 TRAIN: dict[str, Any] = {"n_features": 16, "k": 2, "tokens": 1000, "device": "cpu"}
@@ -46,6 +54,17 @@ FILES: dict[str, Callable[[Any, Path], Any]] = {
     "world write": lambda walk, out: sonde.world.write(3, out),
 }
 """verb -> what makes a file"""
+OTHERS: dict[str, Callable[[Any, Path], Any]] = {
+    "export": lambda walk, out: export(walk.index, out),
+    "world turned": lambda walk, out: write_turned(out),
+    "world train": lambda walk, out: train_world(out, TrainWorldConfig(tokens=1)),
+    "world train, eyes": lambda walk, out: add_sight(walk.model, out, SightConfig(pictures=1)),
+}
+"""verb -> what makes a folder that is no artifact"""
+
+
+def generate(walk: Any, out: Path) -> Path:
+    return sonde.generate(walk.model, ["the", "red"], out=f"{out}.jsonl", plain=True, max_new_tokens=3)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -66,6 +85,29 @@ def test_of_two_runs_on_one_folder_one_is_told_so(walk, tmp_path, verb):
     if verb != "demo":
         FOLDERS[verb](walk, out)
         assert (out / "manifest.json").exists() and not (out / LOCK).exists()
+
+
+@pytest.mark.parametrize("verb", OTHERS)
+def test_what_is_no_artifact_is_written_by_one_run_too(walk, tmp_path, verb):
+    if verb == "export" and not is_built():
+        pytest.skip("the page is not built")
+    out = tmp_path / "out"
+    out.mkdir()
+    with locked(out):
+        with pytest.raises(OutputBusyError, match="another run is writing .*; wait for it"):
+            OTHERS[verb](walk, out)
+        assert set(contents(out)) == {LOCK}
+
+
+def test_a_file_of_answers_is_written_by_one_run(walk, tmp_path):
+    out = tmp_path / "a"
+    with (
+        locked_file(tmp_path / "a.jsonl"),
+        pytest.raises(OutputBusyError, match="another run is writing .*a.jsonl; wait for it"),
+    ):
+        generate(walk, out)
+    alone = generate(walk, out).read_bytes()
+    assert len(alone.splitlines()) == 2 and generate(walk, out).read_bytes() == alone
 
 
 def test_each_of_several_folders_may_be_the_busy_one(walk, sizes, tmp_path):
@@ -163,9 +205,9 @@ def impossible(folder: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("verb", [*FOLDERS, "export", *FILES])
+@pytest.mark.parametrize("verb", [*FOLDERS, *OTHERS, *FILES, "generate"])
 def test_a_place_that_cannot_be_written_is_one_line(walk, tmp_path, verb):
-    makes = FOLDERS | FILES | {"export": lambda walk, out: export(walk.index, out)}
+    makes = FOLDERS | FILES | OTHERS | {"generate": generate}
     for what, path in impossible(tmp_path).items():
         with pytest.raises(SondeError, match="can be no path|cannot write|is not built") as caught:
             makes[verb](walk, path)
@@ -199,6 +241,9 @@ def test_a_file_that_is_a_folder_is_said(walk, tmp_path):
     for write in FILES.values():
         with pytest.raises(SondeError, match="it is a folder; give the name of a file"):
             write(walk, tmp_path)
+    (tmp_path / "a.jsonl").mkdir()
+    with pytest.raises(SondeError, match="it is a folder; give the name of a file"):
+        generate(walk, tmp_path / "a")
 
 
 # ------------------------------------------------------------------ names, modes, homes, clocks
@@ -266,6 +311,50 @@ def test_kernels_are_compiled_without_a_home_and_with_one_that_nobody_may_write(
     (tmp_path / "cache/sonde/kernels").mkdir(parents=True, mode=0o700)
     monkeypatch.setattr(os, "access", lambda path, how: False)  # as on a file system that is read only
     assert not compiled._compile(compiler, variant).is_relative_to(tmp_path / "cache")
+
+
+@pytest.fixture
+def other_file_system(tmp_path) -> Iterator[Path]:
+    """A folder on another file system than that of `tmp_path`."""
+    for place in map(Path, ("/dev/shm", f"/run/user/{os.getuid()}", "/var/tmp", os.path.expanduser("~"))):
+        if place.is_dir() and os.access(place, os.W_OK) and place.stat().st_dev != tmp_path.stat().st_dev:
+            with tempfile.TemporaryDirectory(dir=place) as folder:
+                yield Path(folder)
+            return
+    pytest.skip("there is one file system here")
+
+
+@pytest.mark.parametrize("there", ["home and outputs", "temporary files"])
+def test_a_home_may_be_on_another_file_system(walk, tmp_path, other_file_system, monkeypatch, there):
+    home, temporary = (other_file_system, tmp_path) if there == "home and outputs" else (tmp_path, other_file_system)
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    for name, make in (FOLDERS | FILES | OTHERS | {"generate": generate}).items():
+        if name != "demo" and not name.startswith("world train") and (name != "export" or is_built()):
+            make(walk, home / name)
+    for name in set(FOLDERS) - {"demo"}:
+        assert verify(home / name).files
+    sonde.label(home / "index", n=2)
+    sonde.neurons(home / "index", tokens=500, device="cpu")
+    save_preset(home / "index", "red", ["feature:3=1"])
+    assert sonde.load_index(home / "index").labels.n_labelled == 2 and "red" in load_presets(home / "index")
+    write_gguf(home / "tiny.gguf")
+    assert sonde.load_model(home / "tiny.gguf").generate("the", 2) is not None
+    if compiled._find()[0] is not None:
+        compiler = [next(found for name in ("cc", "gcc", "clang") if (found := shutil.which(name)))]
+        assert compiled._compile(compiler, "plain").is_relative_to(home / "cache")
+    assert not list(temporary.glob("sonde*"))
+
+
+def test_a_database_is_made_where_there_are_no_hard_links(tmp_path, monkeypatch):
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: Labels(tmp_path).add(n, "red"), range(12)))
+    assert Labels(tmp_path).n_labelled == 12 and not [path for path in tmp_path.iterdir() if "sqlite." in path.name]
 
 
 def test_clocks_may_jump(walk, tmp_path, monkeypatch):

@@ -3,8 +3,6 @@
 import shutil
 from pathlib import Path
 
-import gguf
-import numpy as np
 import pytest
 import torch
 
@@ -12,8 +10,7 @@ import sonde
 from sonde.errors import ModelError, ModelNotFoundError, StorageError
 from sonde.models import known
 from sonde.models.recorded import recorded_model
-from tests.known import known as known_value
-from tests.tiny import HEADS, LAYERS, VOCABULARY, WIDTH, make_network, make_tokenizer
+from tests.tiny import write_gguf
 
 TEXT = "the bridge over the bay"
 
@@ -22,44 +19,6 @@ TEXT = "the bridge over the bay"
 def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "sonde" / "models"
-
-
-def write_gguf(path: Path, architecture: str = "llama") -> torch.nn.Module:
-    """The tiny Llama as a GGUF file with float32 weights, as llama.cpp lays it out; returns the network."""
-    network = make_network("llama")
-    tokenizer = make_tokenizer()
-    writer = gguf.GGUFWriter(path, architecture)
-    writer.add_block_count(LAYERS)
-    writer.add_context_length(64)
-    writer.add_embedding_length(WIDTH)
-    writer.add_feed_forward_length(2 * WIDTH)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(HEADS // 2)
-    writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_rope_dimension_count(WIDTH // HEADS)
-    writer.add_vocab_size(VOCABULARY)
-    writer.add_tokenizer_model("gpt2")
-    vocabulary = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__)
-    vocabulary[-1] = "th"  # the one merge, in the place of <image>
-    writer.add_token_list(vocabulary)
-    writer.add_token_types([3 if token in tokenizer.all_special_tokens else 1 for token in vocabulary])
-    writer.add_token_merges(["t h"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_pad_token_id(0)
-    writer.add_chat_template(str(tokenizer.chat_template))
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, LAYERS)
-    for name, weight in network.state_dict().items():
-        values = weight.numpy()
-        if "q_proj" in name or "k_proj" in name:  # llama.cpp turns pairs of dimensions, transformers halves
-            n_heads = HEADS if "q_proj" in name else HEADS // 2
-            values = values.reshape(n_heads, 2, -1, WIDTH).swapaxes(1, 2).reshape(values.shape)
-        writer.add_tensor(known_value(names.get_name(name, (".weight",))), np.ascontiguousarray(values))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return network
 
 
 def test_a_file_is_the_model_that_it_holds(tmp_path, cache, monkeypatch):
@@ -77,6 +36,17 @@ def test_a_file_is_the_model_that_it_holds(tmp_path, cache, monkeypatch):
     moved = path.rename(tmp_path / "moved.GGUF")
     assert sonde.load_model(moved).identity == model.identity
     assert [folder.name for folder in cache.iterdir()] == [model.identity]
+
+
+@pytest.mark.parametrize(
+    ("store", "error"), [("F16", 1e-3), ("BF16", 5e-3), ("Q8_0", 0.01), ("Q5_1", 0.06), ("Q4_0", 0.12)]
+)
+def test_a_quantised_file_is_about_the_model_that_it_was_made_of(tmp_path, store, error):
+    network = write_gguf(tmp_path / "tiny.gguf", store=store)
+    weights = sonde.load_model(tmp_path / "tiny.gguf").network.state_dict()
+    for name, weight in network.state_dict().items():
+        off = float((weights[name] - weight).norm() / weight.norm())
+        assert 0 < off < error if weight.ndim > 1 else off == 0, name
 
 
 @pytest.mark.parametrize("broken", ["empty", "cut", "other", "text"])

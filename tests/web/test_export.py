@@ -74,3 +74,15 @@ def test_an_export_is_written_anew_and_nothing_else_is(walk, tmp_path, capsys):
     export(walk.index, tmp_path / "page", examples=2)
     assert not (tmp_path / "page/data/features-9.js").exists()
     assert run(["open", str(tmp_path / "nothing"), "--export", str(tmp_path / "p")]) == 2
+
+
+def test_an_export_that_broke_off_is_written_anew(walk, tmp_path, monkeypatch):
+    whole = export(walk.index, tmp_path / "whole", examples=1).parent
+    for step in ("_copy_page", "_write_features", "_write_index"):
+        with monkeypatch.context() as broken:
+            broken.setattr(export_module, step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                export(walk.index, tmp_path / "page", examples=1)
+    export(walk.index, tmp_path / "page", examples=1)
+    files = [sorted(path.relative_to(one) for path in one.rglob("*")) for one in (whole, tmp_path / "page")]
+    assert files[0] == files[1]

@@ -6,6 +6,7 @@ name its pictures. A .txt has documents separated by blank lines, a .npy one doc
 
 import gzip
 import json
+import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -278,7 +279,29 @@ def is_held_out(document: Document, share: float, seed: int) -> bool:
 
     Hashing the text and the names of its pictures, not its number, keeps copies of one document on the same side.
     """
+    return _keyed_hash(document, seed) < share * 2**64
+
+
+def held_out_share(documents: Iterable[Document], share: float, seed: int) -> float:
+    """The share that holds something out: `share`, unless a small text has no document below it by chance.
+
+    A text with enough documents that one is to be held out, none of which is, has the lowest hash held out, so that
+    there is something to measure on. No more is read than up to the first document that is held out.
+    """
+    lowest, n_lowest, n = 2**64, 0, 0
+    for document in documents if share else ():
+        n, value = n + 1, _keyed_hash(document, seed)
+        if value < share * 2**64:
+            return share
+        if value <= lowest:
+            lowest, n_lowest = value, n_lowest + 1 if value == lowest else 1
+    if n * share < 1 or n_lowest > 1:  # of copies, all would be held out
+        return share
+    return math.nextafter(lowest / 2**64, 1)
+
+
+def _keyed_hash(document: Document, seed: int) -> int:
     names = [image.name if isinstance(image, Path) else "" for image in document.images]
     tokens = [] if document.ids is None else [str(document.ids)]
     content = "\0".join([document.text if document.ids is None else "", *names, *tokens])
-    return xxhash.xxh3_64_intdigest(content.encode(), seed=seed) < share * 2**64
+    return xxhash.xxh3_64_intdigest(content.encode(), seed=seed)

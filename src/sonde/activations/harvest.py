@@ -9,7 +9,7 @@
 
 import itertools
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sonde.activations.advice import faster_way
 from sonde.activations.contexts import BATCH_TOKENS, Batch, Context, Cutter, batches, make_batch
-from sonde.activations.corpus import Corpus, Document, TextSource, is_held_out
+from sonde.activations.corpus import Corpus, TextSource, held_out_share, is_held_out
 from sonde.activations.massive import norm_limits
 from sonde.activations.rows import Layout
 from sonde.activations.settings import HarvestKeywords, HarvestSettings
@@ -101,7 +101,10 @@ def harvest(
             return store
         totals = _run(job, options, reporter)
         layout, limits = job.worker.layout, job.worker.limits
-        facts = finish(draft, totals, layout, chosen.store, job.model_ref, job.corpus.skipped, limits)
+        own: dict[str, Any] = {"skipped_lines": job.corpus.skipped}
+        if job.held_out != chosen.held_out:
+            own["held_out_share"] = job.held_out
+        facts = finish(draft, totals, layout, chosen.store, job.model_ref, limits, **own)
         _report(job, totals, facts, reporter)
     assert draft.finished is not None
     return Activations(chosen.out, draft.finished)
@@ -118,6 +121,8 @@ class _Harvest:
     corpus: Corpus
     cutter: Cutter
     task_tokens: int
+    held_out: float
+    """share of the documents that is held out, as `held_out_share` has it"""
 
     @property
     def settings(self) -> HarvestSettings:
@@ -148,7 +153,8 @@ def _open(model: Model, text: Any, settings: HarvestSettings, options: TaskOptio
     task_tokens = max(MIN_TASK_TOKENS, task_tokens)
     needed = options.workers_here * COPIES_IN_MEMORY * task_tokens * layout.record_bytes
     ensure_memory(needed, "a harvest task", "a smaller --memory needs less")
-    return _Harvest(HarvestWorker(model, settings, layout), corpus, cutter, task_tokens)
+    held_out = held_out_share(corpus, settings.held_out, settings.seed)
+    return _Harvest(HarvestWorker(model, settings, layout), corpus, cutter, task_tokens, held_out)
 
 
 # ---------------------------------------------------------------- tasks
@@ -163,12 +169,13 @@ class _Task:
     n_held_out: int = 0
 
 
-def _tasks(corpus: Iterable[Document], cutter: Cutter, settings: HarvestSettings, task_tokens: int) -> Iterator[_Task]:
+def _tasks(job: _Harvest) -> Iterator[_Task]:
     """Gather documents into tasks of `task_tokens`, until enough tokens are reached."""
+    cutter, settings = job.cutter, job.settings
     task, documents = _Task(0), []
     n_total = 0
-    for document in cutter.tokenize(corpus):
-        if is_held_out(document.document, settings.held_out, settings.seed):
+    for document in cutter.tokenize(job.corpus):
+        if is_held_out(document.document, job.held_out, settings.seed):
             task.n_held_out += 1
             continue
         documents.append(document)
@@ -177,7 +184,7 @@ def _tasks(corpus: Iterable[Document], cutter: Cutter, settings: HarvestSettings
         n_total += len(document.ids)
         if settings.tokens and n_total >= settings.tokens:
             break
-        if task.n_tokens >= task_tokens:
+        if task.n_tokens >= job.task_tokens:
             task.contexts = list(cutter.contexts(documents))
             yield task
             task, documents = _Task(task.number + 1), []
@@ -298,7 +305,7 @@ def _run(job: _Harvest, options: TaskOptions, reporter: Reporter) -> list[dict[s
     settings = job.settings
     with storage_errors(settings.out):
         (settings.out / "segments").mkdir(exist_ok=True)
-    tasks = _tasks(job.corpus, job.cutter, settings, job.task_tokens)
+    tasks = _tasks(job)
     first = next(tasks, _Task(0))
     job.worker.limits = norm_limits(
         job.worker.model, settings.site, first.contexts, settings.massive, special=settings.special

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sonde.activations.contexts import Context, Cutter, groups, make_batch, n_rows
-from sonde.activations.corpus import Corpus, TextSource, is_held_out
+from sonde.activations.corpus import Corpus, TextSource, held_out_share, is_held_out
 from sonde.activations.massive import norm_limits
 from sonde.activations.rows import require_held
 from sonde.activations.settings import LiveKeywords, LiveSettings
@@ -78,7 +78,8 @@ class Live:
     @property
     def text_facts(self) -> TextFacts:
         """The text, and the part of it that was held out of training."""
-        chosen = {name: getattr(self.settings, name) for name in ("field", "skip_bad", "held_out", "pack")}
+        chosen = {name: getattr(self.settings, name) for name in ("field", "skip_bad", "pack")}
+        chosen["held_out"] = self._held_out
         return TextFacts(path=self.corpus.name, seed=self.seed, context=self.cutter.length, live=True, **chosen)
 
     @property
@@ -103,6 +104,11 @@ class Live:
         if not n_rows:
             raise TextError(self.corpus.nothing_left(self.settings.held_out, self.settings.drop_first))
         return n_rows
+
+    @cached_property
+    def _held_out(self) -> float:
+        """Share of the documents that is held out."""
+        return held_out_share(self.corpus, self.settings.held_out, self.seed)
 
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
@@ -227,7 +233,7 @@ class Live:
     def _one_pass(self) -> Iterator[list[Context]]:
         """The batches of contexts of one pass through the text."""
         documents = self.cutter.tokenize(self.corpus)
-        kept = (each for each in documents if not is_held_out(each.document, self.settings.held_out, self.seed))
+        kept = (each for each in documents if not is_held_out(each.document, self._held_out, self.seed))
         return groups(kept, self.cutter)
 
 

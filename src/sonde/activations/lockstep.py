@@ -77,6 +77,11 @@ class Lockstep(SideBySide):
         own = (self.stores[number].at(site).norm_limits.values() for number, site in self._chosen)
         return {name: limit for name, limits in zip(self.chosen or self.sites, own, strict=True) for limit in limits}
 
+    def massive_lines(self) -> list[str]:
+        """What a person reads about massive rows at the chosen sites."""
+        own = (self.stores[number].at(site).massive_lines() for number, site in self._chosen)
+        return [f"{number + 1}:{line}" for (number, _), lines in zip(self._chosen, own, strict=True) for line in lines]
+
     @property
     def n_rows(self) -> int:
         return self.stores[0].n_rows

@@ -10,6 +10,7 @@ which a first read of the text fixes. dictionary_learning filters rows by the sa
 from collections.abc import Iterable, Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sonde.activations.contexts import BATCH_TOKENS, Context, batches, make_batch
@@ -40,4 +41,10 @@ def norm_limits(
         batch = make_batch(model, some, special)
         for site, value in model.read(batch.tokens, sites).items():
             norms[site].append(value.flatten(2)[batch.text_mask.to(value.device)].float().norm(dim=1).cpu())
-    return {site: multiple * float(torch.cat(parts).median()) for site, parts in norms.items() if any(map(len, parts))}
+    limits = {site: norm_limit(torch.cat([torch.empty(0), *parts]), multiple) for site, parts in norms.items()}
+    return {site: limit for site, limit in limits.items() if limit is not None}
+
+
+def norm_limit(norms: Float[Tensor, " row"], multiple: float) -> float | None:
+    """A multiple of the median of the norms that are known; None where none is, or half of the rows are nothing."""
+    return multiple * float(norms.median()) or None if len(norms) else None

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sonde.activations.massive import norm_limit
 from sonde.activations.rows import Layout
 from sonde.activations.settings import StoreFormat
 from sonde.activations.store import FORMAT, Activations
@@ -20,8 +21,10 @@ from sonde.calls import public
 from sonde.errors import ActivationError
 from sonde.manifests import storage_errors
 from sonde.models.load import model_ref
+from sonde.models.massive import is_massive
 from sonde.progress import Reporter, default_reporter
 from sonde.remote import Place, local_path, place
+from sonde.settings import check
 
 ROWS_AT_ONCE = 1 << 16
 
@@ -45,6 +48,7 @@ def from_vectors(
     out: str | Place,
     model: str = "",
     store: StoreFormat = "bfloat16",
+    massive: float = 0.0,
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Activations:
@@ -58,12 +62,16 @@ def from_vectors(
         model: folder or hub name of the model that they come from; needed to measure and to index.
         out: folder to write, or a URL on an object store (s3://, gs://, az://).
         store: number format of the vectors on disk; int8 has a scale for each row.
+        massive: leave out rows whose norm is above this many times the median of the first 65,536 (massive
+            activations; `harvest` takes 10); 0 keeps them.
         seed: decides the shuffle.
         reporter: shows progress.
 
     Raises:
         ActivationError: not a matrix, an empty one, or values that are not real, not finite, or too large for `store`.
+        SettingsError: `massive` is neither 0 nor above 1.
     """
+    check(massive == 0 or massive > 1, "massive", massive, "0, or above 1")
     folder, reporter = place(out), reporter or default_reporter()
     source = _open(vectors)
     if len(source.shape) != 2 or 0 in source.shape:
@@ -73,7 +81,8 @@ def from_vectors(
     n_rows, width = source.shape
     source.read(0, 1)  # raises, before a folder is made, where these are no numbers
     layout = Layout.of_sites({site: width}, store)
-    settings = {"site": [site], "store": store, "seed": seed, "text": source.name, "out": str(folder)}
+    settings: dict[str, Any] = {"site": [site], "store": store, "seed": seed, "text": source.name, "out": str(folder)}
+    settings |= {"massive": massive} if massive else {}  # stores without it keep the id that they have always had
     ref = model_ref(model)
     with new_artifact(folder, format=FORMAT, settings=settings | {"model": ref.name}, parents={}, model=ref) as draft:
         if draft.finished:
@@ -82,22 +91,42 @@ def from_vectors(
             return finished
         with storage_errors(folder):
             (folder / "segments").mkdir(exist_ok=True)
+        limits = _limits(source, site, massive)
         totals = []
         with reporter.start("import", n_rows, "rows") as progress:
             for number, first in enumerate(range(0, n_rows, ROWS_AT_ONCE)):
                 last = min(first + ROWS_AT_ONCE, n_rows)
                 task = read_totals(folder, number)
                 if task is None:
-                    task = _write(source, first, last, folder, number, layout, site, seed)
+                    task = _write(source, first, last, folder, number, layout, limits, seed)
                 totals.append(task)
                 progress.advance(last - first)
-        finish(draft, totals, layout, store, ref)
+        facts = finish(draft, totals, layout, store, ref, limits=limits)
     assert draft.finished is not None
-    return Activations(folder, draft.finished)
+    made = Activations(folder, draft.finished)
+    for line in made.massive_lines() if facts.massive is None else [facts.massive.line()]:
+        reporter.say(line)
+    return made
+
+
+def _limits(source: _Source, site: str, massive: float) -> dict[str, float]:
+    """The norm above which a row is left out, by the first rows; {} where all are kept."""
+    if not massive:
+        return {}
+    x, *_ = source.read(0, min(ROWS_AT_ONCE, source.shape[0]))
+    limit = norm_limit(x.norm(dim=1), massive)
+    return {} if limit is None else {site: limit}
 
 
 def _write(
-    source: _Source, first: int, last: int, folder: Place, number: int, layout: Layout, site: str, seed: int
+    source: _Source,
+    first: int,
+    last: int,
+    folder: Place,
+    number: int,
+    layout: Layout,
+    limits: dict[str, float],
+    seed: int,
 ) -> dict[str, Any]:
     x, document, position, token = source.read(first, last)
     if not torch.isfinite(x).all():
@@ -105,12 +134,20 @@ def _write(
             f"{source.name} holds values that are not finite, or too large for float32, "
             f"between rows {first:,} and {last:,}"
         )
-    rows = layout.empty(last - first)
+    [site] = layout.widths
+    n_documents = int((position == 0).sum())
+    counts: dict[str, Any] = {"tokens": last - first, "documents": n_documents, "held_out_documents": 0}
+    left_out = is_massive({site: x}, limits)
+    if left_out.any():
+        places = zip(*(each[left_out].tolist() for each in (position, token, x.norm(dim=1))), strict=True)
+        counts["massive"] = [
+            {"first": place == 0, "token": own, "norm": {site: round(norm, 3)}} for place, own, norm in places
+        ]
+    x, document, position, token = (each[~left_out] for each in (x, document, position, token))
+    rows = layout.empty(len(x))
     for name, values in (("document", document), ("position", position), ("token", token)):
         layout.column(rows, name).copy_(values)
     layout.put_vectors(rows, site, x)
-    n_documents = int((position == 0).sum())
-    counts = {"tokens": last - first, "documents": n_documents, "held_out_documents": 0}
     return write_rows(folder, number, rows, layout, seed, (position == 0).numpy(), counts)
 
 

@@ -8,6 +8,8 @@ from sonde.remote import Place, RemotePath
 from sonde.settings import Bytes, Count, check
 
 StoreFormat = Literal["bfloat16", "float32", "float16", "int8"]
+MASSIVE = 10.0
+"""a row is massive whose norm is above this many times the median; dictionary_learning has the same number"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class HarvestSettings:
     """keep the rows of special tokens too"""
     drop_first: int = 0
     """leave out this many rows at the start of each context, where attention sinks are"""
-    massive: float = 10.0
+    massive: float = MASSIVE
     """leave out rows whose norm is above this many times the median (massive activations); 0 keeps them"""
     memory: Bytes | None = None
     """bytes for the rows that a worker holds, such as 200MB, besides the model; decides the size of a task, of which
@@ -79,7 +81,7 @@ class LiveSettings:
     """keep the rows of special tokens too"""
     drop_first: int = 0
     """leave out this many rows at the start of each context, where attention sinks are"""
-    massive: float = 10.0
+    massive: float = MASSIVE
     """leave out rows whose norm is above this many times the median (massive activations); 0 keeps them"""
     skip_bad: bool = False
     """leave out broken lines of a .jsonl"""

@@ -54,6 +54,10 @@ class SiteFacts:
     """mean norm of contexts' first tokens over that of the other rows; None where one of the two has no rows"""
     norm_limit: float | None = None
     """rows with a larger norm were left out; None where there is no limit"""
+    massive_rows: int | None = None
+    """rows whose norm is above ten times the median, though there is no limit; None where there are none"""
+    massive_norm: float | None = None
+    """their mean norm"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +72,17 @@ class MassiveFacts:
     norms: dict[str, float]
     """site -> mean norm of them"""
 
-    def line(self, model: "Model") -> str:
-        """What a person reads about them."""
-        tokenizer = model.require_tokenizer()
-        tokens = ", ".join(f"{tokenizer.decode([token])!r} ({rows:,})" for token, rows in self.tokens[:4])
+    def line(self, model: "Model | None" = None) -> str:
+        """What a person reads about them; without a model, nothing of their tokens."""
         norms = ", ".join(f"{site} {norm:,.0f}" for site, norm in self.norms.items())
+        which = ""
+        if model is not None:
+            tokenizer = model.require_tokenizer()
+            tokens = ", ".join(f"{tokenizer.decode([token])!r} ({rows:,})" for token, rows in self.tokens[:4])
+            which = f", {self.first:,} of them the first of a context: {tokens}"
         return (
-            f"{self.rows:,} rows with massive activations were left out, {self.first:,} of them the first of a "
-            f"context: {tokens}; mean norm at {norms} (--massive 0 keeps them)"
+            f"{self.rows:,} rows with massive activations were left out{which}; mean norm at {norms} "
+            "(--massive 0 keeps them)"
         )
 
 
@@ -101,12 +108,15 @@ class ActivationsFacts:
     """bad lines of the text that were left out; None for ready vectors"""
     massive: MassiveFacts | None = None
     """the rows that were left out; None where there are none"""
+    held_out_share: float | None = None
+    """share that was held out, where it is not the setting's (see `held_out_share` in corpus.py)"""
 
     def to_json(self) -> dict[str, Any]:
         values = asdict(self) | {"fields": [asdict(field) for field in self.fields]}
         for site in values["sites"].values():
-            if site["norm_limit"] is None:
-                del site["norm_limit"]
+            for name in _ONLY_WHERE_KNOWN:
+                if site[name] is None:
+                    del site[name]
         return {name: value for name, value in values.items() if name in _NEEDED or value is not None}
 
     @classmethod
@@ -120,6 +130,8 @@ class ActivationsFacts:
         return read_facts(cls, values, where, sites=sites, fields=fields, **known)
 
 
+_ONLY_WHERE_KNOWN = ("norm_limit", "massive_rows", "massive_norm")
+"""facts of a site that manifests leave out where there are none"""
 _NEEDED = {field.name for field in dataclass_fields(ActivationsFacts) if field.default is MISSING}
 
 
@@ -290,6 +302,23 @@ class Activations(SideBySide, Drawn):
         limits = {site: self.facts.sites[site].norm_limit for site in self._chosen}
         return {site: limit for site, limit in limits.items() if limit is not None}
 
+    def massive_lines(self) -> list[str]:
+        """What a person reads about massive rows that the store holds: a line for each chosen site that has some."""
+        fix = "sonde harvest leaves them out without --massive 0"
+        if self.text_facts is None:
+            fix = "sonde import --massive 10 (from_vectors, massive=10) leaves them out"
+        lines = []
+        for site in self._chosen:
+            facts = self.facts.sites[site]
+            if facts.massive_rows and facts.massive_norm:
+                share = facts.massive_rows * facts.massive_norm**2 / (self.n_rows * facts.mean_squared_norm)
+                lines.append(
+                    f"{site}: {facts.massive_rows:,} of {self.n_rows:,} rows are massive (norm "
+                    f"{facts.massive_norm:,.4g} on average, where the median is {facts.norm_quantiles['0.5']:,.4g}) "
+                    f"and have {min(share, 1):.0%} of the mean squared norm; {fix}"
+                )
+        return lines
+
     @property
     def n_rows(self) -> int:
         return self.facts.rows
@@ -301,8 +330,11 @@ class Activations(SideBySide, Drawn):
     @property
     def text_facts(self) -> TextFacts | None:
         """The text, and the part of it that was held out of training; None for ready vectors."""
-        settings = self.manifest.settings
-        return read_facts(TextFacts, settings, self.folder, path=settings["text"]) if "field" in settings else None
+        settings, share = self.manifest.settings, self.facts.held_out_share
+        if "field" not in settings:
+            return None
+        own = {} if share is None else {"held_out": share}
+        return read_facts(TextFacts, settings, self.folder, path=settings["text"], **own)
 
     @property
     def models(self) -> tuple[ModelRef, ...]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from sonde.activations import shuffle
 from sonde.activations.dealing import write_segment
 from sonde.activations.rows import Layout, checksum
+from sonde.activations.settings import MASSIVE
 from sonde.activations.store import ActivationsFacts, MassiveFacts, SiteFacts
 from sonde.artifacts import Draft
 from sonde.facts import ModelRef
@@ -78,16 +79,18 @@ def finish(
     layout: Layout,
     dtype: str,
     model: ModelRef,
-    skipped_lines: int | None = None,
     limits: Mapping[str, float] | None = None,
+    **own: Any,
 ) -> ActivationsFacts:
     """Sum over all tasks and finish the store; returns the facts of its manifest.
 
     Args:
         limits: of each site, the norm above which rows were left out.
+        own: facts that only some stores have.
     """
     sites, statistics = _sum_up(totals, layout.widths)
-    sites = {site: replace(facts, norm_limit=(limits or {}).get(site)) for site, facts in sites.items()}
+    for site, limit in (limits or {}).items():
+        sites[site] = replace(sites[site], norm_limit=limit, massive_rows=None, massive_norm=None)
     rows = sum(task["rows"] for task in totals)
     facts = ActivationsFacts(
         rows=rows,
@@ -100,7 +103,7 @@ def finish(
         fields=layout.fields,
         dtype=dtype,
         model=model,
-        skipped_lines=skipped_lines,
+        **own,
         massive=_sum_up_massive([row for task in totals for row in task.get("massive", ())]),
     )
     write_bytes(draft.folder / "statistics.safetensors", save(statistics))
@@ -137,10 +140,12 @@ def _sum_up(totals: list[dict[str, Any]], widths: dict[str, int]) -> tuple[dict[
     for site, width in widths.items():
         parts = [task["sites"][site] for task in totals if task["rows"]]
         mean, second = (_add(parts, name, width) / max(rows, 1) for name in ("sum", "sum_of_squares"))
-        cumulative = np.cumsum(_add(parts, "norm_histogram", len(NORM_EDGES) - 1)) / max(rows, 1)
+        histogram = _add(parts, "norm_histogram", len(NORM_EDGES) - 1)
+        cumulative = np.cumsum(histogram) / max(rows, 1)
         places = {
             q: min(int(np.searchsorted(cumulative, q)) + 1, len(NORM_EDGES) - 1) for q in (0.01, 0.1, 0.5, 0.9, 0.99)
         }
+        n_massive, massive_norm = _count_massive(histogram, NORM_EDGES[places[0.5]])
         n_first = sum(part["first_rows"] for part in parts)
         first = sum(part["first_norm_sum"] for part in parts) / max(n_first, 1)
         others = sum(part["norm_sum"] - part["first_norm_sum"] for part in parts) / max(rows - n_first, 1)
@@ -151,9 +156,18 @@ def _sum_up(totals: list[dict[str, Any]], widths: dict[str, int]) -> tuple[dict[
             scale=math.sqrt(width / max(squared_norm, 1e-30)),
             norm_quantiles={str(q): float(NORM_EDGES[place]) for q, place in places.items()},
             first_token_norm=first / others if n_first and others else None,
+            massive_rows=n_massive or None,
+            massive_norm=massive_norm or None,
         )
         statistics |= {f"mean {site}": torch.from_numpy(mean), f"second_moment {site}": torch.from_numpy(second)}
     return sites, statistics
+
+
+def _count_massive(histogram: np.ndarray, median: float) -> tuple[int, float]:
+    """How many rows have norms far above the median, and their mean norm; where half are nothing, none has."""
+    among = histogram * (NORM_EDGES[:-1] >= MASSIVE * median) * (median > NORM_EDGES[1])
+    n = int(among.sum())
+    return n, float(among @ np.sqrt(NORM_EDGES[:-1] * NORM_EDGES[1:]) / max(n, 1))
 
 
 def _sum_up_massive(rows: list[dict[str, Any]]) -> MassiveFacts | None:

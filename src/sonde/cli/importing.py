@@ -14,6 +14,7 @@ def import_vectors(
     out: Path,
     model: str = "",
     store: StoreFormat = "bfloat16",
+    massive: float = 0.0,
     seed: int = 0,
     json: bool = False,
 ) -> None:
@@ -33,6 +34,8 @@ def import_vectors(
         Folder or hub name of the model that they are from; needed to measure and to index.
     store: str
         Number format of the vectors on disk.
+    massive: float
+        Leave out rows whose norm is above this many times the median (massive activations), such as 10; 0 keeps them.
     seed: int
         Decides the shuffle.
     json: bool
@@ -40,7 +43,10 @@ def import_vectors(
     """
     from sonde.activations.ready import from_vectors
 
-    imported = from_vectors(vectors, site=site, out=out, model=model, store=store, seed=seed, reporter=reporter())
+    shown = reporter()
+    imported = from_vectors(
+        vectors, site=site, out=out, model=model, store=store, massive=massive, seed=seed, reporter=shown
+    )
     if json:
         print_json({"folder": str(imported.folder), "id": imported.manifest.id} | imported.manifest.facts)
     else:

@@ -5,6 +5,7 @@ newest label of a feature counts, and the earlier ones stay as its history.
 """
 
 import contextlib
+import errno
 import json
 import os
 import sqlite3
@@ -17,6 +18,7 @@ from typing import Any
 
 from sonde.errors import ArtifactDamagedError, TextError
 from sonde.features.words import queries
+from sonde.locks import open_alone
 from sonde.manifests import storage_errors, write_bytes
 from sonde.remote import local_path
 from sonde.texts import escaped, read_lines, require_unicode
@@ -59,10 +61,24 @@ def create_database(path: Path, tables: str) -> None:
             database = sqlite3.connect(temporary)
             database.executescript("PRAGMA journal_mode = WAL;" + tables)
             database.close()
-            with contextlib.suppress(FileExistsError):  # another process was faster
-                os.link(temporary, path)
+            _name(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _name(made: Path, path: Path) -> None:
+    """Give a new database its name, unless another process was faster."""
+    try:
+        os.link(made, path)
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):  # of file systems without hard links
+            raise
+        with open_alone(lock := path.with_name(f"{path.name}.lock"), wait=True):
+            if not path.exists():
+                made.rename(path)
+            lock.unlink()
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sonde.errors import SettingsError, nearest
+from sonde.caches import cache_folder
+from sonde.errors import SettingsError, StorageError, nearest
 from sonde.kernels.active import Active, Adam, Bias, PerPair, PerRow, RowGradient, Rows, Weights
 
 VARIANTS = {
@@ -101,13 +102,10 @@ def _source() -> bytes:
 
 def _cache() -> Path | None:
     """The folder of compiled kernels; None where there is no home, or a folder that others, or nobody, may write."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "sonde", "kernels")
-    if not folder.is_absolute():
-        return None
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = cache_folder("kernels")
         found = folder.stat()
-    except OSError:
+    except (OSError, StorageError):
         return None
     return folder if found.st_uid == os.getuid() and not found.st_mode & 0o022 else None
 

@@ -11,7 +11,8 @@ import torch
 from sonde.activations.corpus import Corpus, TextSource, as_document
 from sonde.calls import public
 from sonde.errors import ArtifactDamagedError, OutputOccupiedError
-from sonde.manifests import storage_errors, write_json
+from sonde.locks import locked_file
+from sonde.manifests import refuse_folder, storage_errors, write_json
 from sonde.models.load import load_model
 from sonde.models.model import Model, Tokens
 from sonde.progress import Reporter, default_reporter
@@ -44,7 +45,7 @@ def generate(
 
     Raises:
         TextError, ModelLacksError (no head or no chat template), OutputOccupiedError (the file is of other settings),
-        StorageError.
+        OutputBusyError (another run is writing it), StorageError.
     """
     chosen = from_mapping(GenerateSettings, dict(settings))
     loaded = model if isinstance(model, Model) else load_model(model, device=device, dtype=dtype)
@@ -53,19 +54,18 @@ def generate(
     recorded = to_mapping(chosen) | {"model": loaded.name, "model_id": loaded.identity, "prompts": corpus.name}
     reporter = reporter or default_reporter()
     with storage_errors(chosen.out):
+        refuse_folder(chosen.out)
+        chosen.out.parent.mkdir(parents=True, exist_ok=True)
+    with storage_errors(chosen.out), locked_file(chosen.out) as lines:
         done = _resume(chosen.out, recorded)
-        written = sum(done)
-        asked = itertools.islice(_asked(corpus, chosen), len(done), None)
-        with (
-            chosen.out.open("a", encoding="utf-8") as lines,
-            reporter.start("generate", chosen.tokens, "tokens", done=written) as progress,
-        ):
-            number = len(done)
+        written, number = sum(done), len(done)
+        asked = itertools.islice(_asked(corpus, chosen), number, None)
+        with reporter.start("generate", chosen.tokens, "tokens", done=written) as progress:
             while (not chosen.tokens or written < chosen.tokens) and (
                 batch := list(itertools.islice(asked, chosen.batch))
             ):
                 answers = _answer(loaded, batch, chosen, number)
-                lines.write("".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers))
+                lines.write("".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers).encode())
                 lines.flush()
                 n_tokens = sum(answer["tokens"] for answer in answers)
                 written, number = written + n_tokens, number + len(batch)
@@ -82,8 +82,7 @@ def _asked(corpus: Corpus, settings: GenerateSettings) -> Iterator[str]:
 def _resume(out: Path, recorded: dict[str, Any]) -> list[int]:
     """The tokens of each answer that whole batches of an earlier run left; what comes after them is cut off."""
     beside = out.with_suffix(".run.json")
-    if not out.exists():
-        out.parent.mkdir(parents=True, exist_ok=True)
+    if not out.stat().st_size:
         write_json(beside, recorded)
         return []
     if not beside.exists() or json.loads(beside.read_text(encoding="utf-8")) != json.loads(json.dumps(recorded)):

@@ -151,6 +151,8 @@ def _train_all(
                 unfinished.append((settings, make_plan(store, settings), draft))
         if not unfinished:
             return
+        for line in [] if isinstance(store, Live) else store.massive_lines():
+            reporter.say(line)
         _ensure_memory([(settings, plan) for settings, plan, _ in unfinished], store, target)
         if target.type == "cpu" and compiled.kernels() is None:
             reporter.say(

@@ -16,9 +16,11 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from sonde.artifacts import alone_in
 from sonde.errors import ServeError
 from sonde.features.index import Index, load_index
-from sonde.manifests import storage_errors, write_bytes
+from sonde.locks import LOCK
+from sonde.manifests import write_bytes
 from sonde.progress import Progress, Reporter, default_reporter
 from sonde.remote import local_path
 from sonde.web import wire
@@ -45,27 +47,40 @@ def export(
 
     Raises:
         ServeError: the folder holds something else, or the page is not built.
+        OutputBusyError: another run is writing it.
         StorageError: it cannot be written.
     """
     loaded = index if isinstance(index, Index) else load_index(index)
     folder = local_path(out)
-    _copy_page(folder)
-    with (reporter or default_reporter()).start("export", loaded.n_features, "features") as progress:
-        rows = _write_features(loaded, folder / "data", examples, progress)
-    _write_index(loaded, folder / "data", rows)
+    if not is_built():
+        raise ServeError("the page is not built, so it cannot be exported; run `make page`")
+    with alone_in(folder):
+        _clear(folder)
+        _copy_page(folder)
+        with (reporter or default_reporter()).start("export", loaded.n_features, "features") as progress:
+            rows = _write_features(loaded, folder / "data", examples, progress)
+        _write_index(loaded, folder / "data", rows)
     return folder / "index.html"
 
 
-def _copy_page(folder: Path) -> None:
-    """A new folder with the page, changed so that it loads the data and runs without a server."""
-    if not is_built():
-        raise ServeError("the page is not built, so it cannot be exported; run `make page`")
-    if folder.exists() and any(folder.iterdir()) and not (folder / "data" / "index.js").exists():
+def _clear(folder: Path) -> None:
+    """Empty a folder of what an earlier export left in it, also one that broke off: data/index.js is always there."""
+    data = folder / "data"
+    others = [path for path in folder.iterdir() if path.name != LOCK]
+    if others and not (data / "index.js").exists():
         raise ServeError(f"{folder} holds something else; give a new folder to export to")
-    with storage_errors(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(STATIC, folder)
-        (folder / "data").mkdir()
+    data.mkdir(exist_ok=True)
+    write_bytes(data / "index.js", b"")
+    for path in [*others, *data.iterdir()]:
+        if path.is_dir() and path != data and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path not in (data, data / "index.js"):
+            path.unlink()
+
+
+def _copy_page(folder: Path) -> None:
+    """The page, changed so that it loads the data and runs without a server."""
+    shutil.copytree(STATIC, folder, dirs_exist_ok=True)
     page = folder / "index.html"
     html = page.read_text(encoding="utf-8")
     assert MODULE in html, "the page's script is where the build puts it"
