@@ -326,12 +326,17 @@ def areas(values: Tensor, has: Tensor) -> Tensor:
     return torch.cat(found)
 
 
+def names_of(choose: list[str], test: list[str]) -> list[str]:
+    """The labels that both parts have; of two, one stands for both."""
+    names = sorted(set(choose) & set(test))
+    return names[:1] if len(names) == 2 else names
+
+
 def judge(values: dict[str, dict[str, Tensor]], labels: dict[str, list[list[str]]], signed: bool) -> dict[str, float]:
     """Family and pooling -> the best feature's area on the last part, chosen on the one before; mean over labels."""
     found = {}
     for family, (choose, test) in labels.items():
-        names = sorted(set(choose))
-        names = names[:1] if len(names) == 2 else names
+        names = names_of(choose, test)
         for pooling in ("mean", "max", "pre"):
             first, second = values["1" + family][pooling], values["2" + family][pooling]
             total = 0.0
@@ -350,8 +355,7 @@ def probe(values: dict[str, dict[str, Tensor]], labels: dict[str, list[list[str]
     """A logistic regression on the spans' mean vectors, and the difference of means; fitted and judged likewise."""
     found: dict[str, dict[str, float]] = {"probe": {}, "difference of means": {}}
     for family, (choose, test) in labels.items():
-        names = sorted(set(choose))
-        names = names[:1] if len(names) == 2 else names
+        names = names_of(choose, test)
         x, y = values["1" + family]["pre"], values["2" + family]["pre"]
         mean, spread = x.mean(dim=0), x.std(dim=0) + 1e-6
         x, y = (x - mean) / spread, (y - mean) / spread
