@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from typing import Any
 
 import pytest
 import torch
@@ -110,16 +111,17 @@ def test_the_verb_keeps_the_set_as_a_preset(walk, tmp_path):
 
 
 def test_what_cannot_be_is_said(walk, sizes):
-    for given, error, message in (
+    cases: tuple[tuple[dict[str, Any], type[Exception], str], ...] = (
         ({"text": ABOUT[:3]}, TextError, "there are 3 texts about the concept, and at least 4 are needed"),
         ({"others": ["a"]}, TextError, "1 texts about other things"),
         ({"where": "nowhere"}, EditError, "where is 'nowhere'"),
         ({"dose": -1.0}, SettingsError, "dose is -1.0"),
         ({"most": 0}, SettingsError, "most is 0"),
         ({"preset": "A B"}, EditError, "cannot be named 'A B'"),
-    ):
+    )
+    for given, error, message in cases:
         with pytest.raises(error, match=message):
-            sonde.effects(walk.index, **({"text": ABOUT, "others": OTHERS} | given), device="cpu")
+            sonde.effects(walk.index, **{"text": ABOUT, "others": OTHERS, "device": "cpu"} | given)
 
 
 def test_a_dictionary_of_several_sites_is_refused(reader):

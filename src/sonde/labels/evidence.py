@@ -16,6 +16,8 @@ from sonde.features.index import Index
 N_EXPLAINED, N_TESTED = 10, 10
 POOL = 400
 """contexts drawn from all of the text for all features, among which are those where a feature is silent"""
+ELSEWHERE = 150
+"""of these, on all of whose tokens descriptions are tried"""
 MARK = "<<", ">>"
 _WORD = re.compile(r"[^\W\d_]{2,}|\d+", re.UNICODE)
 MARKED_ABOVE = 0.3
@@ -37,6 +39,8 @@ class Evidence:
     """contexts in which it does not fire, at random; for tests"""
     word_shares: Mapping[str, float]
     """word -> share of contexts drawn from all of the text that hold it"""
+    elsewhere: tuple[Example, ...] = ()
+    """contexts drawn from all of the text, the same for every feature"""
 
 
 class Gatherer:
@@ -69,6 +73,7 @@ class Gatherer:
             tuple(near[:N_TESTED]),
             tuple(self._pool[place] for place in silent[:N_TESTED]),
             self._word_shares,
+            self._elsewhere,
         )
 
     def _is_for_tests(self, example: Example) -> bool:
@@ -91,6 +96,10 @@ class Gatherer:
     def _word_shares(self) -> dict[str, float]:
         counts = Counter(word for example in self._pool for word in words_in(example))
         return {word: count / len(self._pool) for word, count in counts.items()}
+
+    @cached_property
+    def _elsewhere(self) -> tuple[Example, ...]:
+        return tuple(self._pool[:ELSEWHERE])
 
     @cached_property
     def _pool(self) -> list[Example]:
