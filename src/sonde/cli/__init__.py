@@ -23,7 +23,7 @@ from sonde.settings import Count, format_count, read_settings
 
 VERBS = {  # group: {verb: (function, what it does)}, both in the order of a person's work
     "Begin": {
-        "demo": ("demo:demo", "Find features of the built-in model, turn one up, and open the page."),
+        "demo": ("demo:demo", "Turn a real model into the Golden Gate Bridge, and open the page."),
         "world": (
             "world:app",
             "Write text of the built-in world, question its model, examine it, benchmark dictionaries.",
