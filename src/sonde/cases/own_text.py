@@ -25,6 +25,13 @@ def questions(seed: int = 0) -> list[dict[str, str]]:
     return [{"text": form.format(topic), "topic": topic, "language": language} for form, topic, language in asked]
 
 
+def topics() -> list[str]:
+    """All topics of topics.toml, in its order."""
+    tables = _tables()
+    named = [names["any"] for names in tables["names"].values()]
+    return list(dict.fromkeys(topic for group in [*tables["topics"].values(), *named] for topic in group))
+
+
 def openers() -> list[str]:
     """Beginnings that a model goes on with as plain text."""
     return _tables()["plain"]["openers"]
@@ -53,12 +60,12 @@ def write_own_text(
             model, openers(), out=out / "plain-raw.jsonl", tokens=plain, max_new_tokens=400, plain=True, **how
         ),
     }
-    topics = {row["text"]: row["topic"] for row in asked}
+    topic_of = {row["text"]: row["topic"] for row in asked}
     folder.mkdir(exist_ok=True)
     for name, file in raw.items():
         with file.open(encoding="utf-8") as lines, (folder / f"{name}.jsonl").open("w", encoding="utf-8") as written:
             for row in map(json.loads, lines):
-                kept = {"text": row["text"], "topic": topics.get(row["prompt"], "")}
+                kept = {"text": row["text"], "topic": topic_of.get(row["prompt"], "")}
                 written.write(json.dumps(kept, ensure_ascii=False) + "\n")
     return folder
 

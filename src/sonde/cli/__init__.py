@@ -104,6 +104,7 @@ def run(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # see docs/cli.md; read by torch's OpenMP as it is loaded
     _take_any_character()
     try:
         _refuse_unknown_verb(arguments)
