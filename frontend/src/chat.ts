@@ -13,6 +13,9 @@ const VERBS = { clamp: "at", add: "plus", scale: "times", ablate: "off" } as con
 const inUnit = (value: string, unit: Edit["unit"]) => (unit === "raw" ? value : `${value} × ${unit}`);
 
 export const targetName = (edit: Edit) => formatTarget(edit).replace(":", " ").replaceAll(",", ", ");
+// The features that an edit is of; none of a vector or a neuron.
+export const numbersOf = ({ feature, features }: Edit): number[] =>
+  features ?? (typeof feature === "number" ? [feature] : []);
 export const doseOf = ({ value, unit }: Setting) => inUnit(rounded(value ?? 0, 2), unit);
 
 export function summary(edits: Edit[]): string {
