@@ -6,8 +6,8 @@ Of SmolLM2, a real model, in `golden_gate`; of the built-in world, which needs n
 from pathlib import Path
 from typing import Any, Literal
 
-from sonde.cases import golden_gate
 from sonde.calls import public
+from sonde.cases import golden_gate
 from sonde.errors import ModelNotFoundError
 from sonde.progress import Reporter, default_reporter
 from sonde.remote import local_path

@@ -30,7 +30,6 @@ from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.load import load_dictionary
 from sonde.features.build import index
 from sonde.features.index import Index
-from sonde.features.reader import Reader
 from sonde.labels.label import label
 from sonde.manifests import write_bytes, write_json
 from sonde.models.load import load_model
@@ -211,6 +210,7 @@ def _answers(session: Session, edits: Sequence[Edit], reporter: Reporter) -> dic
             said = session.batcher.answer_all([(prompt, bound, sampling) for prompt in prompts])
             answers[way] = ["".join(piece.text for piece in pieces) for pieces in said]
             answers[f"{way}_names"] = sum(map(names_the_bridge, answers[way]))
+            answers[f"{way}_bridges"] = sum("bridge" in answer.lower() for answer in answers[way])
             progress.advance(len(prompts))
     return answers
 
@@ -239,8 +239,9 @@ def format_summary(summary: dict[str, Any], folder: Path) -> str:
         lines += [f"  {way:<8}  {_short(answers[way][place], 160)}" for way in ("plain", "steered")]
     lines += [
         "",
-        f"answers that name the Golden Gate: {answers['steered_names']} of {n}; plain {answers['plain_names']}, "
-        f"with as many features drawn at random {answers['random_names']}",
+        f"of {n} answers {answers['steered_names']} name the Golden Gate and {answers['steered_bridges']} speak of a "
+        f"bridge; plain {answers['plain_names']} and {answers['plain_bridges']}, with as many features drawn at random "
+        f"{answers['random_names']} and {answers['random_bridges']}",
         "",
     ]
     edits = " ".join(f'--edit "{edit}"' for edit in summary["edits"])
