@@ -56,6 +56,12 @@ export const conversation = (turns: Turn[], which: "plain" | "edited"): Message[
     answer === null ? [] : [{ role: "user", content: question }, { role: "assistant", content: answer }],
   );
 
+// An answer as it is shown: dots stand for what is still to come, or was cut off at the longest answer.
+export function said(answer: string | null, isDone: boolean): string {
+  if (answer === null) return "...";
+  return isDone && answer && /[\p{L}\p{N},]$/u.test(answer) ? `${answer} ...` : answer;
+}
+
 export const editsOf = (preset: Preset): Edit[] => preset.edits.map(parseEdit).filter((edit) => edit !== null);
 export const presetName = (text: string) =>
   text.trim().toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "");

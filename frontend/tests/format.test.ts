@@ -24,10 +24,11 @@ it("tokens of white space are quoted", () => {
   expect([" the", "\n", ""].map(visible)).toEqual(["the", '"\\n"', '""']);
 });
 it("breaks of lines are seen where they are shaded or can be chosen", () => {
-  expect([" the", "\n", ".\n\n", "  "].map(withBreaks)).toEqual([" the", "↵\n", ".\n\n", "  "]);
-  const tokens = [" the", "\n\n", ".\n", "\n  ", ""];
-  expect(tokens.map(buttonText)).toEqual([" the", "↵↵", ".", "↵  ", ""]);
-  expect(tokens.map(breaksAfter)).toEqual(["", "\n\n", "\n", "\n", ""]);
+  const spaces = "\u00a0\u00a0"; // spaces at the end of a line would have no width
+  expect([" the", "\n", ".\n\n", "  "].map(withBreaks)).toEqual([" the", "↵\n", ".\n\n", spaces]);
+  const tokens = [" the", "\n\n", ".\n", "\n  ", "\t", ""];
+  expect(tokens.map(buttonText)).toEqual([" the", "↵↵", ".", `↵${spaces}`, "⇥", ""]);
+  expect(tokens.map(breaksAfter)).toEqual(["", "\n\n", "\n", "\n", "", ""]);
 });
 it("special tokens are told from text", () => {
   const special = ["<|im_start|>", "<|endoftext|>", "<s>", "</s>", "<bos>", "[CLS]"];
