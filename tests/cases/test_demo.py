@@ -39,6 +39,7 @@ class Said(Silent):
 @pytest.fixture
 def tiny(walk, tmp_path, monkeypatch) -> Path:
     """The tiny model, its dictionary and a few texts in the place of the real ones; gives the folder of the demo."""
+    monkeypatch.setattr(golden_gate, "find_known", lambda name, reporter: None)
     monkeypatch.setattr(golden_gate, "load_model", lambda name, device: sonde.load_model(walk.model, device="cpu"))
     monkeypatch.setattr(golden_gate, "load_dictionary", lambda name, device: sonde.load_dictionary(walk.topk, "cpu"))
     monkeypatch.setattr(golden_gate, "find_spec", lambda name: None)  # no map, which has tests of its own
@@ -99,10 +100,10 @@ def test_the_random_control_edits_as_much_and_other_features(walk):
 
 
 def test_where_the_model_cannot_be_had_the_world_takes_its_place(tmp_path, monkeypatch):
-    def missing(name, device):
+    def missing(name, reporter):
         raise ModelNotFoundError("smollm2 comes in a package, which pip could not fetch (no network); install it")
 
-    monkeypatch.setattr(golden_gate, "load_model", missing)
+    monkeypatch.setattr(golden_gate, "find_known", missing)
     monkeypatch.setattr("sonde_world.demo.demo", lambda folder, device, reporter: {"model": "world", "edits": []})
     said = Said()
     summary = demo(tmp_path / "demo", reporter=said)

@@ -32,6 +32,7 @@ from sonde.features.build import index
 from sonde.features.index import Index
 from sonde.labels.label import label
 from sonde.manifests import write_bytes, write_json
+from sonde.models.known import find_known
 from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.progress import Reporter
@@ -91,6 +92,7 @@ def golden_gate(
         if draft.finished:
             reporter.say(f"{folder} is finished: reusing it")
             return draft.finished.facts
+        find_known(MODEL, reporter)  # shows how far it is fetched
         model = load_model(MODEL, device=device)
         if from_scratch:
             text, dictionary = _train_anew(model, folder, device, reporter)
