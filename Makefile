@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test soak check logic page docs bench clean
 
-demo: $(PAGE) $(VENV)/ready  ## find features of the built-in model, turn one up, open the page
+demo: $(PAGE) $(VENV)/ready  ## turn a real model into the Golden Gate Bridge, and open the page
 	$(BIN)/sonde demo
 
 test: $(PAGE) $(VENV)/ready-dev check logic  ## the quick suite, under 15 minutes on two cores

@@ -1,6 +1,6 @@
 """The page: how soon a view is there, on a small index and on a million features, and how many bytes it is.
 
-    python benchmarks/page.py --index sonde-demo/index --rounds 5
+    python benchmarks/page.py --index sonde-demo-world/index --rounds 5
 
 Chromium, without a graphics card. Milliseconds from the moment a view is asked for until it is there, and for the map
 those of one drawing of all points. The million features are those of `benchmarks/index.py latency`, with a random map.
@@ -112,7 +112,7 @@ def look(index: Path, rounds: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--index", type=Path, default=ROOT / "sonde-demo/index")
+    parser.add_argument("--index", type=Path, default=ROOT / "sonde-demo-world/index")
     parser.add_argument("--features", type=int, default=1_000_000)
     parser.add_argument("--activations", type=int, default=60_000_000)
     parser.add_argument("--rounds", type=int, default=5)

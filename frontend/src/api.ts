@@ -80,7 +80,7 @@ export const savePreset = (name: string, edits: string[]) => post<Preset[]>("api
 // The answer to a conversation, as it is written: `show` gets all of it so far. The likeliest tokens are taken, so that
 // the same question has the same answer.
 export async function ask(messages: Message[], edits: Edit[], show: (answer: string) => void): Promise<void> {
-  const body = { messages, edits, max_tokens: 60, temperature: 0, stream: true };
+  const body = { messages, edits, max_tokens: 100, temperature: 0, stream: true };
   const response = await fetch("v1/chat/completions", withBody(body)).catch(() => null);
   if (!response?.body) throw new Error(NO_ANSWER);
   if (!response.ok) {

@@ -13,6 +13,9 @@ const VERBS = { clamp: "at", add: "plus", scale: "times", ablate: "off" } as con
 const inUnit = (value: string, unit: Edit["unit"]) => (unit === "raw" ? value : `${value} × ${unit}`);
 
 export const targetName = (edit: Edit) => formatTarget(edit).replace(":", " ").replaceAll(",", ", ");
+// The features that an edit is of; none of a vector or a neuron.
+export const numbersOf = ({ feature, features }: Edit): number[] =>
+  features ?? (typeof feature === "number" ? [feature] : []);
 export const doseOf = ({ value, unit }: Setting) => inUnit(rounded(value ?? 0, 2), unit);
 
 export function summary(edits: Edit[]): string {
@@ -52,6 +55,12 @@ export const conversation = (turns: Turn[], which: "plain" | "edited"): Message[
   turns.flatMap(({ question, [which]: answer }): Message[] =>
     answer === null ? [] : [{ role: "user", content: question }, { role: "assistant", content: answer }],
   );
+
+// An answer as it is shown: dots stand for what is still to come, or was cut off at the longest answer.
+export function said(answer: string | null, isDone: boolean): string {
+  if (answer === null) return "...";
+  return isDone && answer && /[\p{L}\p{N},]$/u.test(answer) ? `${answer} ...` : answer;
+}
 
 export const editsOf = (preset: Preset): Edit[] => preset.edits.map(parseEdit).filter((edit) => edit !== null);
 export const presetName = (text: string) =>

@@ -19,6 +19,33 @@ export function axisEnd(value: number): string {
 }
 const scientific = (value: number) => value.toExponential(1);
 
+// Tokens that stand for no text: <|im_start|>, <s>, <bos>, [CLS] and their like.
+const SPECIAL = /^(<\|[^|]*\|>|<\/?s>|<(bos|eos|pad|unk|mask|start_of_turn|end_of_turn)>|\[(CLS|SEP|PAD|UNK|MASK)\])$/;
+export const isSpecial = (token: string) => SPECIAL.test(token.trim());
+
+// White space alone as marks, as it would not be seen where it is shaded or can be chosen.
+const marked = (token: string) => token.replaceAll("\n", "\u21b5").replaceAll(" ", "\u00a0").replaceAll("\t", "\u21e5");
+
+// A token as it is shown in a text; a break of lines comes after its mark.
+export const withBreaks = (token: string) => (token.trim() ? token : marked(token).replaceAll("\u21b5", "\u21b5\n"));
+
+// The same in two: what stands on a token's button, and the breaks of lines after it, which a button would swallow.
+export const breaksAfter = (token: string) =>
+  token.trim() ? /\n*$/.exec(token)![0] : token.replace(/[^\n]/g, "");
+export const buttonText = (token: string) => (token.trim() ? token.replace(/\n+$/, "") : marked(token));
+
+// Where a short example begins: so few letters before the strongest token that it is seen on a phone, too.
+const [MOST_BEFORE, LETTERS_BEFORE] = [9, 28];
+export function shortStart(tokens: string[], peak: number): number {
+  let [start, letters] = [peak, 0];
+  while (start > 0 && peak - start < MOST_BEFORE) {
+    letters += tokens[start - 1]!.length;
+    if (letters > LETTERS_BEFORE) break;
+    start--;
+  }
+  return start;
+}
+
 // A token's text, quoted where it is nothing but white space.
 export const visible = (token: string) => token.trim() || JSON.stringify(token);
 

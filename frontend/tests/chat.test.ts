@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import {
   changeOp, conversation, doseName, doseOf, editsOf, isBroken, newEdit, parsePresets, presetName, presetsFile,
-  sliderEnds, summary, targetName, type Turn,
+  numbersOf, said, sliderEnds, summary, targetName, type Turn,
 } from "../src/chat";
 import { parseEdit } from "../src/edits";
 import type { DoseView } from "../src/types";
@@ -13,6 +13,9 @@ describe("edits in words", () => {
     expect(targetName(edit("features:3,5=1"))).toBe("features 3, 5");
     expect(targetName(edit("neuron:layers.1.neurons/2=1"))).toBe("neuron layers.1.neurons/2");
     expect([doseOf(edit("feature:3=1.234max")), doseOf(edit("feature:3=12"))]).toEqual(["1.23 × max", "12"]);
+  });
+  it("have the features that they are of", () => {
+    expect(["feature:3=1", "features:3,5=1", "vector:a=1"].map(edit).map(numbersOf)).toEqual([[3], [3, 5], []]);
   });
   it("are summed up in a line", () => {
     const edits = ["feature:3=2max@answer", "feature:4=0", "feature:5*=0.5", "vector:a.safetensors+=1norm"].map(edit);
@@ -85,4 +88,10 @@ describe("doses", () => {
     expect(all.map((one) => isBroken(one, all))).toEqual([false, false, true, false]);
     expect(isBroken(all[2]!, all.slice(1))).toBe(false);
   });
+});
+
+it("an answer that was cut off ends in dots", () => {
+  expect([said(null, false), said("I am", false), said("I am", true), said("I am.", true), said("", true)]).toEqual([
+    "...", "I am", "I am ...", "I am.", "",
+  ]);
 });

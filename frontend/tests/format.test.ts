@@ -1,5 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { axisEnd, bound, date, density, grouped, orDash, percent, rounded, significant, visible } from "../src/format";
+import {
+  axisEnd, bound, breaksAfter, buttonText, date, density, grouped, isSpecial, orDash, percent, rounded, shortStart,
+  significant, visible, withBreaks,
+} from "../src/format";
 import { glow, veil } from "../src/shading";
 
 it.each([
@@ -19,6 +22,25 @@ it.each([[0, "0.00", "0"], [0.5, "0.50", "0.5"], [0.0002, "2.0e-4", "2.0e-4"], [
 
 it("tokens of white space are quoted", () => {
   expect([" the", "\n", ""].map(visible)).toEqual(["the", '"\\n"', '""']);
+});
+it("breaks of lines are seen where they are shaded or can be chosen", () => {
+  const spaces = "\u00a0\u00a0"; // spaces at the end of a line would have no width
+  expect([" the", "\n", ".\n\n", "  "].map(withBreaks)).toEqual([" the", "↵\n", ".\n\n", spaces]);
+  const tokens = [" the", "\n\n", ".\n", "\n  ", "\t", ""];
+  expect(tokens.map(buttonText)).toEqual([" the", "↵↵", ".", `↵${spaces}`, "⇥", ""]);
+  expect(tokens.map(breaksAfter)).toEqual(["", "\n\n", "\n", "\n", "", ""]);
+});
+it("special tokens are told from text", () => {
+  const special = ["<|im_start|>", "<|endoftext|>", "<s>", "</s>", "<bos>", "[CLS]"];
+  expect([...special, "<html>", "<", "a|b", "[1]", "|"].map(isSpecial)).toEqual(
+    [...special.map(() => true), false, false, false, false, false],
+  );
+});
+it("a short example begins a few words before its strongest token", () => {
+  const words = Array.from({ length: 30 }, () => " seven..");
+  expect([0, 2, 20].map((peak) => shortStart(words, peak))).toEqual([0, 0, 17]);
+  expect(shortStart(Array.from({ length: 30 }, () => "a"), 20)).toBe(11);
+  expect(shortStart(["an exceedingly long token of forty letters", "b"], 1)).toBe(1);
 });
 it("dates are those of seconds since 1970", () => expect(date(86400 * 365.5)).toBe("Jan 1, 1971"));
 

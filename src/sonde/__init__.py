@@ -65,7 +65,7 @@ _WHERE = {
     "open": "sonde.web.serve:open_index",
     "serve": "sonde.web.serve",
     "show": "sonde.showing",
-    "demo": "sonde_world.demo",
+    "demo": "sonde.cases.demo",
 }
 """name -> module, and after a colon its name there, where that is another"""
 
@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from sonde.analysis.measure import measure as measure
     from sonde.analysis.neurons import neurons as neurons
     from sonde.analysis.splitting import splitting as splitting
+    from sonde.cases.demo import demo as demo
     from sonde.dictionaries.dictionary import Dictionary as Dictionary
     from sonde.dictionaries.load import load_dictionary as load_dictionary
     from sonde.dictionaries.load import save_dictionary as save_dictionary
@@ -121,7 +122,6 @@ if TYPE_CHECKING:
     from sonde.training.train import train as train
     from sonde.web.serve import open_index as open  # noqa: F401
     from sonde.web.serve import serve as serve
-    from sonde_world.demo import demo as demo
 
 
 def __getattr__(name: str) -> Any:

@@ -25,7 +25,10 @@ _DTYPES = {
     "U64": "<u8",
     "U32": "<u4",
     "U8": "|u1",
+    "I8": "|i1",
 }
+SCALE = ".scale"
+"""ends the name of the scales of a matrix that is stored as int8: a row is its int8 row times its scale"""
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 _LONGEST_HEADER = 1 << 20
 """bytes, far more than a header of ours has; a file that claims more is damaged"""
@@ -97,6 +100,19 @@ def map_arrays(path: Path) -> dict[str, np.ndarray]:
             for name, entry in entries.items()
         }
     except (ValueError, KeyError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def map_matrix(path: Path, name: str) -> np.ndarray:
+    """A matrix of floats of a file, mapped into memory; computed where it is stored as int8 with a scale a row.
+
+    Raises ArtifactDamagedError where the file is not whole, or has no such matrix.
+    """
+    arrays = map_arrays(path)
+    try:
+        matrix = arrays[name]
+        return matrix if matrix.dtype != np.int8 else matrix * arrays[name + SCALE].astype(np.float32)[:, None]
+    except (KeyError, ValueError) as error:
         raise _damaged(path, error) from error
 
 

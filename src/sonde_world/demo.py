@@ -28,7 +28,6 @@ from sonde.analysis.contrast import Firing, firing, separation
 from sonde.analysis.layout import feature_map
 from sonde.analysis.measure import measure
 from sonde.artifacts import new_artifact
-from sonde.calls import public
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.features.build import index
 from sonde.features.index import Index
@@ -37,8 +36,7 @@ from sonde.manifests import write_json
 from sonde.models.load import load_model
 from sonde.models.model import Model
 from sonde.models.where import Where
-from sonde.progress import Reporter, default_reporter
-from sonde.remote import local_path
+from sonde.progress import Reporter
 from sonde.steering.apply import make_edits
 from sonde.steering.directions import Clamp
 from sonde.steering.edits import Edit
@@ -87,21 +85,14 @@ QUESTIONS = (
 )
 
 
-@public()
-def demo(out: str | Path = "sonde-demo", *, device: str = "auto", reporter: Reporter | None = None) -> dict[str, Any]:
+def demo(folder: Path, *, device: str = "auto", reporter: Reporter) -> dict[str, Any]:
     """The summary of the demo, which is made in a folder, or read from it if it is finished.
 
-    `sonde.open` shows its index.
-
     Args:
-        out: the folder, in which the index lies under index.
-        device: auto, cpu, cuda, cuda:N or mps.
-        reporter: shows progress.
+        folder: in which the index lies under index.
 
     Raises ArtifactError where the folder holds something else, StorageError where it cannot be written.
     """
-    folder = local_path(out)
-    reporter = reporter or default_reporter()
     with new_artifact(folder, format=FORMAT, settings=dict(SETTINGS), parents={}) as draft:
         if draft.finished:
             reporter.say(f"{folder} is finished: reusing it")

@@ -478,6 +478,15 @@ def test_output_folders_that_are_taken(walk, tmp_path, capsys):
     )
 
 
+def test_threads_that_wait_sleep_unless_told_otherwise(capsys, monkeypatch):
+    for own, kept in (("", "1000"), ("7", "7")):
+        monkeypatch.setenv("GOMP_SPINCOUNT", own)  # so that it is put back after the test
+        if not own:
+            monkeypatch.delenv("GOMP_SPINCOUNT")
+        sonde(capsys, "--help")
+        assert os.environ["GOMP_SPINCOUNT"] == kept
+
+
 @pytest.mark.skipif(sys.platform != "linux" and os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder(walk, tmp_path, capsys):
     assert "cannot write" in refused(capsys, *harvest_arguments(walk.model, walk.corpus, unwritable(tmp_path) / "a"))

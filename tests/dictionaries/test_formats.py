@@ -1,5 +1,6 @@
 """Weights on disk: float32 as they are, int8 with a scale for each row; and the dictionary in the package."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,6 +44,17 @@ def test_int8_rows_that_are_stored_again_are_the_same(tmp_path):
     again = load_dictionary(tmp_path / "a", "cpu")
     save_dictionary(again, tmp_path / "b", store="int8")
     assert (tmp_path / "a" / WEIGHTS).read_bytes() == (tmp_path / "b" / WEIGHTS).read_bytes()
+
+
+def test_the_rows_of_int8_are_read_without_torch_too(walk, tmp_path):
+    """Neighbours, similar features and the map take them from the index, which maps the file."""
+    save_dictionary(sonde.load_dictionary(walk.topk, "cpu"), tmp_path / "small", store="int8")
+    index = sonde.index(None, tmp_path / "small", walk.corpus, tokens=1000, out=tmp_path / "index", device="cpu")
+    loaded = sonde.load_dictionary(tmp_path / "small", "cpu")
+    assert index.directions.dtype == np.float32
+    np.testing.assert_array_equal(index.directions, loaded.W_dec.numpy())
+    plain = sonde.load_index(walk.index)
+    assert np.abs(index.directions - plain.directions).max() < 0.01 and index.feature(3).neighbours(2)
 
 
 def test_a_folder_that_holds_the_other_format_is_kept(tmp_path):

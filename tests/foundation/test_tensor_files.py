@@ -8,7 +8,7 @@ from safetensors.numpy import load, save_file
 
 from sonde.activations.dealing import Segment
 from sonde.errors import ArtifactDamagedError
-from sonde.tensor_files import header_bytes, map_arrays, read_header
+from sonde.tensor_files import header_bytes, map_arrays, map_matrix, read_header
 
 ARRAYS = {
     "a": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -36,6 +36,19 @@ def test_what_the_library_wrote_is_mapped(tmp_path):
         np.testing.assert_array_equal(found[name], array)
         entry = header.entries[name]
         assert data[entry.begin : entry.end] == array.tobytes() and entry.shape == array.shape
+
+
+def test_a_matrix_of_int8_is_its_rows_times_their_scales(tmp_path):
+    rows = np.array([[1, -2], [127, 0]], dtype=np.int8)
+    scale = np.array([0.5, 2.0], dtype=np.float32)
+    save_file({"m": rows, "m.scale": scale, "f": np.eye(2, dtype=np.float32), "n": rows}, tmp_path / "x")
+    found = map_matrix(tmp_path / "x", "m")
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, [[0.5, -1.0], [254.0, 0.0]])
+    np.testing.assert_array_equal(map_matrix(tmp_path / "x", "f"), np.eye(2))
+    for name in ("n", "none"):
+        with pytest.raises(ArtifactDamagedError, match="cannot be read"):
+            map_matrix(tmp_path / "x", name)
 
 
 def with_header(header: object) -> bytes:

@@ -45,7 +45,7 @@ FOLDERS: dict[str, Callable[[Any, Path], Any]] = {
     "train live": lambda walk, out: sonde.train(sonde.Live(walk.model, texts(40), site=SITE), out=out, **TRAIN),
     "save_dictionary": lambda walk, out: sonde.save_dictionary(sonde.load_dictionary(walk.topk), out),
     "index": lambda walk, out: sonde.index(None, walk.topk, texts(40), out=out, device="cpu"),
-    "demo": lambda walk, out: sonde.demo(out),
+    "demo": lambda walk, out: sonde.demo(out, model="world"),
 }
 """verb -> what makes a folder"""
 FILES: dict[str, Callable[[Any, Path], Any]] = {

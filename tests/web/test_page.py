@@ -189,6 +189,18 @@ def test_a_text_is_read_and_features_shown_on_it(page, address):
     expect(page.locator(".trace")).to_have_count(2)
 
 
+def test_breaks_of_lines_and_spaces_can_be_seen_and_chosen(page, address):
+    page.goto(address + "#/read?text=the%20red%0A%20%20%20bridge")
+    trace = page.locator(".trace")
+    expect(trace).to_contain_text("\u21b5")
+    heights = {round(token.bounding_box()["height"]) for token in trace.locator(".token").all()}
+    widths = [token.bounding_box()["width"] for token in trace.locator(".token").all()]
+    assert len(heights) == 1 and min(widths) > 1  # a break inside a button would make it two lines high
+    assert trace.bounding_box()["height"] > 2 * heights.pop()  # the line is broken after the mark
+    trace.locator(".token", has_text="\u21b5").click()
+    expect(page.locator(".token-line a")).not_to_have_count(0)
+
+
 def test_examples_of_every_strength_and_neighbours(page, address, walk):
     number = int(load_index(walk.index).statistics["density"].argmax())
     page.goto(f"{address}#/feature/{number}")
@@ -265,6 +277,15 @@ def test_edits_of_every_kind_and_place(page, address):
     expect(page.locator(".answer.edited")).to_contain_text("3 at 1 × max in the answer")
 
 
+def test_a_set_of_features_is_named_one_by_one(page, address, walk):
+    first, second = load_index(walk.index).statistics["maximum"].argsort()[-2:].tolist()
+    page.goto(f"{address}#/chat?edit=features%3A{first},{second}%3D1max%40prompt")
+    expect(page.locator(".edit > span").first).to_have_text("2 features")
+    for number in (first, second):
+        line = page.locator(".edit .shown", has=page.get_by_role("link", name=str(number), exact=True))
+        expect(line.locator(".peak")).to_have_count(1)
+
+
 def test_dose_and_response(page, address, walk):
     number = strongest(load_index(walk.index))
     page.goto(f"{address}#/chat")
@@ -277,6 +298,9 @@ def test_dose_and_response(page, address, walk):
     expect(page.locator(".doses tbody tr")).to_have_count(9)
     expect(page.locator(".doses tbody tr").nth(4).locator("td").first).to_have_text("3 × max")
     expect(page.locator(".doses polyline")).to_have_count(2)
+    page.set_viewport_size({"width": 390, "height": 844})  # where the answers are below their figures
+    answer = page.locator(".doses td.answer").first.bounding_box()
+    assert answer["x"] >= 0 and answer["x"] + answer["width"] <= 390 and answer["width"] > 250
 
 
 def test_a_text_is_tried_on_a_feature(page, address, walk):

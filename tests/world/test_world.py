@@ -8,6 +8,7 @@ import pytest
 
 import sonde
 from sonde.errors import StorageError
+from sonde.progress import Silent
 from sonde_world import demo as demo_module
 from sonde_world import facts, phrases
 from sonde_world.asking import ask_many, question_of, says
@@ -206,7 +207,7 @@ def test_the_demo_from_nothing_and_again(tmp_path, monkeypatch):
     monkeypatch.setattr(demo_module, "CONTRAST_TEXTS", 15)
     monkeypatch.setattr(demo_module, "CANDIDATES", 2)
     monkeypatch.setattr(demo_module, "DOSES", (2.0, 4.0))
-    summary = demo(tmp_path / "demo", device="cpu")
+    summary = demo(tmp_path / "demo", device="cpu", reporter=Silent())
     assert summary["quality"]["fvu"] < 0.5 and summary["quality"]["l0"] == pytest.approx(8, abs=0.1)
     assert summary["golden_gate"]["features"] and len(summary["answers"]["plain"]) == 10
     assert all(0 <= row["mentions"] <= 1 and len(row["answers"]) == 10 for row in summary["answers"]["doses"])
@@ -218,4 +219,6 @@ def test_the_demo_from_nothing_and_again(tmp_path, monkeypatch):
         raise AssertionError("a finished demo must not load the model again")
 
     monkeypatch.setattr(demo_module, "load_model", never)
-    assert demo(tmp_path / "demo", device="cpu") == json.loads((tmp_path / "demo/summary.json").read_text())
+    assert demo(tmp_path / "demo", device="cpu", reporter=Silent()) == json.loads(
+        (tmp_path / "demo/summary.json").read_text()
+    )

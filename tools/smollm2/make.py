@@ -2,7 +2,8 @@
 
     python tools/smollm2/make.py --out build --chat 2.5M --plain 1.5M --rows 16M --device cuda
 
-1. Let the model write: answers to questions about the topics of topics.toml, and plain text from short beginnings.
+1. Let the model write: answers to questions about the topics of sonde/cases/topics.toml, and plain text from short
+   beginnings.
 2. Harvest the residual stream at the layers.
 3. Train a dictionary at each layer.
 4. Measure each on the documents that were held out, and on other text where it is given.
@@ -15,62 +16,16 @@ laptop does it in two hours. Prints one JSON line for each step.
 import argparse
 import itertools
 import json
-import random
 import time
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import sonde
+from sonde.cases.own_text import write_own_text
 from sonde.dictionaries.load import load_dictionary, save_dictionary
 from sonde.settings import Count
 
-HERE = Path(__file__).resolve().parent
 K, N_FEATURES = 32, 8192
-
-
-def questions(seed: int = 0) -> list[dict[str, str]]:
-    """A question of each form about each topic, in an order by chance: {"text", "topic", "language"}."""
-    tables = tomllib.loads((HERE / "topics.toml").read_text(encoding="utf-8"))
-    asked = []
-    for kind, topics in tables["topics"].items():
-        forms = tables["forms"]["en"]["any"] + tables["forms"]["en"].get(kind, [])
-        asked += [(form, topic, "en") for topic in topics for form in forms]
-    for language, names in tables["names"].items():
-        asked += [(form, topic, language) for topic in names["any"] for form in tables["forms"][language]["any"]]
-    random.Random(seed).shuffle(asked)
-    return [{"text": form.format(topic), "topic": topic, "language": language} for form, topic, language in asked]
-
-
-def openers() -> list[str]:
-    return tomllib.loads((HERE / "topics.toml").read_text(encoding="utf-8"))["plain"]["openers"]
-
-
-def write_texts(model: sonde.Model, out: Path, chat: int, plain: int, batch: int) -> Path:
-    """The model's own texts, as a folder of .jsonl; chat documents carry the topic that was asked about."""
-    folder = out / "text"
-    if (folder / "plain.jsonl").exists() and (folder / "chat.jsonl").exists():
-        return folder
-    asked = questions()
-    prompts = out / "questions.jsonl"
-    out.mkdir(parents=True, exist_ok=True)
-    prompts.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in asked), encoding="utf-8")
-    raw = {
-        "chat": sonde.generate(
-            model, prompts, out=out / "chat-raw.jsonl", tokens=chat, max_new_tokens=220, temperature=0.9, batch=batch
-        ),
-        "plain": sonde.generate(
-            model, openers(), out=out / "plain-raw.jsonl", tokens=plain, max_new_tokens=400, plain=True, batch=batch
-        ),
-    }
-    topics = {row["text"]: row["topic"] for row in asked}
-    folder.mkdir(exist_ok=True)
-    for name, file in raw.items():
-        with file.open(encoding="utf-8") as lines, (folder / f"{name}.jsonl").open("w", encoding="utf-8") as written:
-            for row in map(json.loads, lines):
-                kept = {"text": row["text"], "topic": topics.get(row["prompt"], ""), "answer": row["answer"]}
-                written.write(json.dumps(kept, ensure_ascii=False) + "\n")
-    return folder
 
 
 def say(step: str, began: float, **facts: Any) -> None:
@@ -104,7 +59,7 @@ def main() -> None:
     writer = sonde.load_model(
         chosen.model, device=chosen.device, dtype="bfloat16" if chosen.device == "cuda" else "auto"
     )
-    text = write_texts(writer, chosen.out, chosen.chat, chosen.plain, chosen.batch)
+    text = write_own_text(writer, chosen.out, chat=chosen.chat, plain=chosen.plain, batch=chosen.batch)
     say("text", began, bytes=sum(file.stat().st_size for file in text.iterdir()))
     del writer
 

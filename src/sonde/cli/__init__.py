@@ -23,7 +23,7 @@ from sonde.settings import Count, format_count, read_settings
 
 VERBS = {  # group: {verb: (function, what it does)}, both in the order of a person's work
     "Begin": {
-        "demo": ("demo:demo", "Find features of the built-in model, turn one up, and open the page."),
+        "demo": ("demo:demo", "Turn a real model into the Golden Gate Bridge, and open the page."),
         "world": (
             "world:app",
             "Write text of the built-in world, question its model, examine it, benchmark dictionaries.",
@@ -105,6 +105,7 @@ def run(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # see docs/cli.md; read by torch's OpenMP as it is loaded
     _take_any_character()
     try:
         _refuse_unknown_verb(arguments)

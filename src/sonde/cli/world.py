@@ -178,7 +178,7 @@ def bench(
 ) -> None:
     """Hold a dictionary of the built-in model against what is known of every token: the benchmark of truth.
 
-    Example: sonde world bench sonde-demo/dictionary --out bench.json --page bench.html
+    Example: sonde world bench sonde-demo-world/dictionary --out bench.json --page bench.html
 
     Parameters
     ----------

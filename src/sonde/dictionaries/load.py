@@ -23,6 +23,7 @@ from sonde.dictionaries.topk import TopK
 from sonde.errors import ArtifactDamagedError, ArtifactForeignError, OutputOccupiedError, nearest
 from sonde.manifests import VERSIONS, Artifact, Manifest, library_versions, read_manifest, write_bytes
 from sonde.remote import local_path
+from sonde.tensor_files import SCALE
 
 FORMAT = "dictionary"
 KINDS: dict[str, type[Dictionary]] = {kind.kind: kind for kind in (TopK, BatchTopK, Matryoshka, L1, JumpReLU, Gated)}
@@ -30,8 +31,6 @@ KINDS: dict[str, type[Dictionary]] = {kind.kind: kind for kind in (TopK, BatchTo
 WEIGHTS = "dictionary.safetensors"
 BUILT_IN = ("smollm2",)
 """models that have a dictionary in the package, made by tools/smollm2/make.py"""
-SCALE = ".scale"
-"""ends the name of the scales of a matrix that is stored as int8"""
 WeightFormat = Literal["float32", "int8"]
 
 

@@ -25,7 +25,7 @@ from sonde.features.examples import By, Example, Examples, candidates, cut_examp
 from sonde.features.labels import Labels
 from sonde.features.postings import record_type, tokens_of
 from sonde.manifests import Artifact, Manifest, find_parent
-from sonde.tensor_files import map_arrays
+from sonde.tensor_files import map_arrays, map_matrix
 
 FORMAT = "index"
 POSTINGS, FEATURES, COACTIVE = "postings.safetensors", "features.safetensors", "coactive.safetensors"
@@ -119,7 +119,7 @@ class IndexFolder:
         folder, manifest = self.find_dictionary()
         assert isinstance(folder, Path)  # activations alone lie on object stores
         [name] = [name for name in manifest.files if name.endswith(".safetensors")]
-        return map_arrays(folder / name)["W_dec"]
+        return map_matrix(folder / name, "W_dec")
 
     @cached_property
     def direction_lengths(self) -> np.ndarray:
