@@ -231,7 +231,7 @@ def choose_by_effect(bench: "Bench", texts: list[Text], concepts: list[Concept],
             concept.estimates[place] = finder.estimates(finder.answers(about[::2], others[::2])).cpu()
             areas = torch.from_numpy(concept.areas)
             concept.effects[place] = finder.find(
-                about, others, areas, n=candidates, candidates=candidates, most=MOST_OF_SET
+                about, others, (areas, areas), n=candidates, candidates=candidates, most=MOST_OF_SET
             )
 
 

@@ -95,7 +95,8 @@ def test_what_makes_a_text_likely_is_found(reader):
     maxima = torch.full((dictionary.n_features,), 20.0)
     word = model.require_tokenizer().decode([token])
     one = Finder(model, changed, maxima, 1.0, "all", 8)
-    found = one.find([word * 6] * 8, OTHERS[:8], torch.zeros(dictionary.n_features), n=3, candidates=64, most=3)
+    nothing = torch.zeros(dictionary.n_features)
+    found = one.find([word * 6] * 8, OTHERS[:8], (nothing, nothing), n=3, candidates=64, most=3)
     assert found[0].features == (7,) and 7 in found.set.features
     assert found[0].effect > 2 * max(0.0, found[1].effect) and found.set.effect >= found[0].effect
 
@@ -119,9 +120,10 @@ def test_what_cannot_be_is_said(walk, sizes):
         ({"most": 0}, SettingsError, "most is 0"),
         ({"preset": "A B"}, EditError, "cannot be named 'A B'"),
     )
-    for given, error, message in cases:
+    for changed, error, message in cases:
+        given: dict[str, Any] = {"text": ABOUT, "others": OTHERS, "device": "cpu"} | changed
         with pytest.raises(error, match=message):
-            sonde.effects(walk.index, **{"text": ABOUT, "others": OTHERS, "device": "cpu"} | given)
+            sonde.effects(walk.index, **given)
 
 
 def test_a_dictionary_of_several_sites_is_refused(reader):

@@ -1,8 +1,9 @@
-"""Choose the text of the demo from what SmolLM2 wrote: rows {"text", "topic"}, as tools/smollm2/make.py leaves them.
+"""Choose the text of the demo from what SmolLM2 wrote, as tools/smollm2/make.py leaves it.
 
     python tools/smollm2/demo_text.py --text build/text/chat.jsonl --text build/text/plain.jsonl
 
-Rows that repeat themselves or are very short are left out. The bridge gets the first rows, then each topic of
+Of a chat the question and the answer are taken, without the template and its system prompt, which would be the example
+of every other feature. Rows that repeat themselves or are very short are left out. The bridge gets the first rows, then each topic of
 sonde/cases/topics.toml one row a round, in the order of the table, and plain text (without a topic) every sixth token,
 until there are enough tokens. The same text gives the same choice.
 """
@@ -56,8 +57,9 @@ def main() -> None:
     tokenizer = sonde.load_model(chosen.model, device="cpu").require_tokenizer()
     rows: dict[str, list[dict[str, str]]] = {}
     for row in itertools.chain.from_iterable(map(read_rows, chosen.text)):
-        if repeated(row["text"]) <= MOST_REPEATED and len(row["text"].split()) >= LEAST_WORDS:
-            rows.setdefault(row["topic"], []).append({"text": row["text"], "topic": row["topic"]})
+        text = f"{row['prompt']}\n\n{row['answer']}" if row["topic"] else row["text"]
+        if repeated(text) <= MOST_REPEATED and len(text.split()) >= LEAST_WORDS:
+            rows.setdefault(row["topic"], []).append({"text": text, "topic": row["topic"]})
     plain, about = iter(rows.pop("", [])), in_rounds(rows)
 
     taken, n_plain, n_about = [], 0, 0

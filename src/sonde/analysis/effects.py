@@ -2,11 +2,13 @@
 
 A feature that fires on a thing need not cause it (Arad et al. 2025, arXiv 2505.20063), so features are ranked here by
 what they do. Texts about a concept, and others, are given to the model as answers to questions that have nothing to do
-with either. An edit's *effect* is the change of the log-probability of the concept's texts less that of the others, in
-nats a token: the others are there because some features make any answer likelier, and because an edit that breaks the
-model makes every text less likely. Two backward passes estimate the effect of every feature at once, to first order
-(Syed et al. 2023, arXiv 2310.10348, for edges); the likeliest are then clamped, one by one, and the best are joined
-into a set as long as that helps. Features are chosen on half of the texts, and judged on the other half.
+with either. An edit's *effect* is the change of the log-probability of the concept's texts, less the size of the
+change of the others, in nats a token: the others are there because some features make any answer likelier, and because
+an edit that breaks the model makes every text less likely. Candidates are the features that tell the texts from the
+others best, and those whose effect is largest to first order, which one backward pass gives for all features at once
+(Syed et al. 2023, arXiv 2310.10348, for edges). They are clamped one by one, and the best are joined into a set as long
+as that helps, for what several do together is more than the sum. Features are chosen on half of the texts, and judged
+on the other half.
 """
 
 import itertools
@@ -67,7 +69,7 @@ class Effect:
     auc: float | None
     """how well one feature tells the texts from the others, by its mean activation; None of a set"""
     estimate: float | None
-    """the effect to first order, on the texts that features are chosen on; None of a set"""
+    """the change of the texts less that of the others to first order, where features are chosen; None of a set"""
     chosen_on: float
     """the effect on those, in nats a token"""
     on_texts: float
@@ -77,8 +79,8 @@ class Effect:
 
     @property
     def effect(self) -> float:
-        """The change of the concept's texts less that of the others, in nats a token."""
-        return self.on_texts - self.on_others
+        """The change of the concept's texts less the size of that of the others, in nats a token."""
+        return effect_of(self.on_texts, self.on_others)
 
     @property
     def edit(self) -> Edit:
@@ -89,6 +91,10 @@ class Effect:
 
     def to_json(self) -> dict[str, object]:
         return vars(self) | {"features": list(self.features), "effect": self.effect, "edit": str(self.edit)}
+
+
+def effect_of(on_texts: float, on_others: float) -> float:
+    return on_texts - abs(on_others)
 
 
 class Effects(list[Effect], Drawn):
@@ -151,7 +157,7 @@ def effects(
         dose: what a feature is clamped to, in multiples of its maximum.
         where: "prompt" for the tokens of the question, "all" for the answer's too, or "answer".
         n: features that are given back.
-        candidates: features that are clamped; of all others the effect is estimated.
+        candidates: features that are clamped: half of them those that tell the texts best, half by estimate.
         most: features of the set, at most.
         texts: use so many texts of each kind.
         tokens: of each text, from its beginning.
@@ -175,7 +181,7 @@ def effects(
     about, other = (_texts(source, field, Count(texts), what) for source, what in ((text, "about"), (others, "other")))
     reader = as_reader(index, device)
     reader.model.require_head("finding effects")
-    areas = _areas(reader, about, other)
+    areas = _areas(reader, about[::2], other[::2]), _areas(reader, about[1::2], other[1::2])
     finder = Finder(reader.model, reader.dictionary, _maxima(reader), dose, where, tokens)
     reporter = reporter or default_reporter()
     with reporter.start("effects", candidates + most * JOINED + n, "clamps") as progress:
@@ -205,10 +211,9 @@ def _texts(source: TextSource, field: str, n: int, what: str) -> list[str]:
 
 
 def _areas(reader: Reader, about: list[str], others: list[str]) -> Float[Tensor, " feature"]:
-    """How well each feature tells the texts that are judged on from others."""
-    judged = [*about[1::2], *others[1::2]]
-    features, _ = means(reader, judged)
-    has = torch.arange(len(judged)) < len(about[1::2])
+    """How well each feature tells texts from others."""
+    features, _ = means(reader, [*about, *others])
+    has = torch.arange(len(features)) < len(about)
     return torch.from_numpy(auc_of_columns(features, Presences.of(has.numpy()[:, None]))[:, 0])
 
 
@@ -275,32 +280,44 @@ class Finder:
         self,
         about: Sequence[str],
         others: Sequence[str],
-        areas: Float[Tensor, " feature"],
+        areas: tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]],
         *,
         n: int,
         candidates: int,
         most: int,
         advance: Callable[[float], None] = lambda _: None,
     ) -> Effects:
-        """The n single features of the largest effect, and the best set of at most `most`."""
+        """The n single features of the largest effect, and the best set of at most `most`.
+
+        Args:
+            areas: how well each feature tells the texts that are chosen on, and those that are judged on.
+            candidates: features that are clamped, half of them the best by area, half by estimate.
+        """
         choose = self.answers(about[::2], others[::2])
         judge = self.answers(about[1::2], others[1::2])
         estimate = self.estimates(choose)
-        likely = estimate.topk(min(candidates, int((self.maxima > 0).sum()))).indices.tolist()
-        if not likely:
-            raise FeatureError("no feature of the dictionary ever fired, so that none can be clamped to its maximum")
+        likely = self._candidates(areas[0].to(estimate), estimate, candidates)
         found = self.changes(choose, [(each,) for each in likely], advance)
-        effect = {number: about - other for number, (about, other) in zip(likely, found, strict=True)}
+        effect = {number: effect_of(*change) for number, change in zip(likely, found, strict=True)}
         ranked = sorted(likely, key=lambda number: -effect[number])
         joined, dose, chosen_on = self.join(choose, ranked[: JOINED + 1], effect[ranked[0]], most, advance)
         best = ranked[:n]
         judged = self.changes(judge, [(each,) for each in best], advance)
         single = [
-            Effect((each,), self.dose, self.where, float(areas[each]), float(estimate[each]), effect[each], *on)
+            Effect((each,), self.dose, self.where, float(areas[1][each]), float(estimate[each]), effect[each], *on)
             for each, on in zip(best, judged, strict=True)
         ]
         [on] = self.changes(judge, [joined], dose=dose)
         return Effects(single, Effect(joined, dose, self.where, None, None, chosen_on, *on))
+
+    def _candidates(self, areas: Tensor, estimate: Tensor, n: int) -> list[int]:
+        alive = int((self.maxima > 0).sum())
+        if not alive:
+            raise FeatureError("no feature of the dictionary ever fired, so that none can be clamped to its maximum")
+        areas = torch.where(self.maxima > 0, areas, -torch.inf)
+        half = areas.topk(min((n + 1) // 2, alive)).indices.tolist()
+        by_estimate = estimate.topk(min(n, alive)).indices.tolist()
+        return list(dict.fromkeys([*half, *by_estimate]))[:n]
 
     def join(
         self,
@@ -314,14 +331,14 @@ class Finder:
         chosen = (ranked[0],)
         while len(chosen) < most:
             wider = [(*chosen, number) for number in ranked if number not in chosen]
-            tried = [about - other for about, other in self.changes(answers, wider, advance)]
+            tried = [effect_of(*change) for change in self.changes(answers, wider, advance)]
             best = max(range(len(tried)), key=tried.__getitem__, default=-1)
             if best < 0 or tried[best] < effect + WORTH * abs(effect):
                 break
             chosen, effect = wider[best], tried[best]
         doses = [self.dose * factor for factor in DOSES]
         found = [next(self.changes(answers, [chosen], dose=dose)) for dose in doses]
-        effect, dose = max((about - other, dose) for (about, other), dose in zip(found, doses, strict=True))
+        effect, dose = max((effect_of(*change), dose) for change, dose in zip(found, doses, strict=True))
         return chosen, dose, effect
 
     # ------------------------------------------------------------ what is measured
@@ -362,7 +379,10 @@ class Finder:
         return [ids for ids in found if 2 * len(ids) <= self.model.context_length] or [min(found, key=len)[:1]]
 
     def estimates(self, answers: Answers) -> Float[Tensor, " feature"]:
-        """The effect of clamping each feature, to first order: its direction along the gradient, times its change."""
+        """The change of the texts less that of the others for a clamp of each feature, to first order.
+
+        It is the feature's direction along the gradient, times the change of its activation, over all edited tokens.
+        """
         dictionary, total = self.dictionary, torch.zeros_like(self.maxima)
         n = len(answers.plain)
         weight = torch.full((n,), -1 / max(1, n - answers.n_about), device=total.device)

@@ -43,7 +43,7 @@ def write_own_text(
     """Let a model write `chat` tokens of answers and `plain` of plain text; the same call goes on where it stopped.
 
     Returns:
-        A folder with chat.jsonl and plain.jsonl, whose rows have `text`, `answer`, and `topic`, what was asked about.
+        A folder with chat.jsonl and plain.jsonl, whose rows have `text`, `prompt`, `answer`, and `topic`, what was asked about.
     """
     folder = out / "text"
     if (folder / "plain.jsonl").exists() and (folder / "chat.jsonl").exists():
@@ -65,7 +65,8 @@ def write_own_text(
     for name, file in raw.items():
         with file.open(encoding="utf-8") as lines, (folder / f"{name}.jsonl").open("w", encoding="utf-8") as written:
             for row in map(json.loads, lines):
-                kept = {"text": row["text"], "topic": topic_of.get(row["prompt"], ""), "answer": row["answer"]}
+                own = {name: row[name] for name in ("text", "prompt", "answer")}
+                kept = own | {"topic": topic_of.get(row["prompt"], "")}
                 written.write(json.dumps(kept, ensure_ascii=False) + "\n")
     return folder
 
