@@ -43,7 +43,8 @@ def write_own_text(
     """Let a model write `chat` tokens of answers and `plain` of plain text; the same call goes on where it stopped.
 
     Returns:
-        A folder with chat.jsonl and plain.jsonl, whose rows have `text`, `prompt`, `answer`, and `topic`, what was asked about.
+        A folder with chat.jsonl and plain.jsonl, whose rows have `text`, `prompt`, `answer`, and `topic`, what was
+        asked about.
     """
     folder = out / "text"
     if (folder / "plain.jsonl").exists() and (folder / "chat.jsonl").exists():

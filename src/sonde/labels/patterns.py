@@ -136,9 +136,9 @@ def patterns_of(tokens: Sequence[Token], telling: Sequence[str]) -> Iterator[Pat
     """What might be said of the strongest tokens of a feature.
 
     Args:
-        telling: words that are far more frequent around them than in other texts.
+        telling: words that are far more frequent around them than in other texts, the most telling first.
     """
-    about = [*([_near(telling)] if telling else []), *_LANGUAGES]
+    about = [*(_near(telling[:n]) for n in range(1, len(telling) + 1)), *_LANGUAGES]
     about = [pattern for pattern in about if pattern.recall(tokens) >= LIKELY]
     at = [*_words(tokens), *_alike(tokens), *_beside(tokens), *_KINDS]
     at = [pattern for pattern in at if pattern.recall(tokens) >= LIKELY]
