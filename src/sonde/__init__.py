@@ -45,6 +45,7 @@ _WHERE = {
     "splitting": "sonde.analysis.splitting",
     "completeness": "sonde.analysis.completeness",
     "concepts": "sonde.probes.concepts",
+    "attribute": "sonde.circuits.attribution",
     "label": "sonde.labels.label",
     "Edit": "sonde.steering.edits",
     "make_edits": "sonde.steering.apply",
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from sonde.analysis.measure import measure as measure
     from sonde.analysis.neurons import neurons as neurons
     from sonde.analysis.splitting import splitting as splitting
+    from sonde.circuits.attribution import attribute as attribute
     from sonde.dictionaries.dictionary import Dictionary as Dictionary
     from sonde.dictionaries.load import load_dictionary as load_dictionary
     from sonde.dictionaries.load import save_dictionary as save_dictionary

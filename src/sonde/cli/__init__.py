@@ -53,6 +53,7 @@ VERBS = {  # group: {verb: (function, what it does)}, both in the order of a per
         "preset": ("preset:preset", "Keep edits under a name."),
     },
     "Explain": {
+        "attribute": ("attribute:attribute", "Show which features made an answer."),
         "label": ("label:label", "Label features, and score the labels."),
     },
     "Judge": {
