@@ -35,7 +35,7 @@ class Source:
     def __post_init__(self) -> None:
         if any(split_site(site)[0] > 1 for site in self.dictionary.reads | self.dictionary.writes):
             raise ArtifactMismatchError(
-                f"{self.dictionary.described} reads several models; give a dictionary of one, in which causes are sought"
+                f"{self.dictionary.described} reads several models; causes are sought in one, so give another"
             )
 
     @property
