@@ -9,9 +9,9 @@ city, state, ...). The features of a concept are the three that detect it best (
 on other documents. Counted is how often one of them is among the ten pairs with the largest effects, beside as many
 features at random of those that fire on the prompt, and the features of another concept of the same kind.
 
-`swap`: where a concept's best features fire in such a prompt (on all tokens where they fire nowhere) they are clamped to
-zero, and another concept's best one is set to a multiple of its maximum; counted is how often the other concept's value
-becomes likelier than the own one. The control sets a random feature instead.
+`swap`: where a concept's best features fire in such a prompt (on all tokens where they fire nowhere) they are clamped
+to zero, and another concept's best one is set to a multiple of its maximum. Counted is how often the other concept's
+value becomes likelier than the own one; the control sets a random feature instead.
 
 `facts`: capitals and the like that the model answers rightly.
 """

@@ -1,5 +1,7 @@
 """Small things that the tests of circuits share: random dictionaries, and a model in which everything is linear."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -22,7 +24,7 @@ def random_dictionary(site: str, width: int = WIDTH, n_features: int = 24, k: in
 def linear_model() -> Model:
     """A GPT-2 without norms, with uniform attention and MLPs that are linear, in double precision."""
     network = make_network("gpt2").double()
-    trunk = network.transformer
+    trunk: Any = network.transformer
     for block in trunk.h:
         block.ln_1, block.ln_2, block.mlp.act = nn.Identity(), nn.Identity(), nn.Identity()
         with torch.no_grad():  # queries and keys: uniform patterns

@@ -1,5 +1,6 @@
 """Prompts as people give them: one, or a .jsonl file of them."""
 
+import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 from sonde.display import shorten
 from sonde.errors import SettingsError, TextError, nearest
 from sonde.models.model import Model, Tokens
+from sonde.models.token_text import TokenTexts
 from sonde.texts import read_lines, require_unicode
 
 
@@ -94,3 +96,60 @@ def tokens_of(model: Model, prompt: str, chat: bool = False) -> Tokens:
             f"{model.context_length:,}; shorten it"
         )
     return tokens
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prompt that is answered rightly, one in which the answer is another, and the answers."""
+
+    clean: str
+    corrupt: str | None
+    answer: str
+    wrong: str | None
+
+
+def read_pairs(
+    clean: str | None,
+    corrupt: str | None,
+    answer: str | None,
+    wrong: str | None,
+    pairs: str | Path | Iterable[Mapping[str, Any]] | None,
+    *,
+    needs_corrupt: bool,
+) -> list[Pair]:
+    """One pair, or those of a file or a list of rows; raises SettingsError or TextError for what is missing.
+
+    Args:
+        needs_corrupt: whether there has to be a corrupt prompt.
+    """
+    given = {"clean": clean, "corrupt": corrupt, "answer": answer, "wrong": wrong}
+    needed = ["clean", "corrupt", "answer"] if needs_corrupt else ["clean", "answer"]
+    if pairs is not None:
+        named = [name for name, text in given.items() if text is not None]
+        if named:
+            raise SettingsError(f"a file of pairs says {' and '.join(named)} of each; leave {named[0]} out")
+        rows = read_rows(pairs, needed=needed, other=[name for name in given if name not in needed])
+        return [Pair(row["clean"], row.get("corrupt"), row["answer"], row.get("wrong")) for row in rows]
+    missing = [name for name in needed if given[name] is None]
+    if missing:
+        raise SettingsError(f"a pair needs {', '.join(needed)}; {missing[0]} is missing, or give a file of pairs")
+    return [Pair(str(clean), corrupt, str(answer), wrong)]
+
+
+def require_aligned(model: Model, clean: Tokens, corrupt: Tokens) -> None:
+    """Raise TextError, with the tokens in which they differ, where two prompts have different lengths."""
+    rows = [tokens.ids[0].tolist() for tokens in (clean, corrupt)]
+    if len(rows[0]) == len(rows[1]):
+        return
+    texts = TokenTexts(model.require_tokenizer())
+    parts = []
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, *rows, autojunk=False).get_opcodes():
+        if kind != "equal":
+            left, right = (
+                " ".join(repr(texts.name(token)) for token in row) or "nothing" for row in (rows[0][a:b], rows[1][c:d])
+            )
+            parts.append(f"at token {a} {left} against {right}")
+    raise TextError(
+        f"the clean prompt has {len(rows[0])} tokens and the corrupt one {len(rows[1])}: {'; '.join(parts)}; choose "
+        "words of as many tokens"
+    )
