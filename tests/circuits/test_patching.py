@@ -1,6 +1,7 @@
 """Patches: bit for bit where they are exact, and equal to what hand-written hooks do."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,10 +139,10 @@ def test_in_a_linear_model_estimates_are_exact(options):
     found = sonde.patch(model, **PAIR, site=["residual", "mlp", "heads"], method="both", **options)
     for each in found.maps:
         if metric == "difference":
-            np.testing.assert_allclose(each.estimates, each.values, atol=1e-9)
-            assert each.error()["pearson"] == pytest.approx(1) or np.ptp(each.values) < 1e-9  # type: ignore[index]
+            np.testing.assert_allclose(known(each.estimates), known(each.values), atol=1e-9)
+            assert each.error()["pearson"] == pytest.approx(1) or np.ptp(known(each.values)) < 1e-9  # type: ignore[index]
         else:
-            assert not np.allclose(each.estimates, each.values, atol=1e-9)
+            assert not np.allclose(known(each.estimates), known(each.values), atol=1e-9)
     if metric == "difference":
         assert found.base == (0 if found.said.startswith("clean values") else 1)
 
@@ -170,10 +171,15 @@ def test_ablations_put_zero_the_mean_or_another_prompts_values():
     model = make_model("llama")
     texts = ["the red bay", "the sun bay", "see it come"]
     rows = [{"clean": text, "answer": "a", "wrong": "b"} for text in texts]
-    options = {"pairs": rows, "site": "mlp", "by": "layer", "layers": "1..1"}
+    options: Any = {"pairs": rows, "site": "mlp", "by": "layer", "layers": "1..1"}
     read = {text: model.read(text, "layers.1.mlp") for text in texts}
     mean = torch.cat([x[0] for x in read.values()]).mean(0).expand_as(read[texts[0]])
-    for put, values in {"zero": [torch.zeros_like(mean)], "mean": [mean], "resample": list(read.values())[1:]}.items():
+    ways: dict[Any, list[torch.Tensor]] = {
+        "zero": [torch.zeros_like(mean)],
+        "mean": [mean],
+        "resample": list(read.values())[1:],
+    }
+    for put, values in ways.items():
         found = sonde.patch(model, put=put, **options).maps[0].values
         assert found is not None
         plain = difference(model, logits_of(model, texts[0]))

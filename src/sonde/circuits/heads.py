@@ -187,6 +187,7 @@ def _on_repeats(
     return {name: torch.stack(found).double().cpu().numpy() for name, found in columns.items()}
 
 
+@torch.enable_grad()
 def _raised_by_heads(model: Model, tokens: Int[Tensor, " token"]) -> list[Float[Tensor, "vocabulary head width"]]:
     """Of each layer, the direction of each head's output that raises each of some tokens by the direct path.
 
