@@ -67,13 +67,8 @@ class Heads(Drawn):
         return self.scores["prefix"]
 
     def __repr__(self) -> str:
-        layer, head = self.best(1)[0]
+        layer, head = best(self.prefix, 1)[0]
         return f"Heads({self.prefix.size} heads; prefix matching {self.prefix[layer, head]:.2f} at {layer}.{head})"
-
-    def best(self, n: int) -> list[tuple[int, int]]:
-        """(layer, head) of the heads with the largest prefix scores."""
-        places = np.argsort(-self.prefix.ravel(), kind="stable")[:n].tolist()
-        return [divmod(place, self.prefix.shape[1]) for place in places]
 
     def draw(self, n: int = 10) -> list[Block]:
         """The n heads that look back most, what taking them away costs, and who makes the answer."""
@@ -96,14 +91,15 @@ class Heads(Drawn):
         names: tuple[Score, ...] = ("prefix", "copying", "previous", "duplicate")
         rows = [
             [f"{layer}.{head}", *(f"{self.scores[name][layer, head]:.2f}" for name in names)]
-            for layer, head in self.best(n)
+            for layer, head in best(self.prefix, n)
         ]
         return Grid(rows, ("layer.head", *names), right=(1, 2, 3, 4))
 
     def _on_text(self, found: Natural, n: int) -> list[Block]:
-        said = f"on text, at {found.counted:,} tokens that have occurred before (chance {found.chance:.3f})"
+        said = f"on text, at {found.counted:,} tokens that have occurred before (prefix matching by chance: "
+        said += f"{found.chance:.3f}), the {n} heads with most of it"
         rows = []
-        for layer, head in self.best(n):
+        for layer, head in best(found.prefix, n):
             deciles = " ".join(f"{value:.2f}" for value in found.deciles[:, layer, head])
             scores = (f"{getattr(found, name)[layer, head]:.3f}" for name in ("prefix", "previous", "duplicate"))
             rows.append([f"{layer}.{head}", *scores, deciles])
@@ -118,6 +114,11 @@ class Heads(Drawn):
         for name, part in (("natural", self.natural), ("direct", self.direct)):
             facts[name] = None if part is None else {key: _plain(value) for key, value in vars(part).items()}
         return facts
+
+
+def best(scores: Float[np.ndarray, "layer head"], n: int) -> list[tuple[int, int]]:
+    """(layer, head) of the heads with the largest scores."""
+    return [divmod(place, scores.shape[1]) for place in np.argsort(-scores.ravel(), kind="stable")[:n].tolist()]
 
 
 def _plain(value: Any) -> Any:

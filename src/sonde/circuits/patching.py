@@ -47,7 +47,7 @@ def patch(
     answer: str | None = None,
     wrong: str | None = None,
     pairs: str | Path | Sequence[Mapping[str, str]] | None = None,
-    site: str | Sequence[str] = "residual",
+    site: str | Sequence[str] = ("residual",),
     by: By | None = None,
     layers: str | None = None,
     position: int | Sequence[int] | None = None,

@@ -17,7 +17,7 @@ def patch(
     answer: str | None = None,
     wrong: str | None = None,
     pairs: Path | None = None,
-    site: Annotated[list[str], Parameter(negative_iterable=())] = ["residual"],  # noqa: B006
+    site: Annotated[tuple[str, ...], Parameter(negative_iterable=())] = ("residual",),
     by: Literal["position", "head", "layer"] | None = None,
     layers: str | None = None,
     position: Annotated[list[int] | None, Parameter(negative_iterable=())] = None,
@@ -55,7 +55,7 @@ def patch(
         The wrong one, such as the corrupt prompt's answer.
     pairs: Path
         Instead of one pair a .jsonl file with clean, corrupt, answer and wrong in each row.
-    site: list[str]
+    site: tuple[str, ...]
         residual, residual_mid, attention, mlp, neurons, heads, query, key, value or pattern of every layer, or a whole
         name; may be repeated.
     by: str
