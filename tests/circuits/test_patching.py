@@ -10,8 +10,9 @@ import torch
 import sonde
 from sonde.circuits import passes
 from sonde.circuits.passes import Run, last_alone
+from sonde.circuits.patched import Patched
 from sonde.circuits.patching import _kind
-from sonde.circuits.sweep import Kind, Patched, cells
+from sonde.circuits.sweep import Kind, cells
 from sonde.display import to_text
 from sonde.errors import SettingsError, SiteError, TextError
 from sonde.models.sites import layers_of

@@ -29,8 +29,8 @@ from sonde.activations.corpus import Corpus, TextSource
 from sonde.calls import public
 from sonde.circuits.direct import direct
 from sonde.circuits.head_scores import Ablation, Heads, Natural, Score
+from sonde.circuits.patched import Patched
 from sonde.circuits.prompts import tokens_of
-from sonde.circuits.sweep import Patched
 from sonde.circuits.targets import Direction, make_target
 from sonde.errors import SettingsError, TextError
 from sonde.models.load import load_model

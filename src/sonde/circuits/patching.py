@@ -21,6 +21,7 @@ import numpy as np
 from sonde.calls import public
 from sonde.circuits.maps import Map, Patching
 from sonde.circuits.metrics import MEANINGS, Metric, MetricName
+from sonde.circuits.paths import Receiver, read_receivers
 from sonde.circuits.prompts import Pair, read_pairs, require_aligned, tokens_of
 from sonde.circuits.sweep import AlignedPair, By, Kind, Method, Mode, Put, Sweep
 from sonde.circuits.targets import find_token
@@ -56,6 +57,8 @@ def patch(
     metric: MetricName = "difference",
     method: Method = "exact",
     steps: int = 1,
+    to: Sequence[str] = (),
+    held: bool = False,
     chat: bool = False,
     seed: int = 0,
     n: int = 10,
@@ -85,6 +88,9 @@ def patch(
         metric: "difference", the normalised logit difference; "log-probability" of the answer; or "kl".
         method: "exact", "attribution", or "both" with the estimates' error.
         steps: runs between the two over which attribution takes its gradient; 1 takes it at the run that is patched.
+        to: path patching: what alone reads the values that are put, as layers.9.query/6 (a head), layers.9.mlp_in, or
+            logits (the direct effect); the senders are `site`, which is then heads or mlp.
+        held: leave out paths through the MLPs between.
         chat: put each prompt to the model as a user's message, whose answer begins with the answer.
         seed: decides which other prompts "resample" takes.
         n: places to show under each map.
@@ -105,8 +111,11 @@ def patch(
     loaded = model if isinstance(model, Model) else load_model(model, device=device, dtype=dtype)
     loaded.require_head("patching")
     plan = [_kind(loaded, name, by, layers) for name in ([site] if isinstance(site, str) else site)]
+    receivers = _receivers(loaded, plan, to, method)
     read = [_read(loaded, pair, chat) for pair in asked]  # all are checked before the first is worked on
-    sweep = Sweep(loaded, plan, read, _positions(read, position, plan), mode, put, metric, method, steps, seed)
+    sweep = Sweep(
+        loaded, plan, read, _positions(read, position, plan), mode, put, metric, method, steps, seed, receivers, held
+    )
     with (reporter or default_reporter()).start("patch", sweep.total, "patches") as progress:
         maps, metrics = sweep.run(progress)
     result = _result(sweep, maps, metrics)
@@ -132,6 +141,17 @@ def _kind(model: Model, name: str, by: By | None, layers: str | None) -> Kind:
     if by == "head" and n_heads is None:
         raise SettingsError(f"{name} has no heads to patch; give by position or layer, or a site of {OF_HEADS}")
     return Kind(name, tuple(sites.values()), tuple(chosen), by, n_heads)
+
+
+def _receivers(model: Model, plan: Sequence[Kind], to: Sequence[str], method: Method) -> list[Receiver]:
+    """What paths lead to; raises SettingsError where it cannot be reached by what is patched."""
+    found = read_receivers(model, [to] if isinstance(to, str) else to)
+    if found and method != "exact":
+        raise SettingsError(f"paths are patched exactly, and not by {method}; leave method out")
+    wrong = [kind.name for kind in plan if kind.name.rpartition(".")[2] not in ("heads", "mlp")]
+    if found and wrong:
+        raise SettingsError(f"{wrong[0]} sends nothing along paths; give the site heads or mlp")
+    return found
 
 
 def _n_heads(model: Model, site: Site) -> int:
@@ -173,6 +193,9 @@ def _positions(
 
 def _result(sweep: Sweep, maps: Sequence[Map], metrics: Sequence[Metric]) -> Patching:
     other = {"denoise": "clean values in the corrupt run", "noise": "corrupt values in the clean run"}[sweep.mode]
+    if sweep.to:
+        reached = ", ".join(each.site + ("" if each.head is None else f"/{each.head}") for each in sweep.to)
+        other += f", as far as it reaches {reached}" + (" without passing MLPs" if sweep.held else "")
     into = {"zero": "zero", "mean": "the mean", "resample": "another prompt's values"}.get(sweep.put)
     known = [metric for metric in metrics if metric.wrong is not None]
     corrupt = [metric.corrupt_difference for metric in known]

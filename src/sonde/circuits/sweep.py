@@ -12,6 +12,8 @@ from torch import Tensor
 from sonde.circuits.maps import Map
 from sonde.circuits.metrics import Metric, MetricName
 from sonde.circuits.passes import Run
+from sonde.circuits.patched import Patched
+from sonde.circuits.paths import Receiver, along, held_sites
 from sonde.errors import SettingsError, TextError
 from sonde.models.model import Model, Tokens
 from sonde.progress import Progress
@@ -49,23 +51,6 @@ class AlignedPair:
         return self.clean.ids.shape[1]
 
 
-@dataclass(frozen=True, eq=False)
-class Patched:
-    """Puts values in the place of what passes a site, where a mask is true; bit for bit.
-
-    Args:
-        value: [1 or row, position, ...], as `model.read` gives it.
-        mask: of a shape that broadcasts to the value's.
-    """
-
-    site: str
-    value: Float[Tensor, "..."]
-    mask: Bool[Tensor, "..."]
-
-    def __call__(self, x: Float[Tensor, "row position ..."]) -> Float[Tensor, "row position ..."]:
-        return torch.where(self.mask, self.value.to(x), x)
-
-
 def cells(kind: Kind, x: Float[Tensor, "1 ..."], positions: Sequence[int] | None) -> Bool[Tensor, "cell ..."]:
     """The mask of each cell of a map, in the form in which it broadcasts to a site's value x."""
     is_pattern = kind.name.endswith("pattern")
@@ -97,10 +82,19 @@ class Sweep:
     method: Method
     steps: int
     seed: int
+    to: Sequence[Receiver] = ()
+    """of paths, what the senders reach; none where values are put for all that reads them"""
+    held: bool = False
+    """whether paths through MLPs are left out"""
 
     @property
     def sites(self) -> list[str]:
         return list(dict.fromkeys(site for kind in self.plan for site in kind.sites))
+
+    @property
+    def kept(self) -> list[str]:
+        """The sites whose values in the run that is patched are needed."""
+        return [*self.sites, *(held_sites(self.model, self.held) if self.to else ())]
 
     def columns(self, kind: Kind) -> list[str]:
         if kind.by == "layer":
@@ -149,7 +143,7 @@ class Sweep:
         into_clean = self.put != "other" or self.mode == "noise"
         tokens, others = (pair.clean, pair.corrupt) if into_clean else (pair.corrupt, pair.clean)
         assert tokens is not None
-        base = Run(self.model, tokens, self.sites, track=self.method != "exact")
+        base = Run(self.model, tokens, self.kept, track=self.method != "exact")
         own = base.last().detach()
         other = None if others is None else Run(self.model, others, [*self.sites, "embedding"])
         last = None if other is None else other.last()
@@ -205,7 +199,10 @@ class Sweep:
             masks = cells(kind, values[site], self.positions)
             figures = []
             for some in masks.split(base.rows_at_once):
-                logits = base.changed([Patched(site, values[site], some)], len(some))
+                if self.to:
+                    logits = along(base, site, values[site], some, self.to, self.held)
+                else:
+                    logits = base.changed([Patched(site, values[site], some)], len(some))
                 figures.append(metric(logits).cpu())
                 progress.advance(len(some))
             rows.append(torch.cat(figures))

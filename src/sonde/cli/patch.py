@@ -26,6 +26,8 @@ def patch(
     metric: Literal["difference", "log-probability", "kl"] = "difference",
     method: Literal["exact", "attribution", "both"] = "exact",
     steps: int = 1,
+    to: Annotated[tuple[str, ...], Parameter(negative_iterable=())] = (),
+    held: bool = False,
     chat: bool = False,
     seed: int = 0,
     n: int = 10,
@@ -74,6 +76,11 @@ def patch(
         exact, attribution (an estimate from one backward pass), or both, with the estimates' error.
     steps: int
         Runs between the two over which attribution takes its gradient.
+    to: tuple[str, ...]
+        Path patching: what alone reads the values that are put, as layers.9.query/6 (a head; or key, value),
+        layers.9.mlp_in, or logits (the direct effect); may be repeated. The senders are --site heads or mlp.
+    held: bool
+        Leave out paths through the MLPs between.
     chat: bool
         Put each prompt to the model as a user's message.
     seed: int
@@ -89,7 +96,7 @@ def patch(
     from sonde.circuits.patching import patch
 
     prompts = {"answer": answer, "wrong": wrong, "pairs": pairs, "chat": chat}
-    places = {"site": site, "by": by, "layers": layers, "position": position}
+    places = {"to": to, "held": held, "site": site, "by": by, "layers": layers, "position": position}
     how = {"mode": mode, "put": put, "metric": metric, "method": method, "steps": steps, "seed": seed}
     found = patch(
         model,
