@@ -40,7 +40,7 @@ import sonde
 from sonde.analysis.auc import auc_of_features
 from sonde.circuits.agreement import interval_of
 from sonde.circuits.causes import Attribution
-from sonde.circuits.passes import Run, Shift
+from sonde.circuits.passes import Run, Shift, copies
 from sonde.circuits.patched import Patched
 from sonde.dictionaries.topk import TopK
 from sonde.models.model import Model
@@ -249,15 +249,23 @@ def speed(_: argparse.Namespace) -> dict[str, Any]:
         dictionary.W_enc.copy_(dictionary.W_dec)
     text = "x" * (32 - model.tokenize("").ids.shape[1])
     took: dict[str, Any] = {"threads": torch.get_num_threads()}
+    run = Run(model, model.tokenize(text[:15]), [f"layers.{layer}.residual" for layer in range(12)])
+    masks = torch.eye(16, dtype=torch.bool)[:, :, None]
+    edits = [Patched(site, torch.zeros_like(x), masks) for site, x in run.values.items() if site != "logits"]
+    model.logits(copies(run.tokens, 16))  # warm
+    with timed(took, "sweep"), torch.no_grad():
+        for edit in edits:
+            run.changed([edit], 16)
+    with timed(took, "passes from the first layer"), torch.no_grad():
+        for edit in edits:
+            run.changed([edit], 16, layer=0)
+    with timed(took, "whole passes"):
+        for edit in edits:
+            with model.edited(edit):
+                model.logits(copies(run.tokens, 16))
     with timed(took, "500 ablations"):
         found = sonde.attribute(dictionary, text, target="a", against="b", model=model, ablate=500)
     took["ablated"] = found[0].agreement.n
-    run = Run(model, model.tokenize(text[:15]), [f"layers.{layer}.residual" for layer in range(12)])
-    masks = torch.eye(16, dtype=torch.bool)[:, :, None]
-    for name, whole in (("sweep", False), ("whole passes", True)):
-        with timed(took, name), torch.no_grad():
-            for site in list(run.values)[:12]:
-                run.changed([Patched(site, torch.zeros_like(run.values[site]), masks)], 16, layer=0 if whole else None)
     took["share"] = took["sweep"]["cpu_s"] / took["whole passes"]["cpu_s"]
     print(took)
     return took
