@@ -1,6 +1,7 @@
 """Attributions and ablations of features, against hand-written ones, and in a model where both are the same."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,10 +9,11 @@ import torch
 
 import sonde
 from sonde.circuits import passes
-from sonde.circuits.agreement import agree, interval_of
+from sonde.circuits.agreement import agree, interval_of, pearson
 from sonde.display import to_text
 from sonde.errors import ArtifactMismatchError, FeatureError, SettingsError, SondeError, TextError
 from tests.circuits.toys import linear_model, random_dictionary
+from tests.known import known
 from tests.models.test_sites import all_hooks
 from tests.tiny import make_model
 
@@ -103,6 +105,20 @@ def test_a_probe_as_the_target(tmp_path):
     [found] = sonde.attribute(dictionary, PROMPT, target=f"vector:{path}", model=model)
     np.testing.assert_allclose(found.attribution, found.effect, atol=1e-9)
     assert found.value == pytest.approx(float(model.read(PROMPT, "layers.1.mlp")[0, -1] @ vector))
+
+
+def test_a_model_in_bfloat16_gives_nearly_the_same():
+    """What is estimated and measured, and what is patched."""
+    model, dictionary = make_model("llama"), random_dictionary("layers.1.residual")
+    options: Any = {"clean": PROMPT, "corrupt": "see red", "answer": "a", "wrong": "b", "site": ["mlp", "heads"]}
+    exact = sonde.attribute(dictionary, PROMPT, target="a", against="b", model=model)[0]
+    patched = sonde.patch(model, **options, method="both")
+    model.network.to(torch.bfloat16)
+    rough = sonde.attribute(dictionary, PROMPT, target="a", against="b", steps=2, model=model)[0]
+    assert rough.value == pytest.approx(exact.value, abs=0.3) and np.isfinite(rough.effect).all()
+    again = sonde.patch(model, **options, method="both")
+    for own, other in zip(again.maps, patched.maps, strict=True):
+        assert pearson(known(own.values).ravel(), known(other.values).ravel()) > 0.98
 
 
 def test_only_the_strongest_are_ablated():

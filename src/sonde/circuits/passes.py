@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -46,7 +47,7 @@ class Run:
 
     def last(self, site: str = "logits") -> Float[Tensor, "1 width"]:
         """The value at a site on the last token."""
-        return self.values[site][:, -1].flatten(1)
+        return _wide(self.values[site][:, -1].flatten(1))
 
     def changed(
         self, edits: Sequence[SiteEdit], n_rows: int, site: str = "logits", layer: int | None = None
@@ -58,7 +59,12 @@ class Run:
         """
         first = min((self.prefix.first_layer(edit.site) for edit in edits), default=0) if layer is None else layer
         with self.prefix.restarted(first, n_rows), self.model.edited(*edits), last_alone(self.model):
-            return self.model.read(copies(self.tokens, n_rows), site)[:, -1].flatten(1)
+            return _wide(self.model.read(copies(self.tokens, n_rows), site)[:, -1].flatten(1))
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In float32 at least, as differences of bfloat16 logits have no more than a digit or two."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def copies(tokens: Tokens, n_rows: int) -> Tokens:

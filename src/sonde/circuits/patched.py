@@ -21,4 +21,4 @@ class Patched:
     mask: Bool[Tensor, "..."]
 
     def __call__(self, x: Float[Tensor, "row position ..."]) -> Float[Tensor, "row position ..."]:
-        return torch.where(self.mask, self.value.to(x), x)
+        return torch.where(self.mask.to(x.device), self.value.to(x), x)

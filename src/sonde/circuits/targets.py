@@ -51,7 +51,7 @@ class LogProbability:
     site: str = "logits"
 
     def __call__(self, x: Float[Tensor, "row vocabulary"]) -> Float[Tensor, " row"]:
-        return x.float().log_softmax(dim=1)[:, self.token] if x.element_size() < 4 else x.log_softmax(1)[:, self.token]
+        return x.log_softmax(dim=1)[:, self.token]
 
 
 @dataclass(frozen=True, eq=False)
