@@ -46,6 +46,9 @@ _WHERE = {
     "splitting": "sonde.analysis.splitting",
     "completeness": "sonde.analysis.completeness",
     "concepts": "sonde.probes.concepts",
+    "attribute": "sonde.circuits.attribution",
+    "patch": "sonde.circuits.patching",
+    "heads": "sonde.circuits.heads",
     "label": "sonde.labels.label",
     "Edit": "sonde.steering.edits",
     "make_edits": "sonde.steering.apply",
@@ -85,6 +88,9 @@ if TYPE_CHECKING:
     from sonde.analysis.neurons import neurons as neurons
     from sonde.analysis.splitting import splitting as splitting
     from sonde.cases.demo import demo as demo
+    from sonde.circuits.attribution import attribute as attribute
+    from sonde.circuits.heads import heads as heads
+    from sonde.circuits.patching import patch as patch
     from sonde.dictionaries.dictionary import Dictionary as Dictionary
     from sonde.dictionaries.load import load_dictionary as load_dictionary
     from sonde.dictionaries.load import save_dictionary as save_dictionary

@@ -54,6 +54,9 @@ VERBS = {  # group: {verb: (function, what it does)}, both in the order of a per
         "preset": ("preset:preset", "Keep edits under a name."),
     },
     "Explain": {
+        "attribute": ("attribute:attribute", "Show which features made an answer."),
+        "patch": ("patch:patch", "Show which places of a model bring an answer with them."),
+        "heads": ("heads:heads", "Score what attention heads do."),
         "label": ("label:label", "Label features, and score the labels."),
     },
     "Judge": {

@@ -101,6 +101,11 @@ def site_names(model: nn.Module) -> list[str]:
     return names + ["final"] * (family.final is not None) + ["logits"] * has_head(model)
 
 
+def layers_of(model: nn.Module) -> nn.ModuleList:
+    """The layers of a model whose family is known; raises SiteError, which says what to do, for others."""
+    return _layers(model, _known_family(model, "layers.0.residual"))
+
+
 def trunk_of(model: nn.Module) -> nn.Module:
     """The language model without its head."""
     trunk: nn.Module = model.base_model  # type: ignore[assignment]

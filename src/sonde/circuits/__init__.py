@@ -1,0 +1,1 @@
+"""Causes: what in a model makes it say what it says."""
