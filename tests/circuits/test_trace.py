@@ -13,7 +13,7 @@ from sonde.errors import ArtifactForeignError, ArtifactMismatchError, ModelLacks
 from tests.circuits.transcoders import perfect_replacement, random_replacement, traceable
 from tests.tiny import CAUSAL, make_model
 
-PROMPT = "the red bridge"
+PROMPT = "the red"
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_edges_sum_to_pre_activations_and_logits(family, dtype, tolerance):
     model = traceable(family, dtype)
     replacement = random_replacement(model, skip=family in ("gpt2", "llama", "olmo2"))
     graph = trace(model, replacement, PROMPT, batch_size=32)
-    assert graph.n_features == graph.n_active == 3 * 15 * 5
+    assert graph.n_active == 3 * 8 * 5 and graph.n_features == graph.n_active - 7 * 5, "but the last layer's before the end"
     total = graph.edges.sum(dim=1) + graph.bias
     for node in range(0, graph.n_features, 7):
         layer, position, feature = graph.features[node].tolist()
@@ -53,11 +53,11 @@ def test_edges_sum_to_pre_activations_and_logits(family, dtype, tolerance):
 
 def test_edges_sum_with_a_budget_as_features_without_nodes_join_the_errors(model):
     replacement = random_replacement(model)
-    whole, part = (trace(model, replacement, PROMPT, budget=budget, batch_size=8) for budget in (4096, 60))
-    assert (whole.n_features, part.n_features, part.n_active) == (225, 60, 225)
+    whole, part = (trace(model, replacement, PROMPT, budget=budget, batch_size=8) for budget in (4096, 40))
+    assert (whole.n_features, part.n_features, part.n_active) == (85, 40, 120)
     assert float((part.gap() / part.values).abs().max()) < 1e-4
-    best = set(map(tuple, whole.features[whole.influence[:225].topk(20).indices].tolist()))
-    assert len(best & set(map(tuple, part.features.tolist()))) >= 18
+    best = set(map(tuple, whole.features[whole.influence[:85].topk(20).indices].tolist()))
+    assert len(best & set(map(tuple, part.features.tolist()))) >= 17
     assert part.scores.replacement < whole.scores.replacement
 
 
@@ -112,7 +112,7 @@ def test_pruning_keeps_errors_and_tokens_and_what_hangs_together(graph):
     assert torch.equal(pruned.edges[:, :n].any(dim=0), alive) and torch.equal(pruned.edges[:n].any(dim=1), alive)
     assert len(graph.pruned(0.9, 0.98).features) > len(pruned.features)
     whole = graph.pruned(1.0, 1.0)
-    assert len(whole.features) > 0.9 * n and whole.scores.replacement == pytest.approx(graph.scores.replacement, rel=0.02)
+    assert len(whole.features) == n and whole.scores.replacement == pytest.approx(graph.scores.replacement)
     with pytest.raises(SettingsError, match="node_share is 0"):
         graph.pruned(0)
 
@@ -124,10 +124,10 @@ def test_the_largest_are_found_as_by_sorting(dtype, share):
     scores[::7] = 0
     kept = largest(scores, share)
     order = scores.double().argsort(descending=True)
-    count = int((scores.double()[order].cumsum(0) < share * scores.double().sum() - 1e-12).sum()) + 1
+    count = int((scores.double()[order].cumsum(0) < share * scores.double().sum()).sum()) + 1
     expected = torch.zeros(3000, dtype=torch.bool)
     expected[order[:count]] = True
-    assert torch.equal(kept, expected & (scores > 0))
+    assert torch.equal(kept, expected if share < 1 else scores > 0)
 
 
 def test_a_difference_of_logits_is_the_difference_of_their_edges(model):

@@ -59,7 +59,7 @@ def to_json(pruned: Pruned, labels: Mapping[tuple[int, int], str] | None = None,
         slug: the graph's short name; by default made of its prompt.
     """
     graph = pruned.graph
-    ids = _ids(graph)
+    ids = _ids(pruned)
     order = graph.influence.argsort(descending=True)
     cumulative = torch.empty_like(graph.influence)
     cumulative[order] = graph.influence[order].cumsum(0) / graph.influence.sum().clamp_min(1e-30)
@@ -81,10 +81,11 @@ def to_json_text(pruned: Pruned, labels: Mapping[tuple[int, int], str] | None = 
     return json.dumps(to_json(pruned, labels), ensure_ascii=False)
 
 
-def _ids(graph: Graph) -> list[str]:
+def _ids(pruned: Pruned) -> list[str]:
     """The id of each source, then of each logit."""
+    graph = pruned.graph
     features = [f"{layer}_{feature}_{position}" for layer, position, feature in graph.features.tolist()]
-    taken, errors = set(features), []
+    taken, errors = {features[node] for node in pruned.features}, []
     for layer in range(graph.n_layers):
         for position in range(graph.n_positions):
             name = f"0_{layer}_{position}"

@@ -1,2 +1,199 @@
-def to_page(pruned):
-    return ""
+"""A page that shows a pruned graph: columns of tokens, layers upward, links; one file that needs nothing else.
+
+A click on a node pins it: its links alone are drawn, and what goes in and out of it is listed beside the picture.
+"""
+
+import html
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import torch
+
+from sonde.circuits.graph import Graph, Pruned, Scores
+
+MOST_NODES, MOST_LINKS = 400, 4000
+"""features and links that are drawn, the most influential first"""
+STEP, ROW, MARGIN = 16, 46, 64
+"""pixels between nodes side by side, between layers, and around"""
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A node as it is drawn."""
+
+    kind: str
+    x: float
+    y: float
+    name: str
+    note: str
+
+
+def to_page(pruned: Pruned, labels: Mapping[tuple[int, int], str] | None = None) -> str:
+    """The page of a pruned graph.
+
+    Args:
+        labels: (layer, feature) -> what the feature is called.
+    """
+    graph = pruned.graph
+    shown = _shown(pruned)
+    columns, width = _columns(graph, shown)
+    nodes = {node: _place(graph, node, columns, labels or {}) for node in shown}
+    nodes |= _logits(graph, columns)
+    links = _links(pruned, nodes)
+    height = ROW * (graph.n_layers + 2) + 2 * MARGIN
+    template = resources.files("sonde.circuits").joinpath("graph_view.html").read_text(encoding="utf-8")
+    data = {
+        "nodes": {node: [one.kind, one.name, one.note] for node, one in nodes.items()},
+        "links": links,
+    }
+    filled = {
+        "TITLE": html.escape(graph.title),
+        "SCORES": _scores(pruned, len(shown), len(links)),
+        "SIZE": f'viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" height="{height}"',
+        "DRAWING": _axes(graph, columns, width) + _drawn_links(links, nodes) + _drawn_nodes(nodes),
+        "DATA": json.dumps(data, ensure_ascii=True).replace("<", "\\u003c"),
+    }
+    for name, value in filled.items():
+        template = template.replace(f"[[{name}]]", value)
+    return template
+
+
+def _scores(pruned: Pruned, n_nodes: int, n_links: int) -> str:
+    graph = pruned.graph
+    rows = [("", *Scores.HEADER), ("all nodes", *graph.scores.cells()), ("pruned", *pruned.scores.cells())]
+    cells = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    counts = f"{n_nodes:,} nodes and {n_links:,} links drawn; {graph.n_features:,} features in the graph, "
+    counts += f"{graph.n_active:,} active on the prompt"
+    return f"<table>{cells}</table><p>{counts}</p>"
+
+
+def _shown(pruned: Pruned) -> list[int]:
+    """Sources that are drawn: those with links, of features the most influential."""
+    graph, linked = pruned.graph, pruned.linked
+    features = linked.nonzero().flatten()
+    features = features[features < graph.n_features]
+    if len(features) > MOST_NODES:
+        features = features[graph.influence[features].topk(MOST_NODES).indices].sort().values
+    rest = linked.clone()
+    rest[: graph.n_features] = False
+    rest[graph.token_slice] = True
+    return [*features.tolist(), *rest.nonzero().flatten().tolist()]
+
+
+def _columns(graph: Graph, shown: list[int]) -> tuple[list[tuple[float, float, dict[int, int]]], float]:
+    """(left edge, width, node -> slot) of the column of each token, and the width of the whole."""
+    slots: list[dict[int, int]] = [{} for _ in graph.tokens]
+    used: dict[tuple[int, int], int] = {}
+    for node in shown:
+        _, layer, position, _ = graph.place(node)
+        slots[position][node] = used.get((layer, position), 0)
+        used[layer, position] = slots[position][node] + 1
+    columns, left = [], float(MARGIN)
+    for position, own in enumerate(slots):
+        most = max([slot + 1 for slot in own.values()] or [1])
+        if position == graph.n_positions - 1:
+            most = max(most, len(graph.logits))
+        wide = max(most * STEP, 12 + 6.5 * min(len(graph.tokens[position]), 10))
+        columns.append((left, wide, own))
+        left += wide + 10
+    return columns, left + MARGIN
+
+
+def _y(graph: Graph, layer: int) -> float:
+    """Height of a layer; -1 for tokens, as many as there are layers for the logits."""
+    return MARGIN + ROW * (graph.n_layers - layer)
+
+
+def _place(graph: Graph, node: int, columns: list[Any], labels: Mapping[tuple[int, int], str]) -> _Drawn:
+    kind, layer, position, feature = graph.place(node)
+    left, _, slots = columns[position]
+    x, y = left + STEP * (slots[node] + 0.5), _y(graph, layer)
+    token = f"{graph.tokens[position]!r} ({position})"
+    if kind == "feature":
+        label = labels.get((layer, feature), "")
+        note = f"activation {float(graph.activations[node]):.3g}, influence {float(graph.influence[node]):.3f}"
+        return _Drawn(kind, x, y, f"layer {layer}, feature {feature} at {token} {label}".strip(), note)
+    name = f"error of layer {layer} at {token}" if kind == "error" else f"token {token}"
+    return _Drawn(kind, x, y, name, f"influence {float(graph.influence[node]):.3f}")
+
+
+def _logits(graph: Graph, columns: list[Any]) -> dict[int, _Drawn]:
+    left, _, _ = columns[-1]
+    return {
+        graph.n_sources + number: _Drawn(
+            "logit",
+            left + STEP * (number + 0.5),
+            _y(graph, graph.n_layers),
+            f"logit of {logit.label!r}",
+            f"probability {logit.probability:.3f}",
+        )
+        for number, logit in enumerate(graph.logits)
+    }
+
+
+def _links(pruned: Pruned, nodes: dict[int, _Drawn]) -> list[tuple[int, int, float, float]]:
+    """(source, target, weight, share of the target's inputs) of the links that are drawn, the strongest last."""
+    graph, n = pruned.graph, pruned.graph.n_features
+    rows, sources = pruned.edges.nonzero(as_tuple=True)
+    targets = torch.where(rows < n, rows, rows - n + graph.n_sources)
+    weights = graph.edges[rows, sources]
+    share = weights.abs() / graph.edges.abs().sum(dim=1).clamp_min(1e-30)[rows]
+    through = torch.cat([graph.influence[:n], graph.weights])[rows] * share
+    order = through.argsort(descending=True)[:MOST_LINKS].flip(0).tolist()
+    found = ((int(sources[one]), int(targets[one]), float(weights[one]), float(share[one])) for one in order)
+    return [
+        (source, target, float(f"{weight:.4g}"), round(part, 4))
+        for source, target, weight, part in found
+        if source in nodes and target in nodes
+    ]
+
+
+# ---------------------------------------------------------------- drawing
+
+
+def _axes(graph: Graph, columns: list[Any], width: float) -> str:
+    parts = []
+    for layer in range(-1, graph.n_layers + 1):
+        name = "tokens" if layer < 0 else "logits" if layer == graph.n_layers else f"layer {layer}"
+        y = _y(graph, layer)
+        parts.append(f'<line class="row" x1="{MARGIN - 8}" x2="{width - MARGIN:.0f}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text class="axis" x="4" y="{y + 4}">{name}</text>')
+    for (left, _, _), token in zip(columns, graph.tokens, strict=True):
+        text = html.escape(token.replace("\n", "\\n")[:14]) or "&#160;"
+        parts.append(f'<text class="token" x="{left}" y="{_y(graph, -1) + 24}">{text}</text>')
+    for logit, (number, place) in zip(graph.logits, _logits(graph, columns).items(), strict=True):
+        turned = f'transform="rotate(-40 {place.x} {place.y - 10})"'
+        label = html.escape(logit.label.strip()[:18])
+        parts.append(f'<text class="token" data-of="{number}" x="{place.x}" y="{place.y - 10}" {turned}>{label}</text>')
+    return "".join(parts)
+
+
+def _drawn_links(links: list[tuple[int, int, float, float]], nodes: dict[int, _Drawn]) -> str:
+    parts = []
+    for number, (source, target, weight, share) in enumerate(links):
+        a, b = nodes[source], nodes[target]
+        middle = (a.y + b.y) / 2
+        path = f"M{a.x:.1f} {a.y:.1f}C{a.x:.1f} {middle:.1f} {b.x:.1f} {middle:.1f} {b.x:.1f} {b.y:.1f}"
+        sign = "minus" if weight < 0 else "plus"
+        style = f"stroke-width:{0.4 + 5 * share:.2f};--strength:{min(0.9, 0.08 + 2.5 * share):.2f}"
+        parts.append(f'<path class="link {sign}" data-n="{number}" d="{path}" style="{style}"/>')
+    return "".join(parts)
+
+
+def _drawn_nodes(nodes: dict[int, _Drawn]) -> str:
+    parts = []
+    for number, one in nodes.items():
+        title = f"<title>{html.escape(one.name)}: {html.escape(one.note)}</title>"
+        common = f'class="node {one.kind}" data-n="{number}" tabindex="0" role="button"'
+        if one.kind == "feature":
+            parts.append(f'<circle {common} cx="{one.x:.1f}" cy="{one.y:.1f}" r="5.5">{title}</circle>')
+        elif one.kind == "error":
+            points = f"{one.x - 5.5:.1f},{one.y + 5:.1f} {one.x + 5.5:.1f},{one.y + 5:.1f} {one.x:.1f},{one.y - 5.5:.1f}"
+            parts.append(f'<polygon {common} points="{points}">{title}</polygon>')
+        else:
+            at = f'x="{one.x - 5:.1f}" y="{one.y - 5:.1f}" width="10" height="10"'
+            parts.append(f"<rect {common} {at}>{title}</rect>")
+    return "".join(parts)

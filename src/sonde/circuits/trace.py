@@ -109,8 +109,8 @@ def trace_tokens(
     rows = _Rows(local, min(settings.budget, local.n_active), logits)
     rows.add_logits([local.logit_target(vector, position) for vector in vectors])
     with reporter.start("trace", rows.n_wanted, "features") as progress:
-        while rows.n_wanted > len(rows.order):
-            progress.advance(rows.add_features())
+        while done := rows.add_features():
+            progress.advance(done)
     ids = tokens.ids[0].cpu()
     return rows.graph(
         tokens=tuple(decode(model.require_tokenizer(), [token]) for token in ids.tolist()),
@@ -217,9 +217,10 @@ class _Rows:
             self.values[self.n_wanted + number] = float(product) + target.constant
 
     def add_features(self) -> int:
-        """The edges of the next batch of features; returns how many."""
+        """The edges of the next batch of features; returns how many, 0 where no more have influence or fit."""
+        self._queue = self._queue or self._next()
         if not self._queue:
-            self._queue = self._next(RANK_EVERY * self.local.batch_size)
+            return 0
         part, self._queue = self._queue[: self.local.batch_size], self._queue[self.local.batch_size :]
         targets, values = [], []
         for index in part:
@@ -232,15 +233,16 @@ class _Rows:
         self.order += part
         return len(part)
 
-    def _next(self, count: int) -> list[int]:
-        """The most influential of the features that have no row yet; all that are left, by layer, where all fit."""
-        count = min(count, self.n_wanted - len(self.order))
-        left = torch.ones(self.local.n_active, dtype=torch.bool)
-        left[self.order] = False
-        if self.n_wanted == self.local.n_active:
-            return left.nonzero().flatten().tolist()
+    def _next(self) -> list[int]:
+        """The most influential of the features that have no row yet; where all fit, those of the next layer below."""
         rank = self._influence()
-        rank[~left] = -1
+        rank[self.order] = 0.0
+        alive = rank > 0
+        if not alive.any():
+            return []
+        if self.n_wanted == self.local.n_active:
+            return (alive & (self.layer == self.layer[alive].max())).nonzero().flatten().tolist()
+        count = min(RANK_EVERY * self.local.batch_size, self.n_wanted - len(self.order), int(alive.sum()))
         return sorted(rank.topk(count).indices.tolist())
 
     def _influence(self) -> Float[Tensor, " active"]:
@@ -265,7 +267,10 @@ class _Rows:
         self.tokens[rows], self.bias[rows] = edges.tokens, edges.bias
 
     def graph(self, **known: Any) -> Graph:
-        """The graph, in which features without rows are part of the errors of their layer and token."""
+        """The graph, in which features without rows are part of the errors of their layer and token.
+
+        Where all fit, those add nothing: they are the features from which no way leads to the logits.
+        """
         local = self.local
         nodes, places = torch.tensor(self.order, dtype=torch.long).sort()
         rest = torch.ones(local.n_active, dtype=torch.bool)
