@@ -90,7 +90,7 @@ def make_network(
     tied: bool | None = None,
     activation: str | None = None,
 ) -> transformers.PreTrainedModel:
-    """A random model of the family, large enough weights that a change anywhere shows; `activation` is of gpt2's MLPs."""
+    """A random model of the family, large enough weights that a change anywhere shows; `activation` is for gpt2."""
     torch.manual_seed(seed)
     config_class, model_class, settings = FAMILIES[family]
     shared = {"attn_implementation": attention or attentions(family)[0]}

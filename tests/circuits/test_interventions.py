@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sonde.circuits.graph import Graph
-from sonde.circuits.interventions import Setting, intervene, rank_correlation, sweep_layers, validate
+from sonde.circuits.interventions import Setting, intervene, rank_correlation, sweep_layers, validate_graph
 from sonde.circuits.trace import trace
 from sonde.errors import EditError, FeatureError
 from tests.circuits.transcoders import perfect_replacement, random_replacement, traceable
@@ -85,8 +85,8 @@ def test_every_range_of_layers_is_shown(model, replacement, graph):
 
 
 def test_influence_foretells_ablation_better_than_chance(model, replacement, graph):
-    found = validate(model, replacement, graph)
-    assert found is not None and found.nodes > 20
+    found = validate_graph(model, replacement, graph)
+    assert found.nodes > 20
     assert found.influence > 0.3 and found.logit > 0.3 and found.sign > 0.6
 
 

@@ -33,7 +33,9 @@ def test_edges_sum_to_pre_activations_and_logits(family, dtype, tolerance):
     model = traceable(family, dtype)
     replacement = random_replacement(model, skip=family in ("gpt2", "llama", "olmo2"))
     graph = trace(model, replacement, PROMPT, batch_size=32)
-    assert graph.n_active == 3 * 8 * 5 and graph.n_features == graph.n_active - 7 * 5, "but the last layer's before the end"
+    assert graph.n_active == 3 * 8 * 5 and graph.n_features == graph.n_active - 7 * 5, (
+        "but the last layer's before the end"
+    )
     total = graph.edges.sum(dim=1) + graph.bias
     for node in range(0, graph.n_features, 7):
         layer, position, feature = graph.features[node].tolist()

@@ -26,7 +26,7 @@ def traceable(family: str, dtype: torch.dtype = torch.float32, **options) -> Mod
 
 
 def compute_in_double(network: nn.Module) -> None:
-    """Have norms and experts compute in float64: transformers computes RMSNorms in float32 whatever their weights are."""
+    """Have norms and experts compute in float64, which transformers' own do not whatever their weights are."""
     if hasattr(network.config.get_text_config(), "num_local_experts"):  # type: ignore[operator]
         network.config.get_text_config()._experts_implementation = "eager"  # type: ignore[operator]
     for norm in network.modules():

@@ -1,7 +1,7 @@
 """An attribution graph: which features, tokens, errors and biases an answer comes from, and by which way.
 
-Nodes, in this order: active features by (layer, position, feature), errors by (layer, position), tokens by position, the
-biases; and the targets of the whole: logits. `edges[t, s]` is what node s adds to target t, which is a feature's
+Nodes, in this order: active features by (layer, position, feature), errors by (layer, position), tokens by position,
+the biases; and the targets of the whole: logits. `edges[t, s]` is what node s adds to target t, which is a feature's
 pre-activation or a logit; they sum to it, with the biases.
 
 Influence, pruning and scores are as published (Ameisen et al. 2025, "Circuit Tracing"), on the absolute values of the
@@ -10,8 +10,8 @@ tokens are never pruned, as the paper says; and completeness is given over nodes
 over all nodes.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from sonde.artifacts import new_artifact
+from sonde.calls import public
 from sonde.display import Block, Drawn, Grid, Line, shorten
-from sonde.errors import SettingsError
 from sonde.facts import ModelRef
 from sonde.manifests import read_manifest, write_bytes, write_json
 from sonde.remote import local_path
@@ -69,7 +69,6 @@ class Graph(Drawn):
     replacement: str = ""
     """content id"""
     prompt: str = ""
-    edits: tuple[str, ...] = field(default=(), repr=False)
 
     # ---------------------------------------------------------------- nodes
 
@@ -153,6 +152,17 @@ class Graph(Drawn):
         answers = ", ".join(f"{logit.label} {logit.probability:.1%}" for logit in self.logits[:3])
         return f"{shorten(self.prompt, 80)} -> {answers}; {self.error_share:.0%} of it through errors"
 
+    def to_json(self) -> dict[str, Any]:
+        """Its scores, and what it has most of; `graph.json` in a graph's folder has its nodes."""
+        return {
+            "features": self.n_features,
+            "active": self.n_active,
+            "scores": self.scores.to_json(),
+            "pruned": self.pruned().scores.to_json(),
+            "logits": [vars(logit) for logit in self.logits],
+            "largest_gap": float((self.gap() / self.values.abs().clamp_min(1e-12)).abs().max()),
+        }
+
     def __repr__(self) -> str:
         return f"Graph({self.title}: {self.n_features:,} features, {self.n_positions} tokens)"
 
@@ -201,10 +211,15 @@ class Graph(Drawn):
             draft.finish([TENSORS, "nodes.json", *files], facts)
 
 
+@public()
 def load_graph(folder: str | Path) -> Graph:
-    """Load a graph from its folder; raises ArtifactError where it is missing, foreign, unfinished or altered."""
-    import json
+    """Load a graph from its folder.
 
+    Args:
+        folder: what `trace` wrote.
+
+    Raises ArtifactError where it is missing, foreign, unfinished or altered.
+    """
     path = local_path(folder)
     facts = read_manifest(path, FORMAT).facts
     tensors = load_file(path / TENSORS)
@@ -355,8 +370,8 @@ def _masked(edges: Tensor, keep: Tensor, n_features: int) -> Tensor:
 def largest(scores: Float[Tensor, " item"], share: float) -> Bool[Tensor, " item"]:
     """The fewest items, the largest first, whose sum reaches a share of the whole.
 
-    Scores are at least zero, so the order of their bits is theirs: they are counted into bins of equal leading bits, and
-    only the one bin in which the share is reached is sorted.
+    Scores are at least zero, so the order of their bits is theirs: they are counted into bins of equal leading bits,
+    and only the one bin in which the share is reached is sorted.
     """
     bits, drop = (torch.int64, 44) if scores.dtype == torch.float64 else (torch.int32, 14)
     scores = scores if scores.dtype == torch.float64 else scores.float()

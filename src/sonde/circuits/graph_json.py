@@ -227,7 +227,9 @@ def check_schema(data: Any, name: str = "the graph") -> None:
             missing = [key for key in needed if not isinstance(value, dict) or key not in value]
             if missing:
                 where = f"an element of {part}" if part in ("nodes", "links") else part or "the file"
-                raise ArtifactForeignError(f"{name} is no graph file of the published schema: {where} lacks {missing[0]}")
+                raise ArtifactForeignError(
+                    f"{name} is no graph file of the published schema: {where} lacks {missing[0]}"
+                )
     seen: set[str] = set()
     for node in data["nodes"]:
         if node["node_id"] in seen:
@@ -259,9 +261,7 @@ def _n_layers(by_kind: dict[str, list[dict[str, Any]]]) -> int:
 
 def _logits(nodes: list[dict[str, Any]]) -> tuple[Logit, ...]:
     found = [(_OUTPUT.fullmatch(node["clerp"]), node) for node in nodes]
-    chances = [
-        float(node.get("token_prob") or (float(match[2]) if match else 1 / len(nodes))) for match, node in found
-    ]
+    chances = [float(node.get("token_prob") or (float(match[2]) if match else 1 / len(nodes))) for match, node in found]
     total = sum(chances) or 1.0
     return tuple(
         Logit(match[1] if match else node["clerp"], int(node["node_id"].split("_")[1]), None, p, p / total)

@@ -178,7 +178,7 @@ def _drawn_links(links: list[tuple[int, int, float, float]], nodes: dict[int, _D
         middle = (a.y + b.y) / 2
         path = f"M{a.x:.1f} {a.y:.1f}C{a.x:.1f} {middle:.1f} {b.x:.1f} {middle:.1f} {b.x:.1f} {b.y:.1f}"
         sign = "minus" if weight < 0 else "plus"
-        style = f"stroke-width:{0.4 + 5 * share:.2f};--strength:{min(0.9, 0.08 + 2.5 * share):.2f}"
+        style = f"stroke-width:{0.4 + 5 * share:.2f};stroke-opacity:{min(0.9, 0.08 + 2.5 * share):.2f}"
         parts.append(f'<path class="link {sign}" data-n="{number}" d="{path}" style="{style}"/>')
     return "".join(parts)
 
@@ -191,7 +191,9 @@ def _drawn_nodes(nodes: dict[int, _Drawn]) -> str:
         if one.kind == "feature":
             parts.append(f'<circle {common} cx="{one.x:.1f}" cy="{one.y:.1f}" r="5.5">{title}</circle>')
         elif one.kind == "error":
-            points = f"{one.x - 5.5:.1f},{one.y + 5:.1f} {one.x + 5.5:.1f},{one.y + 5:.1f} {one.x:.1f},{one.y - 5.5:.1f}"
+            points = (
+                f"{one.x - 5.5:.1f},{one.y + 5:.1f} {one.x + 5.5:.1f},{one.y + 5:.1f} {one.x:.1f},{one.y - 5.5:.1f}"
+            )
             parts.append(f'<polygon {common} points="{points}">{title}</polygon>')
         else:
             at = f'x="{one.x - 5:.1f}" y="{one.y - 5:.1f}" width="10" height="10"'

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sonde.calls import public
 from sonde.circuits.graph import Graph
 from sonde.circuits.replacement import Replacement
 from sonde.display import Block, Drawn, Grid, Line
@@ -74,6 +75,9 @@ class Effects(list[Effect], Drawn):
     def __init__(self, rows: Sequence[Effect], graph: Graph, settings: Sequence[str]) -> None:
         super().__init__(rows)
         self.graph, self.settings = graph, tuple(settings)
+
+    def __repr__(self) -> str:
+        return f"Effects({', '.join(self.settings)} in {len(self)} ranges of layers)"
 
     def draw(self) -> list[Block]:
         rows = []
@@ -236,6 +240,7 @@ def predicted(graph: Graph, change: dict[int, float], last: int) -> Float[Tensor
 # ---------------------------------------------------------------- effects
 
 
+@public()
 def intervene(
     model: Model,
     replacement: Replacement,
@@ -248,6 +253,8 @@ def intervene(
     """What settings of features do to the graph's logits, as the graph predicts and as the model does.
 
     Args:
+        model, replacement, graph: as they were traced.
+        settings: of features, as text (3.120@5=0 is feature 120 of layer 3 at token 5 to zero, =2x doubled) or values.
         layers: first and last layer of the range in which MLPs are held; by default from the first that is set to the
             last of the model.
         attention: whether attention patterns are held or run freely.
@@ -326,6 +333,9 @@ class Validation(Drawn):
     sign: float
     """share of nodes for which the sign of that change is as predicted"""
 
+    def to_json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
     def draw(self) -> list[Block]:
         rows = [
             ["influence and divergence", f"{self.influence:.3f}"],
@@ -338,17 +348,21 @@ class Validation(Drawn):
         return [Line(title, strong=True), Grid(rows, right=(1,))]
 
 
-def validate(
+@public()
+def validate_graph(
     model: Model, replacement: Replacement, graph: Graph, nodes: Sequence[int] | None = None
-) -> Validation | None:
-    """Ablate each feature alone in the running model, and compare with the graph; None for fewer than three features.
+) -> Validation:
+    """Ablate each feature alone in the running model, and compare with the graph.
 
     Args:
+        model, replacement, graph: as they were traced.
         nodes: which features; by default those of the pruned graph.
+
+    Raises FeatureError for fewer than three features, of which there is no rank correlation.
     """
     chosen = list(graph.pruned().features if nodes is None else nodes)
     if len(chosen) < 3:
-        return None
+        raise FeatureError(f"the graph has {len(chosen)} features, and validation compares at least three; prune less")
     clean = Clean.of(model, model.pad([graph.ids.tolist()]))
     held = torch.zeros(len(chosen), graph.n_layers, dtype=torch.bool)
     added = []

@@ -1,12 +1,12 @@
 """A replacement: a transcoder for each layer of a model, which together stand in for its MLPs.
 
-On disk it is a folder with a dictionary for each layer, `layers.0` to `layers.N`, beside a manifest. Each is an ordinary
-dictionary, which `index`, `label`, `measure` and the page take.
+On disk it is a folder with a dictionary for each layer, `layers.0` to `layers.N`, beside a manifest. Each is an
+ordinary dictionary, which `index`, `label`, `measure` and the page take.
 """
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -26,7 +26,7 @@ from sonde.models.massive import is_massive
 from sonde.models.model import Model
 from sonde.progress import Reporter
 from sonde.remote import local_path
-from sonde.training.settings import TrainKeywords
+from sonde.training.settings import TrainKeywords, TrainSettings
 from sonde.training.train import Log, Rows, train_layers
 
 FORMAT = "replacement"
@@ -36,7 +36,7 @@ FORMAT = "replacement"
 class Replacement(Drawn):
     """Transcoders of all layers of a model.
 
-    Raises ArtifactMismatchError where there is not one of each layer that reads layers.N.mlp_in and writes layers.N.mlp.
+    Raises ArtifactMismatchError unless there is one of each layer, which reads layers.N.mlp_in and writes layers.N.mlp.
     """
 
     layers: tuple[Dictionary, ...]
@@ -84,7 +84,7 @@ class Replacement(Drawn):
             for site, width in (dictionary.reads | dictionary.writes).items():
                 if widths[site] != width:
                     raise ArtifactMismatchError(
-                        f"{self.described} has vectors of width {width} at {site}, but {model.name} has {widths[site]}; "
+                        f"{self.described} has vectors of width {width} at {site}, but {model.name} of {widths[site]}; "
                         "give a replacement of this model"
                     )
 
@@ -178,8 +178,16 @@ def _layer_of(reads: Sequence[str], writes: Sequence[str]) -> int | None:
 # ---------------------------------------------------------------- on disk
 
 
+@public()
 def load_replacement(folder: str | Path, device: str = "auto") -> Replacement:
-    """Load a replacement from its folder; raises ArtifactError where it is missing, foreign, unfinished or altered."""
+    """Load a replacement from its folder.
+
+    Args:
+        folder: what `train_replacement` or `replacement` wrote.
+        device: auto, cpu, cuda, cuda:N or mps.
+
+    Raises ArtifactError where it is missing, foreign, unfinished or altered.
+    """
     path = local_path(folder)
     manifest = read_manifest(path, FORMAT)
     layers = [load_dictionary(path / name, device) for name in manifest.facts["layers"]]
@@ -216,32 +224,30 @@ def join_transcoders(transcoders: Sequence[str | Path], out: str | Path) -> Repl
     return load_replacement(out, "cpu")
 
 
-@public()
+@public(TrainSettings)
 def train_replacement(
     activations: Rows,
     *,
     out: str | Path,
-    n_layers: int | None = None,
     device: str = "auto",
     memory: int | str | None = None,
     log: Log | None = None,
     reporter: Reporter | None = None,
-    **settings: Any,
+    **settings: Unpack[TrainKeywords],
 ) -> Replacement:
     """Train a transcoder for each layer, all on one reading of the activations; run again, it goes on.
 
     Args:
         activations: as for `train`; rows of layers.N.mlp_in and layers.N.mlp of all layers.
         out: folder to write.
-        n_layers: how many layers there are; by default as many as the activations have.
         device, memory, log, reporter, settings: as for `train`, without `site` and `writes`.
     """
     path = local_path(out)
-    recorded = {name: value for name, value in settings.items() if not isinstance(value, Path)}
+    recorded = {name: value for name, value in settings.items() if name != "out"}
     with new_artifact(path, format=FORMAT, settings=recorded, parents={}) as draft:
         if not draft.finished:
             shared: dict[str, Any] = {"device": device, "memory": memory, "log": log, "reporter": reporter}
-            trained = train_layers(activations, out=path, n_layers=n_layers, **shared, **settings)
+            trained = train_layers(activations, out=path, **shared, **recorded)
             _finish(draft, len(trained), trained[0].info.model)
     return load_replacement(path, device)
 

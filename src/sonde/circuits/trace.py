@@ -24,7 +24,7 @@ from sonde.circuits.local import Edges, Local
 from sonde.circuits.replacement import Replacement, as_replacement
 from sonde.circuits.trace_settings import TraceKeywords, TraceSettings
 from sonde.devices import ensure_memory
-from sonde.errors import TextError, UsageError
+from sonde.errors import TextError
 from sonde.manifests import parent_entry
 from sonde.models.model import Model, Tokens
 from sonde.models.recorded import recorded_model
@@ -68,9 +68,7 @@ def trace(
     chosen = from_mapping(TraceSettings, dict(settings))
     loaded = as_replacement(replacement, device)
     reporter = reporter or default_reporter()
-    reader = recorded_model(
-        loaded.model, model, of=loaded.described, device=device, dtype=dtype, reporter=reporter
-    )
+    reader = recorded_model(loaded.model, model, of=loaded.described, device=device, dtype=dtype, reporter=reporter)
     loaded.check_fits(reader)
     graph = trace_tokens(reader, loaded, as_tokens(reader, prompt), chosen, reporter)
     if out is not None:

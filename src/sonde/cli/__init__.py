@@ -54,6 +54,8 @@ VERBS = {  # group: {verb: (function, what it does)}, both in the order of a per
     },
     "Explain": {
         "label": ("label:label", "Label features, and score the labels."),
+        "replacement": ("replacement:replacement", "Measure a replacement of a model's MLPs by transcoders."),
+        "trace": ("trace:trace", "Trace an answer back to the features and tokens that it comes from."),
     },
     "Judge": {
         "measure": ("measure:measure", "Measure a dictionary on held-out documents."),

@@ -109,7 +109,6 @@ def train_layers(
     activations: Rows,
     *,
     out: str | Path,
-    n_layers: int | None = None,
     device: str = "auto",
     memory: int | str | None = None,
     log: Log | None = None,
@@ -123,7 +122,6 @@ def train_layers(
 
     Args:
         out: folder of the transcoders; each has a folder layers.N in it.
-        n_layers: how many layers there are; by default as many as the activations have.
         activations, device, memory, log, reporter, settings: as for `train`, without `site` and `writes`.
 
     Raises SettingsError where the activations are not those of MLPs' inputs and outputs, or settings name sites.
@@ -132,7 +130,7 @@ def train_layers(
         check(not settings.get(name), name, settings.get(name), "left out: a replacement reads and writes every MLP")
     opened = load_activations(activations) if isinstance(activations, str | Place) else activations
     sites = opened.sites if isinstance(opened, Activations | Live) else ()
-    n = n_layers or sum(site.endswith(".mlp_in") for site in sites)
+    n = sum(site.endswith(".mlp_in") for site in sites)
     wanted = [(f"layers.{number}.mlp_in", f"layers.{number}.mlp") for number in range(n)]
     missing = [site for pair in wanted for site in pair if site not in sites]
     if missing or not wanted:
