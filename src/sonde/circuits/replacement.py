@@ -26,6 +26,7 @@ from sonde.models.massive import is_massive
 from sonde.models.model import Model
 from sonde.progress import Reporter
 from sonde.remote import local_path
+from sonde.settings import from_mapping, to_mapping
 from sonde.training.settings import TrainKeywords, TrainSettings
 from sonde.training.train import Log, Rows, train_layers
 
@@ -243,7 +244,8 @@ def train_replacement(
         device, memory, log, reporter, settings: as for `train`, without `site` and `writes`.
     """
     path = local_path(out)
-    recorded = {name: value for name, value in settings.items() if name != "out"}
+    known = to_mapping(from_mapping(TrainSettings, settings | {"out": path}))
+    recorded = {name: value for name, value in known.items() if name not in ("out", "site", "writes")}
     with new_artifact(path, format=FORMAT, settings=recorded, parents={}) as draft:
         if not draft.finished:
             shared: dict[str, Any] = {"device": device, "memory": memory, "log": log, "reporter": reporter}

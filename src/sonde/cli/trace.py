@@ -79,18 +79,15 @@ def trace(
         print_json(motifs.to_json()) if json else print_blocks(motifs.draw())
         return
     graph = trace(reader, loaded, str(prompt), out=out, reporter=reporter(), **plain)
-    shown: list[Any] = [graph]
+    shown: dict[str, Any] = {"graph": graph}
     if validate:
-        shown.append(validate_graph(reader, loaded, graph))
+        shown["validation"] = validate_graph(reader, loaded, graph)
     if set:
-        shown.append(sweep_layers(reader, loaded, graph, set, attention=attention))
+        shown["effects"] = sweep_layers(reader, loaded, graph, set, attention=attention)
     if json:
-        print_json({"title": graph.title} | {name: one.to_json() for name, one in zip(_PARTS, shown, strict=False)})
+        print_json({"title": graph.title} | {name: one.to_json() for name, one in shown.items()})
         return
-    for one in shown:
+    for one in shown.values():
         print_blocks(one.draw())
     if out is not None:
         print(f"{out}: graph.html shows it, graph.json is for the attribution-graphs page")
-
-
-_PARTS = ("graph", "validation", "effects")
