@@ -5,10 +5,11 @@ A click on a node pins it: its links alone are drawn, and what goes in and out o
 
 import html
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
 
 import torch
 
@@ -16,8 +17,8 @@ from sonde.circuits.graph import Graph, Pruned, Scores
 
 MOST_NODES, MOST_LINKS = 400, 4000
 """features and links that are drawn, the most influential first"""
-STEP, ROW, MARGIN = 16, 46, 64
-"""pixels between nodes side by side, between layers, and around"""
+STEP, ROW, MARGIN, PER_LINE = 16, 46, 64, 8
+"""pixels between nodes side by side, between layers, and around; nodes in a line of a layer and a token"""
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,11 @@ def to_page(pruned: Pruned, labels: Mapping[tuple[int, int], str] | None = None)
     """
     graph = pruned.graph
     shown = _shown(pruned)
-    columns, width = _columns(graph, shown)
-    nodes = {node: _place(graph, node, columns, labels or {}) for node in shown}
-    nodes |= _logits(graph, columns)
+    layout = _laid_out(graph, shown)
+    nodes = {node: _place(graph, node, layout, labels or {}) for node in shown}
+    nodes |= _logits(graph, layout)
     links = _links(pruned, nodes)
-    height = ROW * (graph.n_layers + 2) + 2 * MARGIN
+    size = f"{layout.width:.0f}", f"{layout.height:.0f}"
     template = resources.files("sonde.circuits").joinpath("graph_view.html").read_text(encoding="utf-8")
     data = {
         "nodes": {node: [one.kind, one.name, one.note] for node, one in nodes.items()},
@@ -52,8 +53,8 @@ def to_page(pruned: Pruned, labels: Mapping[tuple[int, int], str] | None = None)
     filled = {
         "TITLE": html.escape(graph.title),
         "SCORES": _scores(pruned, len(shown), len(links)),
-        "SIZE": f'viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" height="{height}"',
-        "DRAWING": _axes(graph, columns, width) + _drawn_links(links, nodes) + _drawn_nodes(nodes),
+        "SIZE": f'viewBox="0 0 {size[0]} {size[1]}" width="{size[0]}" height="{size[1]}"',
+        "DRAWING": _axes(graph, layout) + _drawn_links(links, nodes) + _drawn_nodes(nodes),
         "DATA": json.dumps(data, ensure_ascii=True).replace("<", "\\u003c"),
     }
     for name, value in filled.items():
@@ -83,34 +84,53 @@ def _shown(pruned: Pruned) -> list[int]:
     return [*features.tolist(), *rest.nonzero().flatten().tolist()]
 
 
-def _columns(graph: Graph, shown: list[int]) -> tuple[list[tuple[float, float, dict[int, int]]], float]:
-    """(left edge, width, node -> slot) of the column of each token, and the width of the whole."""
-    slots: list[dict[int, int]] = [{} for _ in graph.tokens]
-    used: dict[tuple[int, int], int] = {}
+@dataclass(frozen=True)
+class _Layout:
+    """Where columns of tokens and rows of layers are, in pixels."""
+
+    left: list[float]
+    """of each token"""
+    slots: dict[int, int]
+    """node -> its number among those of its layer and token"""
+    top: list[float]
+    """of each row: tokens, layers upward, logits"""
+    width: float
+    height: float
+
+
+def _laid_out(graph: Graph, shown: list[int]) -> _Layout:
+    """Columns as wide and rows as high as what is in them."""
+    slots, used = {}, Counter[tuple[int, int]]()
     for node in shown:
         _, layer, position, _ = graph.place(node)
-        slots[position][node] = used.get((layer, position), 0)
-        used[layer, position] = slots[position][node] + 1
-    columns, left = [], float(MARGIN)
-    for position, own in enumerate(slots):
-        most = max([slot + 1 for slot in own.values()] or [1])
-        if position == graph.n_positions - 1:
-            most = max(most, len(graph.logits))
-        wide = max(most * STEP, 12 + 6.5 * min(len(graph.tokens[position]), 10))
-        columns.append((left, wide, own))
-        left += wide + 10
-    return columns, left + MARGIN
+        slots[node] = used[layer, position]
+        used[layer, position] += 1
+    used[graph.n_layers, graph.n_positions - 1] = len(graph.logits)
+    left, x = [], float(MARGIN)
+    for position, token in enumerate(graph.tokens):
+        most = max(min(used[layer, position], PER_LINE) for layer in range(-1, graph.n_layers + 1))
+        left.append(x)
+        x += max(most * STEP, 12 + 6.5 * min(len(token), 14)) + 12
+    lines = [
+        max(1, *(math.ceil(used[layer, position] / PER_LINE) for position in range(graph.n_positions)))
+        for layer in range(-1, graph.n_layers + 1)
+    ]
+    tops, y = [], float(MARGIN)
+    for count in reversed(lines):  # from the logits down
+        tops.append(y)
+        y += ROW + STEP * (count - 1)
+    return _Layout(left, slots, tops[::-1], x + 24, y + 20)
 
 
-def _y(graph: Graph, layer: int) -> float:
-    """Height of a layer; -1 for tokens, as many as there are layers for the logits."""
-    return MARGIN + ROW * (graph.n_layers - layer)
+def _at(layout: _Layout, layer: int, position: int, slot: int) -> tuple[float, float]:
+    """The middle of a node."""
+    line, place = divmod(slot, PER_LINE)
+    return layout.left[position] + STEP * (place + 0.5), layout.top[layer + 1] + STEP * line
 
 
-def _place(graph: Graph, node: int, columns: list[Any], labels: Mapping[tuple[int, int], str]) -> _Drawn:
+def _place(graph: Graph, node: int, layout: _Layout, labels: Mapping[tuple[int, int], str]) -> _Drawn:
     kind, layer, position, feature = graph.place(node)
-    left, _, slots = columns[position]
-    x, y = left + STEP * (slots[node] + 0.5), _y(graph, layer)
+    x, y = _at(layout, layer, position, layout.slots[node])
     token = f"{graph.tokens[position]!r} ({position})"
     if kind == "feature":
         label = labels.get((layer, feature), "")
@@ -120,13 +140,11 @@ def _place(graph: Graph, node: int, columns: list[Any], labels: Mapping[tuple[in
     return _Drawn(kind, x, y, name, f"influence {float(graph.influence[node]):.3f}")
 
 
-def _logits(graph: Graph, columns: list[Any]) -> dict[int, _Drawn]:
-    left, _, _ = columns[-1]
+def _logits(graph: Graph, layout: _Layout) -> dict[int, _Drawn]:
     return {
         graph.n_sources + number: _Drawn(
             "logit",
-            left + STEP * (number + 0.5),
-            _y(graph, graph.n_layers),
+            *_at(layout, graph.n_layers, graph.n_positions - 1, number),
             f"logit of {logit.label!r}",
             f"probability {logit.probability:.3f}",
         )
@@ -135,7 +153,7 @@ def _logits(graph: Graph, columns: list[Any]) -> dict[int, _Drawn]:
 
 
 def _links(pruned: Pruned, nodes: dict[int, _Drawn]) -> list[tuple[int, int, float, float]]:
-    """(source, target, weight, share of the target's inputs) of the links that are drawn, the strongest last."""
+    """(source, target, weight, influence that runs through it) of the links that are drawn, the strongest last."""
     graph, n = pruned.graph, pruned.graph.n_features
     rows, sources = pruned.edges.nonzero(as_tuple=True)
     targets = torch.where(rows < n, rows, rows - n + graph.n_sources)
@@ -143,9 +161,9 @@ def _links(pruned: Pruned, nodes: dict[int, _Drawn]) -> list[tuple[int, int, flo
     share = weights.abs() / graph.edges.abs().sum(dim=1).clamp_min(1e-30)[rows]
     through = torch.cat([graph.influence[:n], graph.weights])[rows] * share
     order = through.argsort(descending=True)[:MOST_LINKS].flip(0).tolist()
-    found = ((int(sources[one]), int(targets[one]), float(weights[one]), float(share[one])) for one in order)
+    found = ((int(sources[one]), int(targets[one]), float(weights[one]), float(through[one])) for one in order)
     return [
-        (source, target, float(f"{weight:.4g}"), round(part, 4))
+        (source, target, float(f"{weight:.4g}"), float(f"{part:.3g}"))
         for source, target, weight, part in found
         if source in nodes and target in nodes
     ]
@@ -154,31 +172,32 @@ def _links(pruned: Pruned, nodes: dict[int, _Drawn]) -> list[tuple[int, int, flo
 # ---------------------------------------------------------------- drawing
 
 
-def _axes(graph: Graph, columns: list[Any], width: float) -> str:
+def _axes(graph: Graph, layout: _Layout) -> str:
     parts = []
     for layer in range(-1, graph.n_layers + 1):
         name = "tokens" if layer < 0 else "logits" if layer == graph.n_layers else f"layer {layer}"
-        y = _y(graph, layer)
-        parts.append(f'<line class="row" x1="{MARGIN - 8}" x2="{width - MARGIN:.0f}" y1="{y}" y2="{y}"/>')
+        y = layout.top[layer + 1]
+        parts.append(f'<line class="row" x1="{MARGIN - 8}" x2="{layout.width:.0f}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text class="axis" x="4" y="{y + 4}">{name}</text>')
-    for (left, _, _), token in zip(columns, graph.tokens, strict=True):
-        text = html.escape(token.replace("\n", "\\n")[:14]) or "&#160;"
-        parts.append(f'<text class="token" x="{left}" y="{_y(graph, -1) + 24}">{text}</text>')
-    for logit, (number, place) in zip(graph.logits, _logits(graph, columns).items(), strict=True):
+    for left, token in zip(layout.left, graph.tokens, strict=True):
+        text = html.escape(token.strip().replace("\n", "\\n")[:14]) or "&#160;"
+        parts.append(f'<text class="token" x="{left}" y="{layout.top[0] + 22}">{text}</text>')
+    for logit, place in zip(graph.logits, _logits(graph, layout).values(), strict=True):
         turned = f'transform="rotate(-40 {place.x} {place.y - 10})"'
         label = html.escape(logit.label.strip()[:18])
-        parts.append(f'<text class="token" data-of="{number}" x="{place.x}" y="{place.y - 10}" {turned}>{label}</text>')
+        parts.append(f'<text class="token" x="{place.x}" y="{place.y - 10}" {turned}>{label}</text>')
     return "".join(parts)
 
 
 def _drawn_links(links: list[tuple[int, int, float, float]], nodes: dict[int, _Drawn]) -> str:
-    parts = []
-    for number, (source, target, weight, share) in enumerate(links):
-        a, b = nodes[source], nodes[target]
+    """Curves, the stronger the more of the influence runs through them."""
+    parts, most = [], max((strength for *_, strength in links), default=1.0)
+    for number, (source, target, weight, strength) in enumerate(links):
+        a, b, share = nodes[source], nodes[target], strength / most
         middle = (a.y + b.y) / 2
         path = f"M{a.x:.1f} {a.y:.1f}C{a.x:.1f} {middle:.1f} {b.x:.1f} {middle:.1f} {b.x:.1f} {b.y:.1f}"
         sign = "minus" if weight < 0 else "plus"
-        style = f"stroke-width:{0.4 + 5 * share:.2f};stroke-opacity:{min(0.9, 0.08 + 2.5 * share):.2f}"
+        style = f"stroke-width:{0.5 + 3 * share**0.5:.2f};stroke-opacity:{0.04 + 0.6 * share**0.5:.2f}"
         parts.append(f'<path class="link {sign}" data-n="{number}" d="{path}" style="{style}"/>')
     return "".join(parts)
 

@@ -111,7 +111,7 @@ def trace_tokens(
             progress.advance(done)
     ids = tokens.ids[0].cpu()
     return rows.graph(
-        tokens=tuple(decode(model.require_tokenizer(), [token]) for token in ids.tolist()),
+        tokens=tuple(decode(model.require_tokenizer(), [token], special=True) for token in ids.tolist()),
         ids=ids,
         model=model.ref,
         replacement=replacement.artifact.manifest.id if replacement.artifact else "",
