@@ -14,6 +14,7 @@ has features of the city at work, though the prompt does not name it. Here
 import random
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -354,7 +355,7 @@ def swaps(model: Model, replacement: Replacement, traced: Sequence[Traced], sets
 
 
 def hops(
-    replacement: Replacement | str,
+    replacement: Replacement | str | Path,
     *,
     prompts: int = 120,
     tokens: int = TOKENS,
