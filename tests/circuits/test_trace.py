@@ -1,6 +1,7 @@
 """Attribution graphs: their edges sum to what they should for every family, and their algebra is that of the papers."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -44,7 +45,8 @@ def test_edges_sum_to_pre_activations_and_logits(family, dtype, tolerance):
         pre = dictionary.W_enc[feature] @ x + dictionary.b_enc[feature]
         assert float(total[node]) == pytest.approx(float(pre), rel=tolerance), (layer, position, feature)
     scores = model.logits(PROMPT)[0, -1].double()
-    cap = getattr(model.network.config.get_text_config(), "final_logit_softcapping", None)
+    config: Any = model.network.config
+    cap = getattr(config.get_text_config(), "final_logit_softcapping", None)
     if cap:  # the edges sum to the logit before it is capped
         scores = cap * torch.atanh(scores / cap)
     for logit, value in zip(graph.logits, total[graph.n_features :].tolist(), strict=True):

@@ -1,5 +1,7 @@
 """Random and perfect transcoders of tiny models."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -13,7 +15,7 @@ from tests.tiny import make_network, make_tokenizer
 
 def traceable(family: str, dtype: torch.dtype = torch.float32, **options) -> Model:
     """A tiny model whose biases are not zero, so that one left out would show."""
-    network = make_network(family, attention="eager", **options)
+    network: Any = make_network(family, attention="eager", **options)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for name, weight in network.named_parameters():

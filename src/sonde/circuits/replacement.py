@@ -26,7 +26,7 @@ from sonde.models.massive import is_massive
 from sonde.models.model import Model
 from sonde.progress import Reporter
 from sonde.remote import local_path
-from sonde.settings import from_mapping, to_mapping
+from sonde.settings import check, from_mapping, to_mapping
 from sonde.training.settings import TrainKeywords, TrainSettings
 from sonde.training.train import Log, Rows, train_layers
 
@@ -229,7 +229,6 @@ def join_transcoders(transcoders: Sequence[str | Path], out: str | Path) -> Repl
 def train_replacement(
     activations: Rows,
     *,
-    out: str | Path,
     device: str = "auto",
     memory: int | str | None = None,
     log: Log | None = None,
@@ -240,11 +239,13 @@ def train_replacement(
 
     Args:
         activations: as for `train`; rows of layers.N.mlp_in and layers.N.mlp of all layers.
-        out: folder to write.
-        device, memory, log, reporter, settings: as for `train`, without `site` and `writes`.
+        device, memory, log, reporter: as for `train`.
+        settings: as for `train`, without `site` and `writes`; `out` is the folder of the replacement.
     """
-    path = local_path(out)
-    known = to_mapping(from_mapping(TrainSettings, settings | {"out": path}))
+    for name in ("site", "writes"):
+        check(not settings.get(name), name, settings.get(name), "left out: a replacement reads and writes every MLP")
+    chosen = from_mapping(TrainSettings, dict(settings))
+    path, known = chosen.out, to_mapping(chosen)
     recorded = {name: value for name, value in known.items() if name not in ("out", "site", "writes")}
     with new_artifact(path, format=FORMAT, settings=recorded, parents={}) as draft:
         if not draft.finished:

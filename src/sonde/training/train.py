@@ -124,10 +124,8 @@ def train_layers(
         out: folder of the transcoders; each has a folder layers.N in it.
         activations, device, memory, log, reporter, settings: as for `train`, without `site` and `writes`.
 
-    Raises SettingsError where the activations are not those of MLPs' inputs and outputs, or settings name sites.
+    Raises SettingsError where the activations are not those of MLPs' inputs and outputs.
     """
-    for name in ("site", "writes"):
-        check(not settings.get(name), name, settings.get(name), "left out: a replacement reads and writes every MLP")
     opened = load_activations(activations) if isinstance(activations, str | Place) else activations
     sites = opened.sites if isinstance(opened, Activations | Live) else ()
     n = sum(site.endswith(".mlp_in") for site in sites)
