@@ -12,6 +12,7 @@ from sonde.circuits.replacement import Replacement
 from sonde.circuits.trace import trace
 from sonde.errors import ArtifactForeignError, ArtifactMismatchError, ModelLacksError, SettingsError, TextError
 from tests.circuits.transcoders import perfect_replacement, random_replacement, traceable
+from tests.models.test_gradients import Put, constants
 from tests.tiny import CAUSAL, make_model
 
 PROMPT = "the red"
@@ -235,3 +236,61 @@ def test_wrong_input_is_one_line(model):
     with pytest.raises(ModelLacksError, match="causal language-model head, which tracing needs"):
         bert = make_model("bert")
         trace(bert, random_replacement(bert), PROMPT)
+
+
+# ---------------------------------------------------------------- against plain references
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "opt", "olmo2", "gpt_neox"])
+def test_an_edge_is_what_a_target_loses_without_its_source(family):
+    """In a model whose norms, patterns and MLP outputs are held by hand, take a feature, an error or a token away."""
+    model = traceable(family, torch.float64)
+    replacement = random_replacement(model)
+    graph = trace(model, replacement, PROMPT, batch_size=16)
+    tokens = model.tokenize(PROMPT)
+    sites = ["embedding", *(f"layers.{n}.mlp" for n in range(3))]
+    held = {site: value.flatten(2) for site, value in model.read(tokens, sites).items()}
+    strongest = graph.edges[: graph.n_features].abs().amax(dim=0)
+    chosen = [int(strongest[part].argmax()) + part.start for part in parts_of(graph)]
+    with constants(model, tokens):
+        reads = {n: pre_activations(model, replacement, tokens, held, n) for n in range(3)}
+        for source in chosen:
+            site, position, vector = written(graph, replacement, held, source)
+            without = held | {site: held[site].clone()}
+            without[site][0, position] -= vector
+            for layer in range(3):
+                after = pre_activations(model, replacement, tokens, without, layer)
+                for target in (graph.features[:, 0] == layer).nonzero().flatten().tolist()[::5]:
+                    _, at, feature = graph.features[target].tolist()
+                    lost = float(reads[layer][at, feature] - after[at, feature])
+                    assert lost == pytest.approx(float(graph.edges[target, source]), rel=1e-6, abs=1e-9)
+
+
+def parts_of(graph: Graph) -> list[slice]:
+    return [slice(0, graph.n_features), graph.error_slice, graph.token_slice]
+
+
+def written(graph: Graph, replacement: Replacement, held, source: int):
+    """Where a source writes, and what."""
+    kind, layer, position, feature = graph.place(source)
+    if kind == "token":
+        return "embedding", position, held["embedding"][0, position]
+    dictionary, site = replacement.layers[layer], f"layers.{layer}.mlp"
+    if kind == "feature":
+        return site, position, graph.activations[source] * dictionary.W_dec[feature]
+    here = (graph.features[:, 0] == layer) & (graph.features[:, 1] == position)
+    rows = zip(graph.features[here, 2].tolist(), graph.activations[here].tolist(), strict=True)
+    explained = sum((value * dictionary.W_dec[number] for number, value in rows), dictionary.b_dec.clone())
+    return site, position, held[site][0, position] - explained
+
+
+def pre_activations(model, replacement, tokens, held, layer: int) -> torch.Tensor:
+    with model.edited(*(Put(site, value) for site, value in held.items())):
+        x = model.read(tokens, f"layers.{layer}.mlp_in").flatten(2)[0]
+    return x @ replacement.layers[layer].W_enc.T + replacement.layers[layer].b_enc
+
+
+def test_edges_are_the_same_for_any_batch(model):
+    replacement = random_replacement(model)
+    one, many = (trace(model, replacement, PROMPT, batch_size=size) for size in (1, 64))
+    torch.testing.assert_close(one.edges, many.edges, rtol=1e-4, atol=1e-5)
