@@ -23,7 +23,7 @@ import torch
 from sonde.activations.contexts import Cutter, groups
 from sonde.analysis.auc import auc_of_features
 from sonde.analysis.detection import SparseActivations
-from sonde.circuits.graph import Graph, Pruned
+from sonde.circuits.graph import Pruned, Scores
 from sonde.circuits.interventions import validate_graph
 from sonde.circuits.pool import FEWEST_VALIDATED, Feature, wilson
 from sonde.circuits.replacement import Replacement, as_replacement
@@ -50,6 +50,8 @@ TELLS_APART, PER_LAYER, ALIKE = 0.9, 3, 50
 about as often, of which random ones are drawn"""
 ANSWER_TOKENS, RANDOM_DRAWS = 24, 10
 DOSES = (1.0, 2.0, 4.0)
+Node = tuple[int, int, int]
+"""layer, position and number of a feature"""
 Sets = dict[str, set[Feature]]
 """concept -> its features"""
 
@@ -198,28 +200,43 @@ def _read(
 
 @dataclass(frozen=True)
 class Traced:
-    """A prompt with its graph."""
+    """A prompt, and what is kept of its graph: a graph's edges would fill the memory."""
 
     prompt: Prompt
-    graph: Graph
-    pruned: Pruned
+    features: list[Node]
+    """of each node: layer, position and number"""
+    activations: list[float]
+    influence: list[float]
+    kept: list[int]
+    """nodes of the pruned graph"""
+    scores: tuple[Scores, Scores]
+    """before and after pruning"""
+
+    @classmethod
+    def of(cls, prompt: Prompt, pruned: Pruned) -> "Traced":
+        graph = pruned.graph
+        features = [(layer, position, feature) for layer, position, feature in graph.features.tolist()]
+        influence = graph.influence[: graph.n_features].tolist()
+        scores = (graph.scores, pruned.scores)
+        return cls(prompt, features, graph.activations.tolist(), influence, pruned.features, scores)
 
     def nodes_of(self, features: set[Feature]) -> list[int]:
         """Nodes of the pruned graph, at any token, of some features."""
-        rows = self.graph.features.tolist()
-        return [node for node in self.pruned.features if (rows[node][0], rows[node][2]) in features]
+        return [node for node in self.kept if (self.features[node][0], self.features[node][2]) in features]
 
     def others(self, nodes: Sequence[int], chance: random.Random, avoid: set[Feature]) -> list[int]:
         """As many other nodes of the pruned graph, each of the same layer as far as there are any."""
-        layers = self.graph.features[:, 0].tolist()
-        rows = self.graph.features.tolist()
-        free = [node for node in self.pruned.features if (rows[node][0], rows[node][2]) not in avoid]
+        avoided = set(self.nodes_of(avoid))
         chosen: list[int] = []
         for node in nodes:
-            left = [one for one in free if one not in chosen]
-            alike = [one for one in left if layers[one] == layers[node]] or left
+            left = [one for one in self.kept if one not in avoided and one not in chosen]
+            alike = [one for one in left if self.features[one][0] == self.features[node][0]] or left
             chosen += [chance.choice(alike)] if alike else []
         return chosen
+
+    def before_last(self) -> list[int]:
+        """Nodes of the pruned graph before the last token."""
+        return [node for node in self.kept if self.features[node][1] < len(self.prompt.ids) - 1]
 
 
 def hold(traced: Sequence[Traced], draws: Sequence[Sets]) -> dict[str, Any]:
@@ -233,7 +250,7 @@ def hold(traced: Sequence[Traced], draws: Sequence[Sets]) -> dict[str, Any]:
         for one in traced:
             kind = one.prompt.middle.split("/")[0]
             found = {concept: one.nodes_of(own) for concept, own in sets.items() if concept.split("/")[0] == kind}
-            weight = {concept: float(one.graph.influence[nodes].sum()) for concept, nodes in found.items() if nodes}
+            weight = {concept: sum(one.influence[node] for node in nodes) for concept, nodes in found.items() if nodes}
             right += one.prompt.middle in weight
             wrong += len(weight) - (one.prompt.middle in weight)
             first += bool(weight) and max(weight, key=lambda concept: weight[concept]) == one.prompt.middle
@@ -263,11 +280,11 @@ def _added(
 
 
 def _parts(one: Traced, nodes: Sequence[int], factor: float, shift: int = 0) -> list[tuple[int, int, int, float]]:
-    rows = one.graph.features.tolist()
-    return [
-        (rows[node][0], rows[node][1] + shift, rows[node][2], factor * float(one.graph.activations[node]))
-        for node in nodes
-    ]
+    found = []
+    for node in nodes:
+        layer, position, feature = one.features[node]
+        found.append((layer, position + shift, feature, factor * one.activations[node]))
+    return found
 
 
 def _says(model: Model, replacement: Replacement, one: Traced, parts: Sequence[tuple[int, int, int, float]]) -> int:
@@ -334,10 +351,7 @@ def swaps(model: Model, replacement: Replacement, traced: Sequence[Traced], sets
         ways = {"middle": (out, into)}
         avoid = sets[one.prompt.middle] | sets[other.prompt.middle]
         ways["others"] = one.others(out, chance, avoid), other.others(into, chance, avoid)
-        ways["all features"] = tuple(  # type: ignore[assignment]
-            [node for node in each.pruned.features if int(each.graph.features[node, 1]) < each.graph.n_positions - 1]
-            for each in (one, other)
-        )
+        ways["all features"] = one.before_last(), other.before_last()
         for name, (gone, put) in ways.items():
             for dose in DOSES if name != "all features" else (1.0,):
                 parts = _parts(one, gone, -1) + [
@@ -383,7 +397,7 @@ def hops(
         for prompt in asked:
             graph = trace_tokens(reader, loaded, reader.pad([list(prompt.ids)]), settings, Silent())
             pruned = graph.pruned()
-            traced.append(Traced(prompt, graph, pruned))
+            traced.append(Traced.of(prompt, pruned))
             if len(pruned.features) >= FEWEST_VALIDATED:
                 checks.append(validate_graph(reader, loaded, graph, pruned.features))
             progress.advance(1)
@@ -421,15 +435,11 @@ def _by_relation(traced: Sequence[Traced], sets: Sets) -> dict[str, Any]:
 
 def _means(traced: Sequence[Traced]) -> dict[str, float]:
     """Mean scores of the graphs, before and after pruning, and what is left."""
-    columns = {
-        "replacement": [one.graph.scores.replacement for one in traced],
-        "completeness": [one.graph.scores.completeness for one in traced],
-        "completeness, all nodes": [one.graph.scores.completeness_all for one in traced],
-        "replacement, pruned": [one.pruned.scores.replacement for one in traced],
-        "completeness, pruned": [one.pruned.scores.completeness for one in traced],
-        "features": [float(one.graph.n_features) for one in traced],
-        "features, pruned": [float(len(one.pruned.features)) for one in traced],
-    }
+    columns: dict[str, list[float]] = {"features": [len(one.features) for one in traced]}
+    columns["features, pruned"] = [len(one.kept) for one in traced]
+    for number, when in enumerate(("", ", pruned")):
+        for name in ("replacement", "completeness", "completeness_all"):
+            columns[name + when] = [getattr(one.scores[number], name) for one in traced]
     return {name: float(np.mean(values)) for name, values in columns.items()}
 
 

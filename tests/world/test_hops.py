@@ -1,13 +1,10 @@
 """Two-hop facts: prompts whose middle is known, and what is counted of their graphs."""
 
-from types import SimpleNamespace
-from typing import Any
-
 import numpy as np
 import pytest
-import torch
 
 import sonde
+from sonde.circuits.graph import Scores
 from sonde.cli import run
 from sonde_world import facts
 from sonde_world.hops import Found, Prompt, Traced, _parts, hold, make_prompts, middle_of, pairs
@@ -40,26 +37,22 @@ def test_prompts_end_where_the_model_says_the_answer(model):
         assert value.startswith(model.tokenizer.decode([prompt.answer]).strip())
 
 
-def traced(middle: str, features: list[list[int]], answer: int = 1, fact: facts.Fact = FACT) -> Traced:
+def traced(middle: str, features: list[tuple[int, int, int]], answer: int = 1) -> Traced:
     """A prompt with a graph whose features all stay, the first with most influence."""
-    count = len(features)
-    graph: Any = SimpleNamespace(
-        features=torch.tensor(features),
-        influence=torch.arange(count, 0, -1.0),
-        activations=torch.ones(count) * 2,
-        n_positions=4,
+    count, scores = len(features), Scores(0.5, 0.5, 0.5)
+    prompt = Prompt(FACT, middle, 0, (1, 2, 3, 4), answer)
+    return Traced(
+        prompt, features, [2.0] * count, [float(count - n) for n in range(count)], [*range(count)], (scores,) * 2
     )
-    pruned: Any = SimpleNamespace(features=list(range(count)))
-    return Traced(Prompt(fact, middle, 0, (1, 2, 3, 4), answer), graph, pruned)
 
 
 SETS = {"city/paris": {(1, 7), (2, 8)}, "city/rome": {(1, 9)}, "country/france": {(0, 7)}}
 
 
 def test_what_is_counted():
-    right = traced("city/paris", [[1, 2, 7], [0, 0, 3]])
-    both = traced("city/paris", [[1, 2, 9], [2, 3, 8], [0, 1, 7]])
-    none = traced("city/paris", [[0, 2, 7], [0, 0, 3]])
+    right = traced("city/paris", [(1, 2, 7), (0, 0, 3)])
+    both = traced("city/paris", [(1, 2, 9), (2, 3, 8), (0, 1, 7)])
+    none = traced("city/paris", [(0, 2, 7), (0, 0, 3)])
     found = hold([right, both, none], [SETS])
     assert (found["recall"], found["precision"], found["first"]) == (2 / 3, 2 / 3, 1 / 3)
     assert found["interval"][0] < 2 / 3 < found["interval"][1]
@@ -81,11 +74,11 @@ def test_random_features_fire_as_often_and_are_others():
 
 
 def test_pairs_differ_in_middle_and_answer():
-    paris, rome = traced("city/paris", [[1, 2, 7]], 1), traced("city/rome", [[1, 2, 9]], 2)
-    same = traced("city/rome", [[1, 2, 9]], 1)
+    paris, rome = traced("city/paris", [(1, 2, 7)], 1), traced("city/rome", [(1, 2, 9)], 2)
+    same = traced("city/rome", [(1, 2, 9)], 1)
     assert list(pairs([paris, rome], SETS)) == [(paris, rome), (rome, paris)]
     assert not list(pairs([paris, same], SETS)), "the same answer"
-    assert not list(pairs([paris, traced("city/rome", [[1, 2, 5]], 2)], SETS)), "no feature of the middle"
+    assert not list(pairs([paris, traced("city/rome", [(1, 2, 5)], 2)], SETS)), "no feature of the middle"
 
 
 def test_a_replacement_of_another_model_is_one_line(tmp_path, capsys):
