@@ -24,8 +24,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sonde.circuits.replacement import Replacement, ordinary
+from sonde.models.attention import query_key_point
 from sonde.models.hooks import attached
 from sonde.models.model import Model, Tokens
+
+Index = tuple[int | slice, ...]
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,18 @@ class Active:
 
 @dataclass(frozen=True)
 class Target:
-    """A linear function of what an MLP reads, or of what the head reads, at one position."""
+    """A linear function of a tensor of the pass: of what an MLP or the head reads, or of a head's queries or keys."""
 
-    layer: int | None
-    """None for the head"""
-    position: int
-    vector: Float[Tensor, " width"]
-    constant: float
-    """what is added to the product"""
+    read: str
+    """head, mlp.N, query.N or key.N"""
+    entries: tuple[tuple[Index, Tensor], ...]
+    """where in one row of the tensor, and by what it is multiplied there; the products are summed"""
+    constant: float = 0.0
+    """what is added to the sum"""
+
+    def value(self, read: Float[Tensor, "..."]) -> float:
+        """Its value, from one row of the tensor."""
+        return float(sum((read[at].double() * vector.double()).sum() for at, vector in self.entries)) + self.constant
 
 
 @dataclass(frozen=True)
@@ -86,24 +93,29 @@ class Local:
     Args:
         tokens: a batch of one, without padding.
         batch_size: targets in a backward pass.
+        compared: layers whose queries and keys can be targets.
 
     Raises ModelLacksError for a model that does not predict the next token.
     """
 
-    def __init__(self, model: Model, replacement: Replacement, tokens: Tokens, batch_size: int) -> None:
+    def __init__(
+        self, model: Model, replacement: Replacement, tokens: Tokens, batch_size: int, compared: Sequence[int] = ()
+    ) -> None:
         model.require_head("tracing")
         self.model, self.replacement, self.batch_size = model, replacement, batch_size
         self.n_layers, self.n_positions = len(replacement.layers), tokens.ids.shape[1]
         self.head: Any = model.network.get_output_embeddings()  # type: ignore[operator]
         copies = Tokens(tokens.ids.expand(batch_size, -1), tokens.mask.expand(batch_size, -1))
-        self._run(copies)
+        self.scale: dict[int, float] = {}
+        """layer -> by what its products of queries and keys are multiplied"""
+        self._run(copies, compared)
         self._split()
 
-    def _run(self, tokens: Tokens) -> None:
+    def _run(self, tokens: Tokens, compared: Sequence[int]) -> None:
         """Run the prompt, keeping what is read, what is a constant, and what adds a bias."""
         layers = range(self.n_layers)
         self._embedding, self._mlps = _Leaf("embedding"), [_Leaf(f"layers.{n}.mlp") for n in layers]
-        self._reads: list[Tensor] = [torch.empty(0)] * self.n_layers
+        self._reads: dict[str, Tensor] = {}
         self._biased: list[tuple[Tensor, Tensor]] = []
         """output of a module, and the bias that is in it"""
         with contextlib.ExitStack() as stack:
@@ -113,6 +125,9 @@ class Local:
                 site = self.model.site(f"layers.{number}.mlp_in")
                 stack.enter_context(attached(site, partial(self._keep, number)))
             stack.enter_context(self.model.edited(self._embedding, *self._mlps))
+            for number in compared:
+                point = query_key_point(self.model.site(f"layers.{number}.pattern").module)
+                stack.callback(point.register_forward_hook(partial(self._keep_compared, number)).remove)
             for module in self._with_biases():
                 stack.callback(module.register_forward_hook(self._keep_bias).remove)
             stack.callback(self.head.register_forward_pre_hook(self._keep_head).remove)
@@ -120,10 +135,14 @@ class Local:
                 self.model.forward(tokens)
 
     def _keep(self, number: int, x: Tensor) -> None:
-        self._reads[number] = x
+        self._reads[f"mlp.{number}"] = x
         dictionary = self.replacement.layers[number]
         if dictionary.W_skip is not None:
             self._mlps[number].skip = x @ dictionary.W_skip.detach().to(x).T
+
+    def _keep_compared(self, number: int, _: nn.Module, arguments: tuple, __: Any) -> None:
+        [(query, key, scale)] = arguments
+        self._reads[f"query.{number}"], self._reads[f"key.{number}"], self.scale[number] = query, key, float(scale)
 
     def _with_biases(self) -> Iterator[nn.Module]:
         """Modules that add a bias to what they give, but the head and those inside MLPs."""
@@ -138,7 +157,7 @@ class Local:
             self._biased.append((output, module.bias.detach()))  # type: ignore[union-attr, operator]
 
     def _keep_head(self, _: nn.Module, arguments: tuple) -> None:
-        self._head_reads = arguments[0]
+        self._reads["head"] = arguments[0]
         raise _Stop
 
     @torch.no_grad()
@@ -152,7 +171,7 @@ class Local:
         for number, dictionary in enumerate(self.replacement.layers):
             leaf = self._mlps[number]
             y = leaf.value[0].detach().to(dictionary.W_enc)
-            x = self._reads[number][0].detach().to(dictionary.W_enc)
+            x = self._reads[f"mlp.{number}"][0].detach().to(dictionary.W_enc)
             spoken = ordinary(dictionary, x, y).to(x.device)
             position, feature, value = dictionary.active(x)
             here = spoken[position]
@@ -180,12 +199,16 @@ class Local:
         dictionary, active = self.replacement.layers[layer], self.active[layer]
         feature = int(active.feature[index])
         vector, constant = dictionary.W_enc[feature].detach(), float(dictionary.b_enc[feature])
-        return Target(layer, int(active.position[index]), vector, constant)
+        return Target(f"mlp.{layer}", (((int(active.position[index]),), vector),), constant)
 
     def logit_target(self, weights: Float[Tensor, " vocabulary"], position: int) -> Target:
         """A weighted sum of logits (before any cap), at a position."""
         constant = 0.0 if self.head.bias is None else float(self.head.bias.detach() @ weights)
-        return Target(None, position, weights @ self.head.weight.detach(), constant)
+        return Target("head", (((position,), weights @ self.head.weight.detach()),), constant)
+
+    def read(self, name: str) -> Float[Tensor, "..."]:
+        """A tensor that targets are functions of, of one row."""
+        return self._reads[name][0].detach()
 
     def edges(self, targets: Sequence[Target]) -> Edges:
         """What every part adds to each of at most `batch_size` targets."""
@@ -219,9 +242,10 @@ class Local:
         """id of each part's tensor -> [batch, position, width], row i being the gradient of target i."""
         starts: dict[int, tuple[Tensor, Tensor]] = {}
         for row, target in enumerate(targets):
-            read = self._head_reads if target.layer is None else self._reads[target.layer]
+            read = self._reads[target.read]
             _, start = starts.setdefault(id(read), (read, torch.zeros_like(read)))
-            start[row, target.position] = target.vector.to(start)
+            for at, vector in target.entries:
+                start[(row, *at)] += vector.to(start)
         reads, seeds = zip(*starts.values(), strict=True)
         sources = [self._embedding.value, *(leaf.value for leaf in self._mlps), *(out for out, _ in self._biased)]
         grads = torch.autograd.grad(reads, sources, seeds, retain_graph=True, allow_unused=True)
@@ -235,11 +259,7 @@ class Local:
     def _device(self) -> torch.device:
         return self._parts[0].device
 
-    def head_reads(self) -> Float[Tensor, "position width"]:
-        """What the head reads."""
-        return self._head_reads[0].detach()
-
     @torch.no_grad()
     def logits(self) -> Float[Tensor, "position vocabulary"]:
         """The model's logits before any cap."""
-        return self.head(self.head_reads())
+        return self.head(self.read("head"))

@@ -209,10 +209,8 @@ class _Rows:
         for first in range(0, len(targets), self.local.batch_size):
             part = targets[first : first + self.local.batch_size]
             self._set(self.n_wanted + first, self.local.edges(part))
-        head_reads = self.local.head_reads()
         for number, target in enumerate(targets):
-            product = head_reads[target.position].double() @ target.vector.double()
-            self.values[self.n_wanted + number] = float(product) + target.constant
+            self.values[self.n_wanted + number] = target.value(self.local.read(target.read))
 
     def add_features(self) -> int:
         """The edges of the next batch of features; returns how many, 0 where no more have influence or fit."""
