@@ -34,7 +34,12 @@ REFERENCE_TARGETS = 16
 
 
 def make(n_positions: int) -> Any:
-    sizes = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 4}
+    sizes: dict[str, Any] = {
+        "hidden_size": 256,
+        "intermediate_size": 512,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+    }
     sizes |= {"num_key_value_heads": 4, "max_position_embeddings": n_positions, "vocab_size": 260}
     torch.manual_seed(0)
     config = transformers.LlamaConfig(**sizes, initializer_range=0.1)

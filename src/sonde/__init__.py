@@ -52,6 +52,7 @@ _WHERE = {
     "trace": "sonde.circuits.trace",
     "trace_prompts": "sonde.circuits.pool",
     "load_graph": "sonde.circuits.graph",
+    "look": "sonde.circuits.looking",
     "intervene": "sonde.circuits.interventions",
     "validate_graph": "sonde.circuits.interventions",
     "Edit": "sonde.steering.edits",
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
     from sonde.circuits.graph import load_graph as load_graph
     from sonde.circuits.interventions import intervene as intervene
     from sonde.circuits.interventions import validate_graph as validate_graph
+    from sonde.circuits.looking import look as look
     from sonde.circuits.pool import trace_prompts as trace_prompts
     from sonde.circuits.replacement import load_replacement as load_replacement
     from sonde.circuits.replacement import train_replacement as train_replacement

@@ -112,6 +112,11 @@ def test_from_the_command_line(made, tmp_path, capsys):
     assert run([*common, "--prompt", "the red", "--set", setting, "--json"]) == 0
     effects = json.loads(capsys.readouterr().out)["effects"]
     assert [one["layers"] for one in effects] == [[layer, last] for last in range(layer, LAYERS)]
+    assert run([*common, "--prompt", "the red", "--look", "1.2@-1", "--json"]) == 0
+    looked = json.loads(capsys.readouterr().out)["look"]
+    assert (looked["layer"], looked["head"], looked["query"]) == (1, 2, 7) and len(looked["pairs"]) == 10
+    assert run([*common, "--prompt", "the red", "--look", "1.2"]) == 2
+    assert "write LAYER.HEAD@TOKEN" in capsys.readouterr().err
     assert run([*common, "--prompt", "a", "--prompts", "b"]) == 2
     assert "--prompt, a text, or --prompts" in capsys.readouterr().err
     assert run(["replacement", str(made.root / "R"), "--tokens", "300", "--device", "cpu"]) == 0

@@ -24,7 +24,7 @@ ELSEWHERE = {
     | {"sweep": sonde.sweep, "wandb": sonde.train, "measure": sonde.measure}
     | {"replacement": sonde.train_replacement},
     "trace": {"prompts": sonde.trace_prompts, "validate": sonde.validate_graph}
-    | {"set": sonde.intervene, "attention": sonde.intervene},
+    | {"set": sonde.intervene, "attention": sonde.intervene, "look": sonde.look},
     "show": {"verify": sonde.show},
     "chat": dict.fromkeys(["prompt", "max_new_tokens", "temperature", "top_p", "seed"], sonde.Session.answer)
     | dict.fromkeys(["frequency_penalty", "presence_penalty"], sonde.Session.answer)

@@ -101,7 +101,7 @@ def trace_tokens(
     model: Model, replacement: Replacement, tokens: Tokens, settings: TraceSettings, reporter: Reporter
 ) -> Graph:
     """The graph of a batch of one; see `trace`."""
-    position = _position(settings.position, tokens)
+    position = position_of(settings.position, tokens)
     local = Local(model, replacement, tokens, min(settings.batch_size, settings.budget))
     logits, vectors = choose_logits(model, local, position, settings)
     rows = _Rows(local, min(settings.budget, local.n_active), logits)
@@ -119,7 +119,8 @@ def trace_tokens(
     )
 
 
-def _position(position: int | None, tokens: Tokens) -> int:
+def position_of(position: int | None, tokens: Tokens) -> int:
+    """A position of the prompt, from zero or from the end; the last for None. Raises TextError where there is none."""
     n = tokens.ids.shape[1]
     chosen = n - 1 if position is None else position + n * (position < 0)
     if not 0 <= chosen < n:

@@ -24,6 +24,7 @@ def trace(
     validate: bool = False,
     set: Annotated[list[str] | None, Parameter(negative_iterable=())] = None,
     attention: Literal["frozen", "free"] = "frozen",
+    look: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),
     json: bool = False,
 ) -> None:
@@ -35,6 +36,8 @@ def trace(
     folder in --out has graph.html, a page that shows it, and graph.json, which the attribution-graphs page reads.
 
     Set features: sonde trace world --replacement R --prompt "..." --set "3.120@5=0"
+
+    Why did it look there: sonde trace world --replacement R --prompt "..." --look 4.2@-1
 
     Many prompts: sonde trace world --replacement R --prompts prompts.jsonl
 
@@ -57,13 +60,16 @@ def trace(
         (feature 120 of layer 3 at token 5 to zero), =2x (doubled), =-1x (flipped), @* at every token. May be repeated.
     attention: str
         With --set: patterns held as they were, or running freely.
+    look: str
+        Why a head looked where it did: 4.2@-1 is head 2 of layer 4 at the last token, 4.2@7:3 at token 7 looking at
+        token 3. Its score is split into pairs of what was written at both.
     json: bool
         Print one JSON object.
     """
     if (prompt is None) == (prompts is None):
         raise UsageError("trace needs --prompt, a text, or --prompts, a .jsonl of them, and not both")
-    if prompts is not None and (out is not None or set):
-        raise UsageError("--out and --set are for one --prompt; leave them out with --prompts")
+    if prompts is not None and (out is not None or set or look):
+        raise UsageError("--out, --set and --look are for one --prompt; leave them out with --prompts")
     quiet_libraries()
     from sonde.circuits.interventions import sweep_layers, validate_graph
     from sonde.circuits.replacement import load_replacement
@@ -84,6 +90,12 @@ def trace(
         shown["validation"] = validate_graph(reader, loaded, graph)
     if set:
         shown["effects"] = sweep_layers(reader, loaded, graph, set, attention=attention)
+    if look:
+        from sonde.circuits.looking import look as look_at
+        from sonde.circuits.looking import read_place
+
+        place: dict[str, Any] = read_place(look)
+        shown["look"] = look_at(reader, loaded, str(prompt), **place)
     if json:
         print_json({"title": graph.title} | {name: one.to_json() for name, one in shown.items()})
         return
