@@ -89,12 +89,20 @@ class Look(Drawn):
         return f"Look(layer {self.layer}, head {self.head}: {self.query} at {self.key}, score {self.score:.3f})"
 
     def draw(self, n: int = 12) -> list[Block]:
-        """The strongest pairs, and what weighs most on each side."""
+        """The strongest pairs, and what adds most on each side, with all on the other."""
         where = f"layer {self.layer}, head {self.head}: {self.tokens[self.query]!r} ({self.query}) looks at "
         where += f"{self.tokens[self.key]!r} ({self.key}) with {self.pattern:.1%}; score {self.score:+.3f}"
         where += ", less that of other keys" if self.contrasted else ""
         pairs = [[query, key, f"{value:+.3f}"] for query, key, value in self.strongest(n)]
-        return [Line(where, strong=True), Grid(pairs, ("at the query", "at the key", "adds"), right=(2,))]
+        blocks: list[Block] = [
+            Line(where, strong=True),
+            Grid(pairs, ("at the query", "at the key", "adds"), right=(2,)),
+        ]
+        for side, values in (("query", self.by_query), ("key", self.by_key)):
+            best = values.abs().topk(min(n, len(values))).indices.tolist()
+            rows = [[self.names[place], f"{float(values[place]):+.3f}"] for place in best]
+            blocks.append(Grid(rows, (f"at the {side}, with all on the other side", "adds"), right=(1,)))
+        return blocks
 
 
 def read_place(text: str) -> dict[str, int]:
