@@ -46,6 +46,11 @@ class Logit:
     weight: float
     """its share of the influence: its probability among the logits of the graph"""
 
+    @property
+    def answer(self) -> str:
+        """What titles say of it; a difference has no probability."""
+        return f"{self.label} {self.probability:.1%}" if self.against is None else self.label
+
 
 @dataclass(frozen=True, eq=False)
 class Graph(Drawn):
@@ -149,7 +154,7 @@ class Graph(Drawn):
     @property
     def title(self) -> str:
         """What stands above every drawing of it: the answer, and how much of it is unexplained."""
-        answers = ", ".join(f"{logit.label} {logit.probability:.1%}" for logit in self.logits[:3])
+        answers = ", ".join(logit.answer for logit in self.logits[:3])
         return f"{shorten(self.prompt, 80)} -> {answers}; {self.error_share:.0%} of it through errors"
 
     def to_json(self) -> dict[str, Any]:
@@ -166,9 +171,9 @@ class Graph(Drawn):
     def __repr__(self) -> str:
         return f"Graph({self.title}: {self.n_features:,} features, {self.n_positions} tokens)"
 
-    def draw(self, n: int = 20) -> list[Block]:
-        """Scores, and the features with most influence."""
-        kept = self.pruned()
+    def draw(self, n: int = 20, node_share: float = NODE_SHARE, edge_share: float = EDGE_SHARE) -> list[Block]:
+        """Scores, before and after pruning to these shares, and the features with most influence."""
+        kept = self.pruned(node_share, edge_share)
         rows = [["", *Scores.HEADER], ["all nodes", *self.scores.cells()], ["pruned", *kept.scores.cells()]]
         counts = f"{self.n_features:,} of {self.n_active:,} active features, {self.n_sources:,} nodes; pruned to "
         counts += f"{int(kept.nodes[: self.n_features].sum()):,} features and {int(kept.edges.sum()):,} edges"

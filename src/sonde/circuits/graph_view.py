@@ -19,6 +19,8 @@ MOST_NODES, MOST_LINKS = 400, 4000
 """features and links that are drawn, the most influential first"""
 STEP, ROW, MARGIN, PER_LINE = 16, 46, 64, 8
 """pixels between nodes side by side, between layers, and around; nodes in a line of a layer and a token"""
+LABEL = 24
+"""letters of a logit's label that are drawn"""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ def _laid_out(graph: Graph, shown: list[int]) -> _Layout:
         max(1, *(math.ceil(used[layer, position] / PER_LINE) for position in range(graph.n_positions)))
         for layer in range(-1, graph.n_layers + 1)
     ]
-    tops, y = [], float(MARGIN)
+    longest = max(len(logit.label.strip()[:LABEL]) for logit in graph.logits)
+    tops, y = [], MARGIN + 4.0 * max(0, longest - 8)  # labels of logits stand aslant
     for count in reversed(lines):  # from the logits down
         tops.append(y)
         y += ROW + STEP * (count - 1)
@@ -184,7 +187,7 @@ def _axes(graph: Graph, layout: _Layout) -> str:
         parts.append(f'<text class="token" x="{left}" y="{layout.top[0] + 22}">{text}</text>')
     for logit, place in zip(graph.logits, _logits(graph, layout).values(), strict=True):
         turned = f'transform="rotate(-40 {place.x} {place.y - 10})"'
-        label = html.escape(logit.label.strip()[:18])
+        label = html.escape(logit.label.strip()[:LABEL])
         parts.append(f'<text class="token" x="{place.x}" y="{place.y - 10}" {turned}>{label}</text>')
     return "".join(parts)
 

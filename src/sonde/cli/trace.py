@@ -87,7 +87,8 @@ def trace(
     graph = trace(reader, loaded, str(prompt), out=out, reporter=reporter(), **plain)
     shown: dict[str, Any] = {"graph": graph}
     if validate:
-        shown["validation"] = validate_graph(reader, loaded, graph)
+        kept = graph.pruned(settings.node_share, settings.edge_share)
+        shown["validation"] = validate_graph(reader, loaded, graph, kept.features)
     if set:
         shown["effects"] = sweep_layers(reader, loaded, graph, set, attention=attention)
     if look:
@@ -99,6 +100,7 @@ def trace(
     if json:
         print_json({"title": graph.title} | {name: one.to_json() for name, one in shown.items()})
         return
+    print_blocks(shown.pop("graph").draw(node_share=settings.node_share, edge_share=settings.edge_share))
     for one in shown.values():
         print_blocks(one.draw())
     if out is not None:
