@@ -84,13 +84,19 @@ def attentions(family: str) -> tuple[str, ...]:
 
 
 def make_network(
-    family: str, seed: int = 0, attention: str | None = None, vocabulary: int = VOCABULARY, tied: bool | None = None
+    family: str,
+    seed: int = 0,
+    attention: str | None = None,
+    vocabulary: int = VOCABULARY,
+    tied: bool | None = None,
+    activation: str | None = None,
 ) -> transformers.PreTrainedModel:
-    """A random model of the family, large enough weights that a change anywhere shows."""
+    """A random model of the family, large enough weights that a change anywhere shows; `activation` is for gpt2."""
     torch.manual_seed(seed)
     config_class, model_class, settings = FAMILIES[family]
     shared = {"attn_implementation": attention or attentions(family)[0]}
     shared |= {} if tied is None else {"tie_word_embeddings": tied}
+    shared |= {} if activation is None else {"activation_function": activation}
     random: dict[str, Any] = {"initializer_range": 0.2, "vocab_size": vocabulary}
     random |= {} if tied is None else {"tie_word_embeddings": tied}
     seeing: dict[str, Any] = {

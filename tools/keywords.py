@@ -21,6 +21,7 @@ SETTINGS = {
     "sonde.training.settings": {"TrainSettings": ()},
     "sonde.features.settings": {"IndexSettings": ()},
     "sonde.steering.settings": {"AnswerSettings": (), "GenerateSettings": ()},
+    "sonde.circuits.trace_settings": {"TraceSettings": ()},
     "sonde.labels.settings": {"LabelSettings": ()},
 }
 """module -> its classes, and of each the fields that the verb names itself"""

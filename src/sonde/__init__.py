@@ -50,6 +50,15 @@ _WHERE = {
     "patch": "sonde.circuits.patching",
     "heads": "sonde.circuits.heads",
     "label": "sonde.labels.label",
+    "train_replacement": "sonde.circuits.replacement",
+    "load_replacement": "sonde.circuits.replacement",
+    "replacement": "sonde.circuits.fidelity",
+    "trace": "sonde.circuits.trace",
+    "trace_prompts": "sonde.circuits.pool",
+    "load_graph": "sonde.circuits.graph",
+    "look": "sonde.circuits.looking",
+    "intervene": "sonde.circuits.interventions",
+    "validate_graph": "sonde.circuits.interventions",
     "Edit": "sonde.steering.edits",
     "make_edits": "sonde.steering.apply",
     "Clamp": "sonde.steering.directions",
@@ -89,8 +98,17 @@ if TYPE_CHECKING:
     from sonde.analysis.splitting import splitting as splitting
     from sonde.cases.demo import demo as demo
     from sonde.circuits.attribution import attribute as attribute
+    from sonde.circuits.fidelity import replacement as replacement
+    from sonde.circuits.graph import load_graph as load_graph
     from sonde.circuits.heads import heads as heads
+    from sonde.circuits.interventions import intervene as intervene
+    from sonde.circuits.interventions import validate_graph as validate_graph
+    from sonde.circuits.looking import look as look
     from sonde.circuits.patching import patch as patch
+    from sonde.circuits.pool import trace_prompts as trace_prompts
+    from sonde.circuits.replacement import load_replacement as load_replacement
+    from sonde.circuits.replacement import train_replacement as train_replacement
+    from sonde.circuits.trace import trace as trace
     from sonde.dictionaries.dictionary import Dictionary as Dictionary
     from sonde.dictionaries.load import load_dictionary as load_dictionary
     from sonde.dictionaries.load import save_dictionary as save_dictionary

@@ -21,7 +21,10 @@ ELSEWHERE = {
     "train": {"live": sonde.Live, "model": sonde.Live, "text": sonde.Live, "dtype": sonde.load_model}
     | dict.fromkeys(["pool", "context", "pack", "held_out", "store", "field", "special"], sonde.Live)
     | dict.fromkeys(["drop_first", "massive", "skip_bad"], sonde.Live)
-    | {"sweep": sonde.sweep, "wandb": sonde.train, "measure": sonde.measure},
+    | {"sweep": sonde.sweep, "wandb": sonde.train, "measure": sonde.measure}
+    | {"replacement": sonde.train_replacement},
+    "trace": {"prompts": sonde.trace_prompts, "validate": sonde.validate_graph}
+    | {"set": sonde.intervene, "attention": sonde.intervene, "look": sonde.look},
     "show": {"verify": sonde.show},
     "chat": dict.fromkeys(["prompt", "max_new_tokens", "temperature", "top_p", "seed"], sonde.Session.answer)
     | dict.fromkeys(["frequency_penalty", "presence_penalty"], sonde.Session.answer)
@@ -29,7 +32,14 @@ ELSEWHERE = {
     "label": {"export": Labels.export, "import": Labels.import_},
 }
 """verb -> flag -> what it is in Python, where other functions do it; each is checked to take it, or to be it"""
-RENAMED = {"prompt": "messages", "wandb": "log", "verify": "options", "export": "path", "import": "path"}
+RENAMED = {
+    "prompt": "messages",
+    "set": "settings",
+    "wandb": "log",
+    "verify": "options",
+    "export": "path",
+    "import": "path",
+}
 IN_PYTHON_ALONE = {"reporter", "log", "decide", "token", "background", "options"}
 """functions and objects, which a command line cannot name, and what its environment says"""
 FIRST = {"show": {"folder": "thing"}}

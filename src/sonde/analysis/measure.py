@@ -195,7 +195,7 @@ def _measure(
 ) -> Measurement:
     reading = Reading(loaded, reader)
     trained_on = loaded.info.text or TextFacts()
-    documents, name = _documents(trained_on, text)
+    documents, name = held_out_documents(trained_on, text)
 
     sums = _Sums(loaded, reader)
     with_loss = reader.is_causal and reader.has_head and len(reading.models) == 1
@@ -219,7 +219,7 @@ def _measure(
     return measurement
 
 
-def _documents(trained_on: TextFacts, text: TextSource | None) -> tuple[Iterable[Document], str]:
+def held_out_documents(trained_on: TextFacts, text: TextSource | None) -> tuple[Iterable[Document], str]:
     """The documents to measure on and the name of their text; of the text that was trained on, those held out."""
     if text is None and trained_on.path in (None, IN_MEMORY):
         what = "ready vectors" if trained_on.path is None else "texts in memory"
@@ -270,7 +270,7 @@ class _Sums:
 
     def _add_losses(self, read: Read, y_hat: Tensor) -> None:
         model, batch, mean = self.model, read.batch, self.dictionary.output_mean[None]
-        predicted = _predicted(model, batch, read.text_mask)
+        predicted = predicted_tokens(model, batch, read.text_mask)
         following = batch.tokens.ids[:, 1:][predicted]
         plain = torch.empty(0)
         for place, value in enumerate((None, y_hat, torch.zeros_like(mean), mean)):
@@ -329,7 +329,7 @@ def _ratio(part: Tensor, whole: Tensor) -> float:
     return part.sum().item() / max(whole.sum().item(), 1e-30)
 
 
-def _predicted(model: Model, batch: Batch, text_mask: Tensor) -> Tensor:
+def predicted_tokens(model: Model, batch: Batch, text_mask: Tensor) -> Tensor:
     """Which tokens after the first of each row are predicted [batch, position - 1]: those of the text.
 
     Image patches are excluded: the head does not predict them.

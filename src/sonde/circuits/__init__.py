@@ -1,1 +1,1 @@
-"""Causes: what in a model makes it say what it says."""
+"""Circuits: what made a model's answer: features, places and heads, and graphs of the features of a replacement."""

@@ -58,6 +58,8 @@ VERBS = {  # group: {verb: (function, what it does)}, both in the order of a per
         "patch": ("patch:patch", "Show which places of a model bring an answer with them."),
         "heads": ("heads:heads", "Score what attention heads do."),
         "label": ("label:label", "Label features, and score the labels."),
+        "replacement": ("replacement:replacement", "Measure a replacement of a model's MLPs by transcoders."),
+        "trace": ("trace:trace", "Trace an answer back to the features and tokens that it comes from."),
     },
     "Judge": {
         "measure": ("measure:measure", "Measure a dictionary on held-out documents."),

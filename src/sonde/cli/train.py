@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -27,6 +27,7 @@ def train(
     live_settings: Annotated[LiveSettings, Parameter(name="*", group="With --live")] = LiveSettings(),
     options: Annotated[ModelOptions, Parameter(name="*")] = ModelOptions(),
     sweep: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    replacement: Literal["per-layer"] | None = None,
     memory: Bytes | None = None,
     wandb: str | None = None,
     measured: Annotated[bool, Parameter(name="--measure", negative="--no-measure")] = True,
@@ -40,6 +41,8 @@ def train(
     --out dict
 
     Transcoder: sonde train --activations acts --site layers.2.mlp_in --writes layers.2.mlp --n-features 4096 --out dict
+
+    All MLPs: sonde train --activations acts --replacement per-layer --n-features 2048 --out R
 
     Sweep: sonde train --activations acts --n-features 1024 --sweep n_features=1024,4096 k=16,32 --out sweep
 
@@ -59,6 +62,10 @@ def train(
     sweep: list[str]
         Settings and their values, as setting=value,value: a dictionary for each combination, all on one reading of the
         rows, each in a folder in --out, and a table of them at the end.
+    replacement: str
+        Train a transcoder for every layer, each of its own layer's MLP (per-layer), all on one reading of the rows,
+        which hold layers.N.mlp_in and layers.N.mlp of every layer. --out is then a folder of them, a replacement,
+        which sonde trace takes and sonde replacement measures.
     memory: int
         Bytes for the rows of activations that are read and read ahead, such as 2GB; 1GiB by default.
     wandb: str
@@ -75,6 +82,12 @@ def train(
     from sonde.training.train import train
 
     source: Any = activations
+    if replacement is not None:
+        if live or sweep:
+            raise UsageError("--replacement takes its rows from --activations, and no --sweep")
+        shared = {"device": options.device, "memory": memory, "reporter": reporter()}
+        _train_replacement(source, to_mapping(settings), shared, json)
+        return
     if live:
         from sonde.activations.live import Live
 
@@ -98,6 +111,21 @@ def train(
         print(_sweep_table(dictionaries, qualities))
     else:
         _print_one(dictionaries[0], qualities[0])
+
+
+def _train_replacement(activations: list[Path], settings: dict[str, Any], shared: dict[str, Any], json: bool) -> None:
+    """Train transcoders of all layers, and print a line for each."""
+    from sonde.circuits.replacement import train_replacement
+
+    if len(activations) > 1:
+        raise UsageError("--replacement takes one --activations, with the inputs and outputs of every MLP")
+    out = settings.pop("out")
+    chosen = {name: value for name, value in settings.items() if value not in (None, [])}
+    trained = train_replacement(activations[0], out=out, **shared, **chosen)
+    if json:
+        print_json({"folder": str(out), "layers": [one.info.to_facts() for one in trained.layers]})
+    else:
+        print_blocks(trained.draw())
 
 
 def _check_flags(activations: Any, live: bool, needed: dict[str, Any], settings: dict[str, Any]) -> None:

@@ -207,6 +207,50 @@ def bench(
 
 
 @app.command
+def hops(
+    replacement: Path,
+    /,
+    *,
+    out: Path | None = None,
+    prompts: Count = Count(120),
+    tokens: Count = Count(120_000),
+    budget: Count = Count(1500),
+    json: bool = False,
+) -> None:
+    """Hold attribution graphs of the built-in model's two-hop facts against the truth.
+
+    Example: sonde world hops R --prompts 120
+
+    Each question is one that the model answers by way of something that the prompt does not name, as a landmark's
+    country by way of its city. Shown is in how many graphs features of that middle are, beside random features, and
+    what becomes of the answer when they are ablated or exchanged.
+
+    Parameters
+    ----------
+    replacement: Path
+        A folder written by sonde train --replacement, of the built-in model.
+    out: Path
+        File for everything that was found, as JSON.
+    prompts: int
+        How many questions.
+    tokens: int
+        Text on which the features of cities, countries, teams and companies are chosen.
+    budget: int
+        Features that become nodes of a graph.
+    json: bool
+        Print the JSON.
+    """
+    quiet_libraries()
+    from sonde.manifests import write_json
+    from sonde_world.hops import format_hops, hops
+
+    found = hops(str(replacement), prompts=prompts, tokens=tokens, budget=budget, reporter=reporter())
+    if out is not None:
+        write_json(out, found)
+    print_json(found) if json else print(format_hops(found))
+
+
+@app.command
 def truth(
     concept: str | None = None,
     /,

@@ -23,11 +23,21 @@ from sonde.errors import ModelLacksError
 _PREFIX = "sonde_"
 _KNOWN = ("eager", "sdpa")
 _POINTS: WeakKeyDictionary[nn.Module, nn.Identity] = WeakKeyDictionary()
+_COMPARED: WeakKeyDictionary[nn.Module, nn.Identity] = WeakKeyDictionary()
 
 
 def pattern_point(attention: nn.Module) -> nn.Module:
     """The module that an attention module's pattern [batch, head, query position, key position] passes."""
     return _POINTS.setdefault(attention, nn.Identity())
+
+
+def query_key_point(attention: nn.Module) -> nn.Module:
+    """A module that is shown, inside `patterns_exposed`, what an attention module compares.
+
+    Hooks on it see a tuple: queries and keys [batch, head, position, width of a head], as they are compared (with norms
+    and rotary embedding; there may be fewer heads of keys), and the number by which their products are multiplied.
+    """
+    return _COMPARED.setdefault(attention, nn.Identity())
 
 
 @contextlib.contextmanager
@@ -84,6 +94,9 @@ def _attend(
         query: [batch, head, query position, width of a head]; key and value may have fewer heads.
     """
     eager = _eager_attention(module)
+    compared = query_key_point(module)
+    if compared._forward_hooks:
+        compared((query, key, options.get("scaling") or query.shape[-1] ** -0.5))
     output, pattern = (plain or eager)(module, query, key, value, mask, **options)
     point = pattern_point(module)
     if not point._forward_hooks:

@@ -202,11 +202,12 @@ class Run:
         name = save_weights(dictionary, self.draft.folder)
         (self.draft.folder / CHECKPOINT).unlink(missing_ok=True)
         first, *others = self.store.models
+        own = self.sides.reads | self.sides.writes
         dictionary.info = replace(
             dictionary.info,
             reads=self.sides.reads,
             writes=self.sides.writes,
-            norm_limits=self.store.norm_limits,
+            norm_limits={site: limit for site, limit in self.store.norm_limits.items() if site in own},
             model=first,
             other_models=tuple(others),
             text=self.store.text_facts,

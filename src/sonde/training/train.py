@@ -105,6 +105,45 @@ def sweep(
     return [load_dictionary(chosen.out, device) for chosen in combinations]
 
 
+def train_layers(
+    activations: Rows,
+    *,
+    out: str | Path,
+    device: str = "auto",
+    memory: int | str | None = None,
+    log: Log | None = None,
+    reporter: Reporter | None = None,
+    **settings: Any,
+) -> list[Dictionary]:
+    """Train a transcoder for each layer of a model, all on one reading of the activations.
+
+    Each reads layers.N.mlp_in and writes layers.N.mlp, and is what `train` makes of these sites alone, as long as the
+    store's rows have no massive activations, for which a row is left out of all of them.
+
+    Args:
+        out: folder of the transcoders; each has a folder layers.N in it.
+        activations, device, memory, log, reporter, settings: as for `train`, without `site` and `writes`.
+
+    Raises SettingsError where the activations are not those of MLPs' inputs and outputs.
+    """
+    opened = load_activations(activations) if isinstance(activations, str | Place) else activations
+    sites = opened.sites if isinstance(opened, Activations | Live) else ()
+    n = sum(site.endswith(".mlp_in") for site in sites)
+    wanted = [(f"layers.{number}.mlp_in", f"layers.{number}.mlp") for number in range(n)]
+    missing = [site for pair in wanted for site in pair if site not in sites]
+    if missing or not wanted:
+        raise SettingsError(
+            f"the activations lack {missing[0] if missing else 'layers.0.mlp_in'}, which a replacement of all layers "
+            "needs; harvest layers.N.mlp_in and layers.N.mlp of every layer"
+        )
+    combinations = [
+        from_mapping(TrainSettings, settings | {"site": [x], "writes": [y], "out": str(Path(out) / f"layers.{number}")})
+        for number, (x, y) in enumerate(wanted)
+    ]
+    _train_all(opened, combinations, device, memory, log, reporter or default_reporter())
+    return [load_dictionary(chosen.out, device) for chosen in combinations]
+
+
 def sweep_settings(out: str | Path, over: Mapping[str, Sequence[Any]], settings: dict[str, Any]) -> list[TrainSettings]:
     """The settings of each dictionary of a sweep; raises SettingsError where a combination is wrong."""
     for name in ("tokens", "batch_size", "site", "writes", "out", "checkpoint_every_s"):
@@ -138,7 +177,7 @@ def _train_all(
     reporter: Reporter,
 ) -> None:
     target = choose_device(device)
-    store, described, parents = _open(activations, combinations[0], None if memory is None else Bytes(memory))
+    store, described, parents = _open(activations, combinations, None if memory is None else Bytes(memory))
     with contextlib.ExitStack() as stack:
         unfinished = []
         for settings in combinations:
@@ -168,12 +207,13 @@ def _train_all(
 
 
 def _open(
-    activations: Rows, settings: TrainSettings, memory: int | None
+    activations: Rows, combinations: Sequence[TrainSettings], memory: int | None
 ) -> tuple[Source, dict[str, Any], dict[str, Any]]:
     """The rows of the sites that are read and written, the settings of a live source, and the manifest's parents."""
-    sites = tuple(dict.fromkeys(settings.site + settings.writes))
+    sites = tuple(dict.fromkeys(site for settings in combinations for site in settings.site + settings.writes))
     if isinstance(activations, Live):
-        check(settings.tokens is not None, "tokens", settings.tokens, "given where rows come live from a model")
+        tokens = combinations[0].tokens
+        check(tokens is not None, "tokens", tokens, "given where rows come live from a model")
         bound = f"what is read ({', '.join(activations.sites)})"
         check(set(sites) in (set(), set(activations.sites)), "site", ", ".join(sites), bound)
         return activations, activations.to_json(), {}
