@@ -3,9 +3,9 @@
     python tools/smollm2/demo_text.py --text build/text/chat.jsonl --text build/text/plain.jsonl
 
 Of a chat the question and the answer are taken, without the template and its system prompt, which would be the example
-of every other feature. Rows that repeat themselves or are very short are left out. The bridge gets the first rows, then each topic of
-sonde/cases/topics.toml one row a round, in the order of the table, and plain text (without a topic) every sixth token,
-until there are enough tokens. The same text gives the same choice.
+of every other feature. Rows that repeat themselves or are very short are left out. The bridge gets the first rows, then
+each topic of sonde/cases/topics.toml one row a round, in the order of the table, and plain text (without a topic) every
+sixth token, until there are enough tokens. The same text gives the same choice.
 """
 
 import argparse
