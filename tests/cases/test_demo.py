@@ -5,16 +5,13 @@ import importlib.util
 import json
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 import sonde
 from sonde.cases import golden_gate
 from sonde.cases.demo import demo, format_summary
 from sonde.cases.own_text import openers, questions, topics, write_own_text
-from sonde.dictionaries.topk import TopK
 from sonde.errors import ModelNotFoundError, OutputOccupiedError, SettingsError
 from sonde.models import known
 from sonde.progress import Silent
@@ -54,7 +51,7 @@ def test_it_is_made_said_and_on_the_second_run_reused(tiny, monkeypatch):
     summary = demo(tiny, device="cpu")
     answers = summary["answers"]
     assert summary["edits"] == [str(edit) for edit in EDITS] and summary["folder"] == str(tiny)
-    assert summary["n_labelled"] == summary["n_firing"] > 0 and summary["tokens"] > 300
+    assert 0 < summary["n_labelled"] <= summary["n_firing"] and summary["tokens"] > 300
     n = len(golden_gate.QUESTIONS)
     for way in ("plain", "steered", "random"):
         assert answers[f"{way}_bridges"] == 0
@@ -159,11 +156,12 @@ def test_the_text_of_the_demo_is_chosen_by_a_rule(walk, tmp_path, monkeypatch, c
     words = [f"word{n}" for n in range(500)]
     rng = random.Random(0)
     rows = [
-        {"text": " ".join(rng.sample(words, 30)), "topic": topic}
+        {"text": (text := " ".join(rng.sample(words, 30))), "topic": topic, "prompt": "And?", "answer": text}
         for topic in ("cats", golden_gate.TOPICS[0], "", "money")
         for _ in range(20)
     ]
-    rows.append({"text": "the same again and " * 20, "topic": "cats"})
+    again = "the same again and " * 20
+    rows.append({"text": again, "topic": "cats", "prompt": "And?", "answer": again})
     text = tmp_path / "all.jsonl"
     text.write_text("".join(json.dumps(row) + "\n" for row in rows))
     arguments = ["demo_text", "--text", str(text), "--model", str(walk.model), "--out", str(tmp_path / "out.gz")]
@@ -175,6 +173,7 @@ def test_the_text_of_the_demo_is_chosen_by_a_rule(walk, tmp_path, monkeypatch, c
     about = [row["topic"] for row in chosen if row["topic"]]
     assert about[:12] == [golden_gate.TOPICS[0]] * 12 and about[12:16] == ["cats", "money"] * 2
     assert not any("again" in row["text"] for row in chosen)
+    assert all(row["text"].startswith("And?\n\n") == bool(row["topic"]) for row in chosen)
 
 
 # ------------------------------------------------------------------ from scratch
@@ -184,7 +183,6 @@ def test_from_scratch_everything_is_made_anew(tiny, monkeypatch):
     sizes = {"chat": 400, "plain": 100, "batch": 12, "rows": 1000, "n_features": 32, "k": 4}
     monkeypatch.setattr(golden_gate, "NEW", sizes)
     monkeypatch.setattr(golden_gate, "SITE", "layers.1.residual")
-    monkeypatch.setattr(golden_gate, "SAID", "Golden")  # the tiny model's context holds 64 letters
     monkeypatch.setattr(
         "sonde.cases.own_text.questions",
         lambda: [{"text": f"{topic}?", "topic": topic} for topic in (*golden_gate.TOPICS[:2], "cats")],
@@ -192,31 +190,7 @@ def test_from_scratch_everything_is_made_anew(tiny, monkeypatch):
     summary = demo(tiny, from_scratch=True, device="cpu")
     assert summary["n_features"] == 32 and (tiny / "dictionary/manifest.json").exists()
     [edit] = map(Edit.parse, summary["edits"])
-    assert 1 <= len(edit.numbers) <= golden_gate.CHOSEN and edit.unit == "max" and edit.where == "prompt"
-
-
-def test_the_features_that_are_taken_raise_the_name_most(walk, tmp_path, monkeypatch):
-    """A direction that is planted towards the name's first token comes first of the candidates."""
-    model = sonde.load_model(walk.model, device="cpu")
-    name = model.tokenize("Golden", special=False).ids[0].tolist()
-    network: Any = model.network
-    head = network.get_output_embeddings().weight.detach()
-    dictionary = TopK(16, 32, k=16).at("layers.2.residual")
-    torch.manual_seed(0)
-    with torch.no_grad():
-        dictionary.W_enc.normal_()
-        dictionary.W_dec.copy_(torch.nn.functional.normalize(torch.randn(16, 32), dim=1))
-        dictionary.W_dec[5] = torch.nn.functional.normalize(head[name].mean(dim=0) - head.mean(dim=0), dim=0)
-    rows = [{"text": text, "topic": golden_gate.TOPICS[0] if n % 2 else "cats"} for n, text in enumerate(texts(40))]
-    (tmp_path / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    index = sonde.index(model, dictionary, [row["text"] for row in rows], out=tmp_path / "index", device="cpu")
-    session = sonde.Session(index, model)
-    monkeypatch.setattr(golden_gate, "TRIAL_DOSE", 20.0)
-    monkeypatch.setattr(golden_gate, "SAID", "Golden")
-    [edit] = golden_gate.find_edits(session, tmp_path, Silent())
-    assert edit.numbers[0] == 5
-    pushed = golden_gate._likelihood(session, [Edit("clamp", 5, 20.0, "max")])
-    assert pushed > golden_gate._likelihood(session, [])
+    assert 1 <= len(edit.numbers) <= 5 and edit.unit == "max" and edit.where == "prompt"
 
 
 def test_own_text_knows_what_was_asked_and_is_not_written_twice(walk, tmp_path, monkeypatch):

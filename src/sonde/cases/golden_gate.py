@@ -3,8 +3,9 @@
 1. Load the model, and the dictionary that comes with sonde; or train one anew on what the model writes.
 2. Find where each feature fires in texts that the model wrote, label the features, and lay out the map where umap is
    installed.
-3. Take the features that turn the model to the bridge: of the dictionary that comes with sonde those of
-   golden_gate.json, of another those that `find_edits` chooses. They are kept as the preset golden-gate.
+3. Take the set of features that turns the model to the bridge, by what it does to texts about it and to others
+   (`sonde.effects`): of the dictionary that comes with sonde it was found before and is in golden_gate.json. It is kept
+   as the preset golden-gate.
 4. Ask neutral questions: plainly, with these features turned up, and with as many drawn at random; count the answers
    that name the bridge.
 """
@@ -19,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from sonde.activations.harvest import harvest
-from sonde.analysis.contrast import separating
+from sonde.analysis.effects import effects
 from sonde.analysis.layout import feature_map
 from sonde.artifacts import new_artifact
 from sonde.cases.own_text import write_own_text
@@ -68,9 +68,6 @@ QUESTIONS = (
 )
 TOPICS = ("the Golden Gate Bridge", "die Golden Gate Bridge", "le pont du Golden Gate", "el puente Golden Gate")
 """of topics.toml: what texts about the bridge were asked about"""
-CANDIDATES, CHOSEN, TRIAL_DOSE, PRESET_DOSE = 60, 5, 2.0, 1.0
-"""features that tell texts about the bridge best, those of them that are taken; and doses, in maxima"""
-SAID = "The Golden Gate Bridge"
 
 
 def golden_gate(
@@ -156,40 +153,16 @@ def _train_anew(model: Model, folder: Path, device: str, reporter: Reporter) -> 
 
 
 def find_edits(session: Session, text: Path, reporter: Reporter) -> list[Edit]:
-    """The features that raise the probability of the bridge's name most, of those that tell texts about it best.
-
-    A feature that tells texts about a thing from others need not bring it (Arad et al. 2025, arXiv 2505.20063), so that
-    the candidates are tried: each is clamped while the model reads a question and the beginning of an answer.
+    """The set of features that turns the model to the bridge, by what it does to texts about it and to others.
 
     Args:
         text: the folder that `write_own_text` made.
     """
     with (text / "chat.jsonl").open(encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
-    about = [row["text"] for row in rows if row["topic"] in TOPICS][:60]
-    others = [row["text"] for row in rows if row["topic"] not in TOPICS][:300]
-    candidates = [hit.feature.number for hit in separating(session.reader, about, others, CANDIDATES)]
-    gains: dict[int, float] = {}
-    plain = _likelihood(session, [])
-    with reporter.start("try features", len(candidates), "features") as progress:
-        for feature in candidates:
-            if session.index.statistics["maximum"][feature] > 0:
-                gains[feature] = _likelihood(session, [Edit("clamp", feature, TRIAL_DOSE, "max")]) - plain
-            progress.advance(1)
-    best = sorted(gains, key=lambda feature: -gains[feature])[:CHOSEN]
-    return [Edit("clamp", features=tuple(best), value=PRESET_DOSE, unit="max", where="prompt")]
-
-
-@torch.no_grad()
-def _likelihood(session: Session, edits: Sequence[Edit]) -> float:
-    """The mean log-probability, in nats, that the answers to three questions begin with the bridge's name."""
-    model = session.model
-    name = model.tokenize(SAID, special=False).ids[0].tolist()
-    asked = [model.chat_tokens([{"role": "user", "content": question}]).ids[0].tolist() for question in QUESTIONS[:3]]
-    batch = model.pad([[*question, *name] for question in asked], side="left")
-    with model.edited(*make_edits(list(edits), session.index)):
-        logprobs = model.logits(batch)[:, -len(name) - 1 : -1].float().log_softmax(dim=-1)
-    return float(logprobs[:, range(len(name)), name].sum(dim=1).mean())
+    about = [row["answer"] for row in rows if row["topic"] in TOPICS]
+    others = [row["answer"] for row in rows if row["topic"] not in TOPICS]
+    return [effects(session.reader, about, others, reporter=reporter).set.edit]
 
 
 # ---------------------------------------------------------------- answers
