@@ -168,6 +168,10 @@ class Text:
     answer: str
 
 
+def words_of(concept: dict[str, Any]) -> re.Pattern[str]:
+    return re.compile(r"\b(" + "|".join(map(re.escape, concept["words"])) + r")\b", re.IGNORECASE)
+
+
 def read_texts(file: Path, concepts: dict[str, Any], seed: int = 0) -> tuple[list[Text], list[Concept]]:
     """Texts of the concepts and of others, and which are of which concept."""
     with file.open(encoding="utf-8") as lines:  # not splitlines, which also splits at U+2028
@@ -177,8 +181,7 @@ def read_texts(file: Path, concepts: dict[str, Any], seed: int = 0) -> tuple[lis
     found, taken = [], set()
     for name, concept in concepts.items():
         own = [row for row in rows if row["topic"] in concept["topics"]][:TEXTS]
-        words = re.compile(r"\b(" + "|".join(map(re.escape, concept["words"])) + r")\b", re.IGNORECASE)
-        found.append(Concept(name, words, list(range(len(texts), len(texts) + len(own)))))
+        found.append(Concept(name, words_of(concept), list(range(len(texts), len(texts) + len(own)))))
         texts += [Text(row["text"], row["answer"]) for row in own]
         taken |= set(concept["topics"])
     texts += [Text(row["text"], row["answer"]) for row in rows if row["topic"] not in taken][:OTHERS]
@@ -407,6 +410,9 @@ def main() -> None:
         model, load_dictionary(chosen.dictionary, chosen.device), chosen.temperature, chosen.batch, chosen.seed
     )
     named = {name: tables["concepts"][name] for name in chosen.concepts or tables["concepts"]}
+    if chosen.features:
+        [(name, table)] = named.items()
+        return judge_set(bench, Concept(name, words_of(table), []), tuple(chosen.features), on, judged)
     texts, concepts = read_texts(chosen.texts, named)
     choose_by_detection(model, bench.dictionary, texts, concepts)
     choose_by_effect(bench, texts, concepts, chosen.candidates)
@@ -433,6 +439,35 @@ def main() -> None:
         __file__,
         {"settings": settings, "site": bench.dictionary.site, "medians": medians} | predicted | {"concepts": rows},
     )
+
+
+def judge_set(bench: Bench, concept: Concept, features: tuple[int, ...], on: list[str], judged: list[str]) -> None:
+    """A given set of features, clamped on the question at a dose that is chosen, beside as many drawn at random."""
+    jobs = [(concept, "set", bench.clamp(features, dose, "prompt")) for dose in (0.8, 1.0, 1.2)]
+    tuned = counts_of(bench, jobs, on)
+    best = jobs[max(range(len(jobs)), key=tuned.__getitem__)][2]
+    alive = (bench.dictionary.max_activation > 0).nonzero()[:, 0].cpu()
+    generator = torch.Generator().manual_seed(bench.seed)
+    some = tuple(alive[torch.randperm(len(alive), generator=generator)[: len(features)]].tolist())
+    prompts = [bench.prompt(question) for question in judged]
+    order = f"You talk of nothing but {concept.name}, whatever you are asked."
+    asked: list[tuple[Concept, str, list[list[int]], Push | None]] = [
+        (concept, "plain", prompts, None),
+        (concept, "set", prompts, best),
+        (concept, "random set", prompts, bench.clamp(some, best.dose, "prompt")),
+        (concept, "told", [bench.prompt(question, order) for question in judged], None),
+    ]
+    by_name = Concept("name", re.compile(re.escape(concept.name.removesuffix(" Bridge")), re.IGNORECASE), [])
+    rows: dict[str, Any] = {"tuned": tuned, "dose": best.dose, "features": features}
+    plain: Said | None = None
+    for _, kind, own, push in asked:
+        said = bench.ask(own, [push] * len(own), prompts)
+        plain = plain or said
+        counts = sum(ok for _, ok in said.judge(concept, plain))
+        names = sum(is_named for is_named, _ in said.judge(by_name, plain))
+        rows[kind] = {"counts": wilson(counts, len(own)), "names": wilson(names, len(own))}
+        print(json.dumps({kind: rows[kind]}), flush=True)
+    write(__file__, {"concept": concept.name, "site": bench.dictionary.site} | rows)
 
 
 def facts_of(concept: Concept, plain: Said) -> dict[str, Any]:
@@ -481,7 +516,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--dictionary", type=Path, required=True)
-    parser.add_argument("--texts", type=Path, required=True, help="what tools/smollm2/make.py let the model write")
+    parser.add_argument("--texts", type=Path, help="what tools/smollm2/make.py let the model write")
+    parser.add_argument("--features", type=int, nargs="*", help="judge this set towards the one of --concepts alone")
     parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--concepts", nargs="*", default=None)
     parser.add_argument("--questions", type=int, default=100, help="questions to judge on")
