@@ -111,7 +111,10 @@ def test_features_are_bounded_and_ordered_by_their_statistics(client, walk, name
     assert found["total"] == len(values) == ((statistics >= low) & (statistics <= high)).sum()
     assert values == sorted(values, reverse=True)
     del asked["limit"]
-    assert client.get("/api/numbers", params=asked).json() == [row["feature"] for row in found["features"]]
+    assert client.get("/api/numbers", params=asked).json() == {
+        "numbers": [row["feature"] for row in found["features"]],
+        "more": False,
+    }
 
 
 def test_features_are_found_by_number_by_text_and_by_likeness(client, walk):
@@ -307,7 +310,7 @@ def test_presets_are_kept_by_the_page_too(walk, tmp_path):
     ("method", "path", "body", "status", "message"),
     [
         ("get", "/api/features/64", None, 404, "features 0 to 63"),
-        ("get", "/api/features/-1", None, 422, "greater than or equal to 0"),
+        ("get", "/api/features/-1", None, 422, "must be 0 or more"),
         ("get", "/api/features/x", None, 422, "number"),
         ("get", "/api/features?limit=100000", None, 422, "limit"),
         ("get", "/api/features?sort=colour", None, 422, "sort"),
