@@ -68,7 +68,7 @@ describe("a streamed answer", () => {
   };
   const answer = async () => {
     const shown: string[] = [];
-    await ask([{ role: "user", content: "who?" }], [], (text) => shown.push(text));
+    await ask([{ role: "user", content: "who?" }], [], (text) => shown.push(text), new AbortController().signal);
     return shown;
   };
 
