@@ -9,7 +9,6 @@ import type {
 } from "./types";
 
 const NO_ANSWER = "The server does not answer. Is sonde still running?";
-
 const [QUICK_S, WITH_MODEL_S] = [60, 900]; // the longest waits: for what is on disk, and for a model that may be loaded
 
 // What a request that failed is shown as; one that the page gave up, even while its body was read, is not an error.
@@ -46,8 +45,10 @@ function post<T>(path: string, body: object, signal?: AbortSignal, longest_s?: n
 }
 const get = <T>(path: string, signal?: AbortSignal) => call<T>(path, { signal: signal ?? null });
 
-export const getIndex = (signal?: AbortSignal) => (exported ? exported.getIndex() : get<IndexInfo>("api/index", signal));
-export const getStart = (signal?: AbortSignal) => (exported ? exported.getStart() : get<StartView>("api/start", signal));
+export const getIndex = (signal?: AbortSignal) =>
+  exported ? exported.getIndex() : get<IndexInfo>("api/index", signal);
+export const getStart = (signal?: AbortSignal) =>
+  exported ? exported.getStart() : get<StartView>("api/start", signal);
 
 export function getFeatures(search: Search, offset: number, limit: number, signal?: AbortSignal): Promise<FeatureList> {
   if (exported) return exported.getFeatures(search, offset, limit);

@@ -75,9 +75,11 @@ export function editsOf({ name, edits }: Preset): Edit[] {
 }
 
 // A name as the server takes it (check_name in Python): small letters of any script with their marks, digits, hyphens.
-export const presetName = (text: string) =>
-  [...text.normalize("NFC").toLowerCase().normalize("NFC").replace(/[^\p{L}\p{N}\p{M}]+/gu, "-").replace(/^[-\p{M}]+/u, "")]
-    .slice(0, LONGEST_NAME).join("").replace(/-+$/, "");
+export function presetName(text: string): string {
+  const small = text.normalize("NFC").toLowerCase().normalize("NFC");
+  const name = small.replace(/[^\p{L}\p{N}\p{M}]+/gu, "-").replace(/^[-\p{M}]+/u, "");
+  return [...name].slice(0, LONGEST_NAME).join("").replace(/-+$/, "");
+}
 export const presetsFile = (presets: Preset[]) =>
   JSON.stringify(Object.fromEntries(presets.map((preset) => [preset.name, editsOf(preset)])), null, 2);
 export function parsePresets(file: string): Preset[] {

@@ -32,7 +32,8 @@ export function parseRoute(hash: string): Route {
   }
   if (path === "chat") {
     const { edits, wrong } = distinctEdits(parameters.getAll("edit"));
-    return { view: "chat", edits, wrong: [...wrong.map((text) => `edit=${text}`), ...wrongParts(parameters, CHAT_PARTS)] };
+    const wrongEdits = wrong.map((text) => `edit=${text}`);
+    return { view: "chat", edits, wrong: [...wrongEdits, ...wrongParts(parameters, CHAT_PARTS)] };
   }
   return { view: "unknown", address: hash };
 }

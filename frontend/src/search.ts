@@ -25,8 +25,9 @@ export function countText(total: number, more: boolean, { query, sort, bounds }:
   const order = sort === "best" ? ", best first" : "";
   if (!query.trim()) return `${grouped(total)} ${total === 1 ? "feature" : "features"}`;
   if (!more) return `${grouped(total)} found${order}`;
-  const within = Object.keys(bounds).length ? " within the bounds, among the best that are looked at" : "";
-  return within ? `${grouped(total)}${within}${order}` : `more than ${grouped(total)} found, the best ${grouped(total)} listed`;
+  const isBounded = Object.keys(bounds).length > 0;
+  if (isBounded) return `${grouped(total)} within the bounds, among the best that are looked at${order}`;
+  return `more than ${grouped(total)} found, the best ${grouped(total)} listed`;
 }
 
 // Bounds after a person has typed a range: what cannot be read yet changes nothing.

@@ -35,7 +35,8 @@ describe.each([["light", light], ["dark", dark]])("in the %s", (_, scheme) => {
     }
   });
   it("soft words and links are read", () => {
-    for (const [name, back] of [["soft", "ground"], ["soft", "panel"], ["accent", "ground"], ["bad", "ground"]] as const) {
+    const pairs = [["soft", "ground"], ["soft", "panel"], ["accent", "ground"], ["bad", "ground"]] as const;
+    for (const [name, back] of pairs) {
       expect(contrast(variable(scheme, name), variable(scheme, back))).toBeGreaterThanOrEqual(4.5);
     }
   });

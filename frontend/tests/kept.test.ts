@@ -3,7 +3,10 @@ import { Kept } from "../src/kept";
 
 const storage = () => {
   const items: Record<string, string> = {};
-  const own = { getItem: (key: string) => items[key] ?? null, setItem: (key: string, text: string) => (items[key] = text) };
+  const own = {
+    getItem: (key: string) => items[key] ?? null,
+    setItem: (key: string, text: string) => (items[key] = text),
+  };
   return { items, own: own as unknown as Storage };
 };
 

@@ -11,7 +11,8 @@ describe("addresses", () => {
     for (const view of ["features", "map"] as const) {
       expect(parseRoute(searchAddress(view, search))).toEqual({ view, search, wrong: [] });
     }
-    expect(parseRoute(searchAddress("features", ALL_FEATURES))).toEqual({ view: "features", search: ALL_FEATURES, wrong: [] });
+    const all = { view: "features", search: ALL_FEATURES, wrong: [] };
+    expect(parseRoute(searchAddress("features", ALL_FEATURES))).toEqual(all);
     const reading = { view: "read", text: "a + b = c?", unlike: "50 %", on: "mean", wrong: [] };
     expect(parseRoute(readAddress("a + b = c?", "50 %", "mean"))).toEqual(reading);
     const texts = ["feature:311=10max@answer", "feature:4+=-2.5", "feature:5*=0.5", "feature:6=0"];

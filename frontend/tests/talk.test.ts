@@ -16,7 +16,8 @@ it("a talk goes on from its own answers, plain and edited", async () => {
   await talk.send("who?", edits);
   await talk.send("why?", edits);
   expect(heard[3]!.map((message) => message.content)).toEqual(["who?", "a bridge", "why?"]);
-  expect(talk.turns.map((turn) => [turn.plain, turn.edited])).toEqual([["a model", "a bridge"], ["a model", "a bridge"]]);
+  expect(talk.turns.map((turn) => turn.plain)).toEqual(["a model", "a model"]);
+  expect(talk.turns.map((turn) => turn.edited)).toEqual(["a bridge", "a bridge"]);
   expect([talk.question, talk.waiting]).toEqual(["", false]);
 });
 

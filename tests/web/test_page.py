@@ -730,7 +730,7 @@ def test_a_point_of_the_map_is_tapped_and_named(browser, address):
     expect(page.locator(".name", has_text="even")).to_be_visible()
     plane.scroll_into_view_if_needed()
     box = plane.bounding_box()
-    page.touchscreen.tap(box["x"] + box["width"] / 2 + 15, box["y"] + box["height"] / 2)  # near the middle, as fingers are
+    page.touchscreen.tap(box["x"] + box["width"] / 2 + 15, box["y"] + box["height"] / 2)  # near a point, as fingers are
     page.get_by_role("heading", name="Chosen").wait_for()
     expect(page.locator("main ul li")).to_have_count(1)
     expect(page.locator(".name.hover")).to_contain_text(re.compile("feature [0-9]+: ."))

@@ -95,7 +95,8 @@ def check_name(name: str) -> None:
     is_one = 0 < len(name) <= MAX_NAME and kinds[0] in "LN" and set(kinds) <= set("LMN-")
     if not is_one or unicodedata.normalize("NFC", name.lower()) != name:
         raise EditError(
-            f"a preset cannot be named {name!r}; use small letters of any script, digits and hyphens, {MAX_NAME} at most"
+            f"a preset cannot be named {name!r}; "
+            f"use small letters of any script, digits and hyphens, {MAX_NAME} at most"
         )
 
 
