@@ -21,10 +21,15 @@ function asProblem(error: unknown, longest_s: number): unknown {
 const refusal = (status: number, body: string) =>
   new Problem(errorMessage(body) ?? `The server answered ${status}.`, status === 429 || status >= 500);
 
-async function call<T>(path: string, { signal, ...init }: RequestInit = {}, longest_s = QUICK_S): Promise<T> {
+// A request that is given up by a signal, or where it has taken so long.
+function fetchWithin(longest_s: number, path: string, { signal, ...init }: RequestInit = {}): Promise<Response> {
   const late = AbortSignal.timeout(1000 * longest_s);
+  return fetch(path, { ...init, signal: signal ? AbortSignal.any([signal, late]) : late });
+}
+
+async function call<T>(path: string, init?: RequestInit, longest_s = QUICK_S): Promise<T> {
   try {
-    const response = await fetch(path, { ...init, signal: signal ? AbortSignal.any([signal, late]) : late });
+    const response = await fetchWithin(longest_s, path, init);
     const text = await response.text();
     if (response.ok) return JSON.parse(text) as T;
     throw refusal(response.status, text);
@@ -69,7 +74,7 @@ export const getFeature = (number: number, by: By = "top", signal?: AbortSignal)
 
 async function getPoints(signal?: AbortSignal): Promise<ArrayBuffer> {
   try {
-    const response = await fetch("api/map/points", { signal: signal ?? null });
+    const response = await fetchWithin(QUICK_S, "api/map/points", { signal: signal ?? null });
     if (!response.ok) throw refusal(response.status, await response.text());
     return await response.arrayBuffer();
   } catch (error) {
@@ -113,7 +118,7 @@ export async function ask(
 ): Promise<void> {
   const body = { messages, edits, max_tokens: 100, temperature: 0, stream: true };
   try {
-    const response = await fetch("v1/chat/completions", withBody(body, signal));
+    const response = await fetchWithin(WITH_MODEL_S, "v1/chat/completions", withBody(body, signal));
     if (!response.ok) throw refusal(response.status, await response.text());
     for await (const answer of readAnswer(response.body!)) show(answer);
   } catch (error) {
