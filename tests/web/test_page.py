@@ -491,6 +491,7 @@ VIEWS = {
     "map": ("#/map", "canvas"),
     "reading": ("#/read?text=Anna+sees+it&unlike=the+red+bridge", "tbody tr"),
     "chat": ("#/chat?edit=feature:3=2max", "input[type=range]"),
+    "an address with a wrong part": ("#/chat?edit=nonsense", ".problem"),
     "no such page": ("#/nowhere", "h1"),
 }
 
