@@ -1,5 +1,5 @@
 // A conversation under edits: how edits are shown and changed, what has been said, and presets as a file.
-import { formatEdit, formatTarget, parseEdit } from "./edits";
+import { distinctEdits, formatEdit, formatTarget } from "./edits";
 import { rounded, significant } from "./format";
 import type { DoseView, Edit, Message, Preset } from "./types";
 
@@ -8,6 +8,7 @@ type Setting = Pick<Edit, "op" | "unit" | "value">;
 
 const BROKEN = 5; // times the plain answer's perplexity: beyond it, an answer is no longer language
 const [STRONGEST, STRONGEST_RAW] = [5, 10]; // ends of sliders, in multiples and in activation
+const LONGEST_NAME = 40; // of a preset, in letters
 const VERBS = { clamp: "at", add: "plus", scale: "times", ablate: "off" } as const;
 
 const inUnit = (value: string, unit: Edit["unit"]) => (unit === "raw" ? value : `${value} × ${unit}`);
@@ -47,8 +48,12 @@ export function newEdit(entered: string, edits: Edit[], n_features: number): Edi
     throw new Error(`Enter a feature from 0 to ${n_features - 1}.`);
   }
   if (edits.some((edit) => edit.feature === feature)) throw new Error(`Feature ${feature} is already edited.`);
-  return { op: "clamp", feature, value: 1, unit: "max", where: "all" };
+  return firstEdit(feature);
 }
+
+// Where turning a feature begins: at its maximum and in the prompt alone. What is written then stays language in most
+// models, while an edit of every token that is written soon ends in one word again and again.
+export const firstEdit = (feature: number): Edit => ({ op: "clamp", feature, value: 1, unit: "max", where: "prompt" });
 
 // The conversation so far, with the plain answers or with those under edits; questions without an answer are left out.
 export const conversation = (turns: Turn[], which: "plain" | "edited"): Message[] =>
@@ -56,21 +61,36 @@ export const conversation = (turns: Turn[], which: "plain" | "edited"): Message[
     answer === null ? [] : [{ role: "user", content: question }, { role: "assistant", content: answer }],
   );
 
-// An answer as it is shown: dots stand for what is still to come, or was cut off at the longest answer.
+// An answer as it is shown: dots stand for what is still to come, or was cut off at the longest answer or by a person.
 export function said(answer: string | null, isDone: boolean): string {
-  if (answer === null) return "...";
+  if (answer === null) return isDone ? "(stopped)" : "...";
   return isDone && answer && /[\p{L}\p{N},]$/u.test(answer) ? `${answer} ...` : answer;
 }
 
-export const editsOf = (preset: Preset): Edit[] => preset.edits.map(parseEdit).filter((edit) => edit !== null);
-export const presetName = (text: string) =>
-  text.trim().toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "");
+// The edits of a preset; throws where this page cannot read all of them, as half of a preset is another one.
+export function editsOf({ name, edits }: Preset): Edit[] {
+  const { edits: found, wrong } = distinctEdits(edits);
+  if (wrong.length) throw new Error(`The preset ${name} has edits that this page cannot read: ${wrong.join(", ")}.`);
+  return found;
+}
+
+// A name as the server takes it (check_name in Python): small letters of any script with their marks, digits, hyphens.
+export function presetName(text: string): string {
+  const small = text.normalize("NFC").toLowerCase().normalize("NFC");
+  const name = small.replace(/[^\p{L}\p{N}\p{M}]+/gu, "-").replace(/^[-\p{M}]+/u, "");
+  return [...name].slice(0, LONGEST_NAME).join("").replace(/-+$/, "");
+}
 export const presetsFile = (presets: Preset[]) =>
   JSON.stringify(Object.fromEntries(presets.map((preset) => [preset.name, editsOf(preset)])), null, 2);
-export const parsePresets = (file: string): Preset[] =>
-  Object.entries(JSON.parse(file) as Record<string, Edit[]>).map(([name, edits]) =>
-    ({ name, edits: edits.map(formatEdit) }),
-  );
+export function parsePresets(file: string): Preset[] {
+  try {
+    return Object.entries(JSON.parse(file) as Record<string, Edit[]>).map(([name, edits]) =>
+      ({ name, edits: edits.map(formatEdit) }),
+    );
+  } catch {
+    throw new Error("it does not hold names with a list of edits each, as \"Save as a file\" writes them");
+  }
+}
 
 // A dose by what it makes of the edits: the value of a single one, or what all are multiplied by.
 export function doseName(dose: number | null, edits: Edit[]): string {

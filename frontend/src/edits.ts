@@ -47,3 +47,15 @@ export function formatEdit(edit: Edit): string {
   const where = edit.where && edit.where !== "all" ? `@${edit.where}` : "";
   return `${formatTarget(edit)}${SIGNS[edit.op]}${value}${unit}${where}`;
 }
+
+// Edits as they can be shown: those that can be read, and the first of each target.
+export function distinctEdits(texts: string[]): { edits: Edit[]; wrong: string[] } {
+  const found = new Map<string, Edit>();
+  const wrong: string[] = [];
+  for (const text of texts) {
+    const edit = parseEdit(text);
+    if (!edit || found.has(formatTarget(edit))) wrong.push(text);
+    else found.set(formatTarget(edit), edit);
+  }
+  return { edits: [...found.values()], wrong };
+}

@@ -1,7 +1,7 @@
 // The answers of an exported page. It is opened from a folder, where a page may load scripts and pictures but may not
 // fetch; so its data are scripts.
 import { findRows, type Search } from "./search";
-import type { FeatureList, FeatureRow, FeatureView, IndexInfo, MapView, StartView } from "./types";
+import type { FeatureList, FeatureRow, FeatureView, FoundNumbers, IndexInfo, MapView, StartView } from "./types";
 
 export type Export = {
   index: IndexInfo;
@@ -45,9 +45,10 @@ export function answersOf(data: Export) {
     getStart: async (): Promise<StartView> => data.start,
     async getFeatures(search: Search, offset: number, limit: number): Promise<FeatureList> {
       const found = findRows(data.rows, search);
-      return { total: found.length, features: found.slice(offset, offset + limit) };
+      return { total: found.length, more: false, features: found.slice(offset, offset + limit) };
     },
-    getNumbers: async (search: Search): Promise<number[]> => findRows(data.rows, search).map((row) => row.feature),
+    getNumbers: async (search: Search): Promise<FoundNumbers> =>
+      ({ more: false, numbers: findRows(data.rows, search).map((row) => row.feature) }),
     async getFeature(number: number): Promise<FeatureView> {
       const n = data.index.n_features;
       if (number >= n) throw new Error(`there is no feature ${number}: the index has features 0 to ${n - 1}`);

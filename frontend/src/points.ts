@@ -10,7 +10,7 @@ export type Look = {
 };
 export type PlacedName = { left: number; top: number; name: string; width: number };
 
-const NEAR = 12; // pixels within which a point is picked
+const [NEAR, NEAR_FINGER] = [12, 24]; // pixels within which a point is picked
 const MOST_NAMES = 60;
 const COLOURS = 24; // of clusters and of densities
 
@@ -39,6 +39,14 @@ export const pan = (view: View, right: number, down: number): View =>
 export function zoom(view: View, size: Size, factor: number, pixel: Pixel = [size.width / 2, size.height / 2]): View {
   const [x, y] = fromPixel(view, size, pixel);
   return { scale: view.scale * factor, x: x + (view.x - x) / factor, y: y + (view.y - y) / factor };
+}
+
+// The view after two fingers have moved: what was in the middle between them still is, and has grown as their distance.
+export function pinch(view: View, size: Size, before: [Pixel, Pixel], after: [Pixel, Pixel]): View {
+  const middle = ([one, other]: [Pixel, Pixel]): Pixel => [(one[0] + other[0]) / 2, (one[1] + other[1]) / 2];
+  const distance = ([one, other]: [Pixel, Pixel]) => Math.max(1, Math.hypot(one[0] - other[0], one[1] - other[1]));
+  const [from, to] = [middle(before), middle(after)];
+  return zoom(pan(view, to[0] - from[0], to[1] - from[1]), size, distance(after) / distance(before), to);
 }
 
 // Names of clusters, the largest first, as far as they have room; zooming in makes more.
@@ -109,10 +117,10 @@ function hsl(hue: number, lightness: number, saturation = 0.55): number {
   return (255 << 24) | (part(4) << 16) | (part(8) << 8) | part(0);
 }
 
-// The point nearest to a pixel, or -1 where none is near.
-export function nearestPoint(points: Points, view: View, size: Size, pixel: Pixel): number {
+// The point nearest to a pixel, or -1 where none is near; a finger covers more than a mouse points at.
+export function nearestPoint(points: Points, view: View, size: Size, pixel: Pixel, isFinger = false): number {
   const [x, y] = fromPixel(view, size, pixel);
-  let [best, least] = [-1, (NEAR / view.scale) ** 2];
+  let [best, least] = [-1, ((isFinger ? NEAR_FINGER : NEAR) / view.scale) ** 2];
   for (let n = 0; n < points.x.length; n++) {
     const [dx, dy] = [points.x[n]! - x, points.y[n]! - y];
     const far = dx * dx + dy * dy;

@@ -1,17 +1,18 @@
 // Addresses of the page's views: what is shown is kept in the address, so that it can be shared and survives a reload.
-import { formatEdit, parseEdit } from "./edits";
+import { distinctEdits, formatEdit } from "./edits";
 import { formatRange, parseRange } from "./ranges";
 import { ALL_FEATURES, STATISTICS, type Bounds, type Search } from "./search";
 import type { Edit, RankBy } from "./types";
 
 export type Route =
   | { view: "start" }
-  | { view: "features"; search: Search }
+  | { view: "features"; search: Search; wrong: string[] }
   | { view: "feature"; number: number }
-  | { view: "map"; search: Search }
-  | { view: "read"; text: string; unlike: string; on: RankBy }
-  | { view: "chat"; edits: Edit[] }
+  | { view: "map"; search: Search; wrong: string[] }
+  | { view: "read"; text: string; unlike: string; on: RankBy; wrong: string[] }
+  | { view: "chat"; edits: Edit[]; wrong: string[] }
   | { view: "unknown"; address: string };
+// `wrong`: parts of the address that cannot be read, as they stand there; a view begins without them and names them.
 
 const SORTS = ["best", "number", ...STATISTICS] as const;
 
@@ -19,19 +20,38 @@ export function parseRoute(hash: string): Route {
   const [path = "", search = ""] = hash.replace(/^#\/?/, "").split("?");
   const parameters = new URLSearchParams(search.replace(/\+(?==)/g, "%2B"));
   if (path === "") return { view: "start" };
-  if (path === "features" || path === "map") return { view: path, search: parseSearch(parameters) };
+  if (path === "features" || path === "map") {
+    return { view: path, search: parseSearch(parameters), wrong: wrongParts(parameters, SEARCH_PARTS) };
+  }
   const feature = /^feature\/(\d+)$/.exec(path);
   if (feature) return { view: "feature", number: Number(feature[1]) };
   if (path === "read") {
-    const on = oneOf(parameters.get("on"), ["max", "last", "mean"] as const);
-    return { view: "read", text: parameters.get("text") ?? "", unlike: parameters.get("unlike") ?? "", on };
+    const [text, unlike] = [parameters.get("text") ?? "", parameters.get("unlike") ?? ""];
+    const on = oneOf(parameters.get("on"), RANKS);
+    return { view: "read", text, unlike, on, wrong: wrongParts(parameters, READ_PARTS) };
   }
   if (path === "chat") {
-    const edits = parameters.getAll("edit").map(parseEdit);
-    return { view: "chat", edits: edits.filter((edit) => edit !== null) };
+    const { edits, wrong } = distinctEdits(parameters.getAll("edit"));
+    const wrongEdits = wrong.map((text) => `edit=${text}`);
+    return { view: "chat", edits, wrong: [...wrongEdits, ...wrongParts(parameters, CHAT_PARTS)] };
   }
   return { view: "unknown", address: hash };
 }
+
+type Parts = Record<string, (text: string) => boolean>; // name -> whether a value can be read
+const isOneOf = (options: readonly string[]) => (text: string) => options.includes(text);
+const isAny = () => true;
+const BY = ["words", "text", "like", "vector"] as const;
+const RANKS = ["max", "last", "mean"] as const;
+const SEARCH_PARTS: Parts = {
+  q: isAny, by: isOneOf(BY), sort: isOneOf(SORTS), descending: isOneOf(["true", "false"]),
+  ...Object.fromEntries(STATISTICS.map((name) => [name, (text: string) => parseRange(text) !== null])),
+};
+const READ_PARTS: Parts = { text: isAny, unlike: isAny, on: isOneOf(RANKS) };
+const CHAT_PARTS: Parts = { edit: isAny };
+
+const wrongParts = (parameters: URLSearchParams, parts: Parts): string[] =>
+  [...parameters].filter(([name, text]) => !parts[name]?.(text)).map(([name, text]) => `${name}=${text}`);
 
 function parseSearch(parameters: URLSearchParams): Search {
   const bounds: Bounds = {};
@@ -41,7 +61,7 @@ function parseSearch(parameters: URLSearchParams): Search {
   }
   return {
     query: parameters.get("q") ?? "",
-    by: oneOf(parameters.get("by"), ["words", "text", "like", "vector"] as const),
+    by: oneOf(parameters.get("by"), BY),
     sort: oneOf(parameters.get("sort"), SORTS),
     descending: parameters.get("descending") === "true",
     bounds,

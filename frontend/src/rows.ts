@@ -14,3 +14,16 @@ export function inView(total: number, row: number, view: number, scrolled: numbe
   const first = Math.max(0, Math.min(total - count, Math.floor(above / row)));
   return { first, count, top: Math.min(scrolled, scrollable) - (above - first * row), height };
 }
+
+// A row of a table or list that does, on a click anywhere in it, what its link or button marked data-opens does, or its
+// first one; clicks on other links and controls of the row are theirs, and text can be selected.
+export function opensRow(row: HTMLElement): { destroy: () => void } {
+  const click = (event: MouseEvent) => {
+    const isOther = (event.target as Element).closest("a, button, input, select, summary") !== null;
+    if (isOther || event.defaultPrevented || !(getSelection()?.isCollapsed ?? true)) return;
+    (row.querySelector<HTMLElement>("[data-opens]") ?? row.querySelector<HTMLElement>("a, button"))?.click();
+  };
+  row.addEventListener("click", click);
+  row.classList.add("opens");
+  return { destroy: () => row.removeEventListener("click", click) };
+}

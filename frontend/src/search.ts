@@ -1,4 +1,5 @@
 // A search for features: what it asks for, in a request to the server, and its results where all rows are in the page.
+import { grouped } from "./format";
 import { parseRange, type Range } from "./ranges";
 import type { AskFeatures, FeatureRow } from "./types";
 
@@ -17,6 +18,16 @@ export function requestParameters({ query, by, sort, descending, bounds }: Searc
     if (high !== null) parameters.set(`${name}_max`, String(high));
   }
   return parameters;
+}
+
+// How many features a search found. Where a search gives no more than its best, their number is no count.
+export function countText(total: number, more: boolean, { query, sort, bounds }: Search): string {
+  const order = sort === "best" ? ", best first" : "";
+  if (!query.trim()) return `${grouped(total)} ${total === 1 ? "feature" : "features"}`;
+  if (!more) return `${grouped(total)} found${order}`;
+  const isBounded = Object.keys(bounds).length > 0;
+  if (isBounded) return `${grouped(total)} within the bounds, among the best that are looked at${order}`;
+  return `more than ${grouped(total)} found, the best ${grouped(total)} listed`;
 }
 
 // Bounds after a person has typed a range: what cannot be read yet changes nothing.

@@ -1,4 +1,6 @@
 // Answers that arrive as they are written, as server-sent events of OpenAI's protocol, and errors of both protocols.
+import { Problem } from "./problem";
+
 type Chunk = { choices: { delta: { content?: string } }[] };
 
 // The message of an error that the server sent, in its own shape or OpenAI's; undefined where the text is none.
@@ -24,7 +26,7 @@ export async function* readAnswer(body: ReadableStream<Uint8Array<ArrayBuffer>>)
       const data = event.replace(/^data: /, "");
       if (data === "[DONE]") return;
       const problem = errorMessage(data);
-      if (problem) throw new Error(problem);
+      if (problem) throw new Problem(problem, false);
       for (const choice of (JSON.parse(data) as Chunk).choices) answer += choice.delta.content ?? "";
       yield answer;
     }

@@ -12,6 +12,7 @@ export type ExampleView = Wire["ExampleView"];
 export type FeatureList = Wire["FeatureList"];
 export type FeatureRow = Wire["FeatureRow"];
 export type FeatureView = Wire["FeatureView"];
+export type FoundNumbers = Wire["FoundNumbers"];
 export type HitView = Wire["HitView"];
 export type IndexInfo = Wire["IndexInfo"];
 export type LabelView = Wire["LabelView"];

@@ -35,6 +35,28 @@ describe("a call", () => {
     await expect(call()).rejects.toThrow("The server answered 502.");
     await expect(call()).rejects.toThrow("The server does not answer.");
   });
+  it("says whether the same call may be answered later", async () => {
+    serve(Response.json({ error: "no feature 9" }, { status: 404 }), new Response("?", { status: 502 }), new Error(),
+      Response.json({ error: "wait" }, { status: 429 }));
+    for (const passes of [false, true, true, true]) {
+      await expect(getFeatures(ALL_FEATURES, 0, 1)).rejects.toMatchObject({ passes });
+    }
+  });
+  it("ends after a minute without an answer", async () => {
+    vi.useFakeTimers();
+    vi.spyOn(AbortSignal, "timeout").mockImplementation((wait_ms) => {
+      const late = new AbortController();
+      setTimeout(() => late.abort(new DOMException("", "TimeoutError")), wait_ms);
+      return late.signal;
+    });
+    vi.stubGlobal("fetch", (_: string, { signal }: { signal: AbortSignal }) =>
+      new Promise((_, fail) => signal.addEventListener("abort", () => fail(signal.reason as Error))));
+    const failed = expect(getFeatures(ALL_FEATURES, 0, 1)).rejects.toThrow("has not answered for 60 seconds");
+    await vi.advanceTimersByTimeAsync(60_000);
+    await failed;
+    vi.useRealTimers();
+    vi.restoreAllMocks();
+  });
   it("that the page gave up says so, also while its body is read", async () => {
     const gaveUp = new DOMException("", "AbortError");
     const broken = { ok: true, text: () => Promise.reject(gaveUp) } as unknown as Response;
@@ -68,7 +90,7 @@ describe("a streamed answer", () => {
   };
   const answer = async () => {
     const shown: string[] = [];
-    await ask([{ role: "user", content: "who?" }], [], (text) => shown.push(text));
+    await ask([{ role: "user", content: "who?" }], [], (text) => shown.push(text), new AbortController().signal);
     return shown;
   };
 

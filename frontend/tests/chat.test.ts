@@ -41,7 +41,9 @@ describe("an edit that is changed", () => {
 });
 
 describe("a feature that is entered", () => {
-  it("is clamped to its maximum", () => expect(newEdit(" 7 ", [], 8)).toEqual(edit("feature:7=1max")));
+  it("is clamped to its maximum in the prompt", () => {
+    expect(newEdit(" 7 ", [], 8)).toEqual(edit("feature:7=1max@prompt"));
+  });
   it.each(["8", "-1", "1.5", "x", ""])("%j is none of eight", (text) => {
     expect(() => newEdit(text, [], 8)).toThrow("from 0 to 7");
   });
@@ -63,11 +65,18 @@ describe("presets", () => {
     { name: "a", edits: ["feature:3=2max@answer", "feature:4=0"] }, { name: "b", edits: ["feature:5*=2"] },
   ];
   it("have names that the server takes", () => {
-    expect(["My Preset!", " a--b ", "Ä"].map(presetName)).toEqual(["my-preset", "a-b", ""]);
+    expect(["My Preset!", " a--b ", "Ä!", "A\u0308", "Мост 2", "पुल की", "!?"].map(presetName)).toEqual([
+      "my-preset", "a-b", "ä", "ä", "мост-2", "पुल-की", "",
+    ]);
+    expect(presetName(`${"𝒳".repeat(39)} y`)).toBe("𝒳".repeat(39));
   });
   it("come back from their file", () => expect(parsePresets(presetsFile(presets))).toEqual(presets));
-  it("leave out what this page cannot read", () => {
-    expect(editsOf({ name: "a", edits: ["feature:3=1", "newer:3=1"] })).toEqual([edit("feature:3=1")]);
+  it("are refused where this page cannot read all of them", () => {
+    expect(editsOf({ name: "a", edits: ["feature:3=1"] })).toEqual([edit("feature:3=1")]);
+    expect(() => editsOf({ name: "a", edits: ["feature:3=1", "newer:3=1"] })).toThrow("preset a has edits");
+    for (const file of ["{", "[1]", '{"a": 3}', '{"a": [null]}']) {
+      expect(() => parsePresets(file)).toThrow("list of edits");
+    }
   });
 });
 
@@ -91,7 +100,6 @@ describe("doses", () => {
 });
 
 it("an answer that was cut off ends in dots", () => {
-  expect([said(null, false), said("I am", false), said("I am", true), said("I am.", true), said("", true)]).toEqual([
-    "...", "I am", "I am ...", "I am.", "",
-  ]);
+  expect([null, "I am"].map((answer) => said(answer, false))).toEqual(["...", "I am"]);
+  expect([null, "I am", "I am.", ""].map((answer) => said(answer, true))).toEqual(["(stopped)", "I am ...", "I am.", ""]);
 });

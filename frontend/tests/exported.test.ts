@@ -33,7 +33,7 @@ describe("an exported page", () => {
     const { answers } = await exportOf();
     expect((await answers.getIndex()).n_features).toBe(3);
     const search = { ...ALL_FEATURES, sort: "density", descending: true } as const;
-    expect(await answers.getNumbers(search)).toEqual([2, 0, 1]);
+    expect(await answers.getNumbers(search)).toEqual({ more: false, numbers: [2, 0, 1] });
     const found = await answers.getFeatures(search, 1, 1);
     expect([found.total, found.features.map((one) => one.feature)]).toEqual([3, [0]]);
   });

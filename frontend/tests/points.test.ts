@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import {
-  draw, fit, fromPixel, inside, nearestPoint, pan, placeNames, toPixel, zoom, type Look, type Pixel,
+  draw, fit, fromPixel, inside, nearestPoint, pan, pinch, placeNames, toPixel, zoom, type Look, type Pixel,
 } from "../src/points";
 import type { Points } from "../src/types";
 
@@ -11,6 +11,29 @@ const points: Points = {
 const size = { width: 800, height: 400 };
 const view = fit(points, size);
 const pixel = (n: number): Pixel => toPixel(view, size, points.x[n]!, points.y[n]!);
+
+describe("two fingers", () => {
+  const before: [Pixel, Pixel] = [[100, 100], [200, 100]];
+  it("keep what is between them there, and scale it as their distance", () => {
+    const middle = fromPixel(view, size, [150, 100]);
+    const after = pinch(view, size, before, [[150, 150], [350, 150]]);
+    expect(after.scale / view.scale).toBeCloseTo(2);
+    const [left, top] = toPixel(after, size, ...middle);
+    expect([left, top]).toEqual([expect.closeTo(250), expect.closeTo(150)]);
+  });
+  it("that stay where they are change nothing, also on one spot", () => {
+    for (const fingers of [before, [[5, 5], [5, 5]] as [Pixel, Pixel]]) {
+      const after = pinch(view, size, fingers, fingers);
+      for (const name of ["x", "y", "scale"] as const) expect(after[name]).toBeCloseTo(view[name]);
+    }
+  });
+});
+
+it("a finger picks a point from further off than a mouse", () => {
+  const [left, top] = pixel(4);
+  expect(nearestPoint(points, view, size, [left + 18, top])).toBe(-1);
+  expect(nearestPoint(points, view, size, [left + 18, top], true)).toBe(4);
+});
 
 describe("the view", () => {
   it("is fitted so that every point is seen", () => {

@@ -9,14 +9,15 @@ describe("addresses", () => {
     const bounds: Search["bounds"] = { density: [0.001, null], neuron: [null, 0.3] };
     const search: Search = { query: "golden & gate", by: "text", sort: "density", descending: true, bounds };
     for (const view of ["features", "map"] as const) {
-      expect(parseRoute(searchAddress(view, search))).toEqual({ view, search });
+      expect(parseRoute(searchAddress(view, search))).toEqual({ view, search, wrong: [] });
     }
-    expect(parseRoute(searchAddress("features", ALL_FEATURES))).toEqual({ view: "features", search: ALL_FEATURES });
-    const reading = { view: "read", text: "a + b = c?", unlike: "50 %", on: "mean" };
+    const all = { view: "features", search: ALL_FEATURES, wrong: [] };
+    expect(parseRoute(searchAddress("features", ALL_FEATURES))).toEqual(all);
+    const reading = { view: "read", text: "a + b = c?", unlike: "50 %", on: "mean", wrong: [] };
     expect(parseRoute(readAddress("a + b = c?", "50 %", "mean"))).toEqual(reading);
     const texts = ["feature:311=10max@answer", "feature:4+=-2.5", "feature:5*=0.5", "feature:6=0"];
     const edits = texts.map((text) => parseEdit(text)!);
-    expect(parseRoute(chatAddress(edits))).toEqual({ view: "chat", edits });
+    expect(parseRoute(chatAddress(edits))).toEqual({ view: "chat", edits, wrong: [] });
   });
   it("that are of nothing known are said to be so", () => {
     expect(parseRoute("#/nonsense")).toEqual({ view: "unknown", address: "#/nonsense" });
@@ -26,14 +27,20 @@ describe("addresses", () => {
   });
   it("with wrong parts keep the right ones", () => {
     const search = { ...ALL_FEATURES, query: "x" };
-    expect(parseRoute("#/features?q=x&sort=colour&by=magic&density=hello")).toEqual({ view: "features", search });
+    const wrong = ["sort=colour", "by=magic", "density=hello"];
+    expect(parseRoute(`#/features?q=x&${wrong.join("&")}`)).toEqual({ view: "features", search, wrong });
     const edits = [parseEdit("feature:3=2max")];
-    expect(parseRoute("#/chat?edit=nonsense&edit=feature%3A3%3D2max")).toEqual({ view: "chat", edits });
+    expect(parseRoute("#/chat?edit=nonsense&edit=feature%3A3%3D2max&edit=feature%3A3%3D0&dose=2")).toEqual({
+      view: "chat", edits, wrong: ["edit=nonsense", "edit=feature:3=0", "dose=2"],
+    });
+    expect(parseRoute("#/read?text=a&on=least")).toEqual({
+      view: "read", text: "a", unlike: "", on: "max", wrong: ["on=least"],
+    });
   });
   it("of a search by words, and of what is like a feature", () => {
     expect(findAddress("a b")).toBe("#/features?q=a+b");
     const search = { ...ALL_FEATURES, query: "7", by: "like" };
-    expect(parseRoute(likeAddress(7))).toEqual({ view: "features", search });
+    expect(parseRoute(likeAddress(7))).toEqual({ view: "features", search, wrong: [] });
   });
   it("are the title of the browser's tab", () => {
     expect(pageTitle({ view: "feature", number: 7 }, undefined, "gpt2")).toBe("feature 7 - gpt2 - sonde");

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { ALL_FEATURES, changeBound, findRows, orderBy, requestParameters } from "../src/search";
+import { ALL_FEATURES, changeBound, countText, findRows, orderBy, requestParameters } from "../src/search";
 import { example, row } from "./fixtures";
 
 describe("a search among rows in the page", () => {
@@ -60,5 +60,20 @@ describe("a click on a column", () => {
   it("turns the order around where it is that column's already", () => {
     const search = { ...ALL_FEATURES, ...orderBy(ALL_FEATURES, "maximum") };
     expect(orderBy(search, "maximum")).toEqual({ sort: "maximum", descending: false });
+  });
+});
+
+describe("what was found in words", () => {
+  const search = { ...ALL_FEATURES, query: "the" };
+  it("is a count where all of it is given", () => {
+    expect(countText(1234, false, ALL_FEATURES)).toBe("1,234 features");
+    expect(countText(1, false, ALL_FEATURES)).toBe("1 feature");
+    expect(countText(1000, false, search)).toBe("1,000 found, best first");
+    expect(countText(12, false, { ...search, sort: "density" })).toBe("12 found");
+  });
+  it("is no count where only the best are given", () => {
+    expect(countText(1000, true, search)).toBe("more than 1,000 found, the best 1,000 listed");
+    const bounded = { ...search, bounds: { density: [0.1, null] } } as typeof ALL_FEATURES;
+    expect(countText(12, true, bounded)).toBe("12 within the bounds, among the best that are looked at, best first");
   });
 });

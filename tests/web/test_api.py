@@ -111,7 +111,29 @@ def test_features_are_bounded_and_ordered_by_their_statistics(client, walk, name
     assert found["total"] == len(values) == ((statistics >= low) & (statistics <= high)).sum()
     assert values == sorted(values, reverse=True)
     del asked["limit"]
-    assert client.get("/api/numbers", params=asked).json() == [row["feature"] for row in found["features"]]
+    assert client.get("/api/numbers", params=asked).json() == {
+        "numbers": [row["feature"] for row in found["features"]],
+        "more": False,
+    }
+
+
+def test_a_search_that_gives_only_its_best_says_so(client, monkeypatch):
+    monkeypatch.setattr("sonde.web.api.features.MAX_FOUND", 5)
+
+    def ask(**asked):
+        found = client.get("/api/features", params=asked).json()
+        numbers = client.get("/api/numbers", params=asked).json()
+        assert numbers["more"] == found["more"] and len(numbers["numbers"]) == found["total"]
+        return found["total"], found["more"]
+
+    assert ask() == (64, False)
+    assert ask(query="3", by="like") == (5, True)
+    assert ask(query="the") == (5, True)
+    assert ask(query="zzzz") == (0, False)
+    total, more = ask(query="3", by="like", maximum_min=0.5)
+    assert total <= 5 and more
+    monkeypatch.setattr("sonde.web.api.features.MAX_FOUND", 64)
+    assert ask(query="3", by="like") == (64, False)
 
 
 def test_features_are_found_by_number_by_text_and_by_likeness(client, walk):
@@ -301,13 +323,18 @@ def test_presets_are_kept_by_the_page_too(walk, tmp_path):
     ):
         refused = client.post("/api/presets", json=bad)
         assert refused.status_code == 400 and message in refused.json()["error"]
+    client.post("/api/presets", json={"name": "мост", "edits": ["feature:3=1"]})
+    left = client.delete("/api/presets/мост").json()
+    assert left == made.json()
+    gone = client.delete("/api/presets/мост")
+    assert gone.status_code == 400 and "no preset" in gone.json()["error"]
 
 
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "message"),
     [
         ("get", "/api/features/64", None, 404, "features 0 to 63"),
-        ("get", "/api/features/-1", None, 422, "greater than or equal to 0"),
+        ("get", "/api/features/-1", None, 422, "must be 0 or more"),
         ("get", "/api/features/x", None, 422, "number"),
         ("get", "/api/features?limit=100000", None, 422, "limit"),
         ("get", "/api/features?sort=colour", None, 422, "sort"),

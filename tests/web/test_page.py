@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from sonde.analysis.splitting import splitting
 from sonde.features.index import load_index
 from sonde.features.reader import Reader
 from sonde.steering.edits import Edit
-from sonde.steering.presets import save_preset
+from sonde.steering.presets import load_presets, save_preset
 from sonde.web.export import export
 from sonde.web.page import is_built
 from tests.web.serving import served
@@ -245,7 +246,11 @@ def test_a_chat_with_and_without_a_feature(page, address, walk):
     dose = page.get_by_role("slider")
     dose.fill("4")
     page.get_by_role("button", name="Ask").click()
-    expect(page.locator(".answer.edited")).to_contain_text("clamped to 4.0 × max")
+    expect(page.locator(".answer.edited")).to_contain_text(f"{number} at 4 × max in the prompt")
+    dose.evaluate("node => { node.value = '3'; node.dispatchEvent(new Event('input')); }")  # moved, and not yet let go
+    expect(page.get_by_text("3.0 × max")).to_be_visible()
+    expect(page.locator(".answer.edited")).to_contain_text(f"{number} at 4 × max in the prompt")
+    dose.fill("4")
     page.get_by_role("link", name="Try it in a chat").click()
     slider = page.get_by_role("slider")
     expect(slider).to_have_value("4")
@@ -258,7 +263,7 @@ def test_a_chat_with_and_without_a_feature(page, address, walk):
     expect(answers).to_have_count(2)
     expect(page.get_by_role("button", name="Ask")).to_be_visible()  # it is "..." until both answers are whole
     plain, edited = page.locator(".answer").all_inner_texts()
-    assert plain != edited and f"{number} at 5 × max" in edited
+    assert plain != edited and f"{number} at 5 × max in the prompt" in edited
     page.reload()
     expect(page.get_by_role("slider")).to_have_value("5")
 
@@ -297,7 +302,10 @@ def test_dose_and_response(page, address, walk):
     page.get_by_role("button", name="Ask at every dose").click()
     expect(page.locator(".doses tbody tr")).to_have_count(9)
     expect(page.locator(".doses tbody tr").nth(4).locator("td").first).to_have_text("3 × max")
-    expect(page.locator(".doses polyline")).to_have_count(2)
+    curves = page.locator(".doses polyline")
+    expect(curves).to_have_count(2)
+    above, below = (curve.bounding_box() for curve in curves.all())  # each in a panel with its own axis
+    assert above["y"] + above["height"] < below["y"]
     page.set_viewport_size({"width": 390, "height": 844})  # where the answers are below their figures
     answer = page.locator(".doses td.answer").first.bounding_box()
     assert answer["x"] >= 0 and answer["x"] + answer["width"] <= 390 and answer["width"] > 250
@@ -419,11 +427,24 @@ def test_a_preset_is_kept_and_turned(page, walk, tmp_path):
         page.get_by_placeholder("name of a preset").fill("My Preset!")
         page.get_by_role("button", name="Keep these").click()
         page.get_by_role("button", name="my-preset").wait_for()
+        page.get_by_role("button", name="remove the edit of feature 5").click()
+        page.get_by_placeholder("name of a preset").fill("my preset")
+        page.get_by_role("button", name="Keep these").click()
+        page.get_by_role("alert").get_by_text("There is a preset my-preset already").wait_for()
+        assert len(load_presets(index.folder)["my-preset"]) == 2  # until a person says so
+        page.get_by_placeholder("name of a preset").fill("Мост")
+        page.get_by_role("button", name="Keep these").click()
+        page.get_by_role("button", name="мост").wait_for()
         page.goto(own + "#/chat")
         page.reload()
         page.get_by_text("No feature is edited yet").wait_for()
         page.get_by_role("button", name="my-preset").click()
         expect(page.get_by_role("slider")).to_have_count(2)
+        page.once("dialog", lambda dialog: dialog.accept())
+        page.get_by_role("button", name="Remove some").click()
+        page.get_by_role("button", name="remove the preset my-preset").click()
+        expect(page.get_by_role("button", name="my-preset")).to_have_count(0)
+        assert set(load_presets(index.folder)) == {"мост"}
         page.goto("about:blank")
 
 
@@ -438,7 +459,7 @@ def test_features_are_turned_by_number_and_back(page, address):
     field.fill("7")
     page.get_by_role("button", name="Edit a feature").click()
     page.get_by_role("slider").wait_for()
-    expect(page).to_have_url(re.compile("edit=feature%3A7%3D1max"))
+    expect(page).to_have_url(re.compile("edit=feature%3A7%3D1max%40prompt$"))
     page.get_by_role("button", name="remove the edit of feature 7").click()
     page.get_by_text("No feature is edited yet").wait_for()
 
@@ -470,6 +491,7 @@ VIEWS = {
     "map": ("#/map", "canvas"),
     "reading": ("#/read?text=Anna+sees+it&unlike=the+red+bridge", "tbody tr"),
     "chat": ("#/chat?edit=feature:3=2max", "input[type=range]"),
+    "an address with a wrong part": ("#/chat?edit=nonsense", ".problem"),
     "no such page": ("#/nowhere", "h1"),
 }
 
@@ -524,3 +546,193 @@ def test_a_picture_is_shown_with_the_patches_where_the_feature_fires(pictures, b
         expect(image).to_have_js_property("naturalWidth", 16)
         expect(page.locator(".patches").first.locator("span")).to_have_count(16)
         page.close()
+
+
+def go(page, address: str) -> None:
+    """To an address as a person types it: without loading the page again."""
+    page.evaluate("address => { location.hash = address; }", address)
+
+
+def test_an_address_that_changes_within_a_view_reaches_it(page, address):
+    page.goto(address + "#/features?q=bridge")
+    field = page.get_by_placeholder("Words of a label")
+    expect(field).to_have_value("bridge")
+    go(page, "#/features?q=zzzz")
+    page.get_by_text("No label, note or example contains").wait_for()
+    page.go_back()
+    expect(field).to_have_value("bridge")
+    page.goto(address + "#/read?text=one")
+    go(page, "#/read?text=the%20bridge")
+    expect(page.get_by_label("Text", exact=True)).to_have_value("the bridge")
+    page.goto(address + "#/chat?edit=feature:3=2max")
+    go(page, "#/chat?edit=feature:5=3max")
+    page.get_by_role("link", name="feature 5").wait_for()
+    go(page, "#/map?q=bridge")
+    go(page, "#/map?q=town")
+    expect(page.get_by_placeholder("Show where features")).to_have_value("town")
+
+
+def test_parts_of_an_address_that_cannot_be_read_are_named(page, address):
+    page.goto(address + "#/chat?edit=nonsense&edit=feature:3=2max")
+    page.get_by_role("alert").get_by_text("edit=nonsense").wait_for()
+    expect(page.get_by_role("slider")).to_have_count(1)
+    go(page, "#/features?density=hello")
+    page.get_by_role("alert").get_by_text("density=hello").wait_for()
+    go(page, "#/features?density=..0.5")
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_an_answer_that_was_overtaken_is_dropped(page, address, walk):
+    """The first of two quick changes is answered after the second."""
+    number = int(load_index(walk.index).statistics["density"].argmax())
+
+    def late(route) -> None:
+        time.sleep(1)
+        route.continue_()
+
+    page.goto(f"{address}#/feature/{number}")
+    values = page.locator("ol li .value")
+    expect(values).not_to_have_count(0)
+    strongest = values.all_inner_texts()
+    page.route("**/api/features/*?by=random", late)
+    page.get_by_label("Examples").select_option("random")
+    page.get_by_label("Examples").select_option("top")
+    page.wait_for_timeout(2000)
+    assert values.all_inner_texts() == strongest
+
+
+def test_an_older_reading_never_stands_under_a_newer_text(browser, address):
+    page = browser.new_page()
+    page.goto(address + "#/read?text=Anna+goes+to+town")
+    trace = page.locator(".trace")
+    expect(trace).to_have_text("Anna goes to town")
+    held = []
+    page.route("**/api/read", lambda route: held.append(route))
+    page.get_by_label("Text", exact=True).fill("the red bridge")
+    page.get_by_text("Reading the text as it is now").wait_for()
+    page.wait_for_timeout(500)
+    held.pop().fulfill(status=500, json={"error": "out of memory"})
+    page.get_by_role("alert").get_by_text("out of memory").wait_for()
+    expect(trace).to_have_count(0)
+    page.unroute("**/api/read")
+    page.get_by_role("button", name="Try again").click()
+    expect(trace).to_have_text("the red bridge")
+    page.close()
+
+
+def test_what_was_done_is_there_on_the_way_back_and_after_a_reload(page, address):
+    page.set_viewport_size({"width": 1000, "height": 500})
+    page.goto(address + "#/chat?edit=feature:3=2max")
+    page.get_by_placeholder("Ask something").fill("who?")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Start again")).to_be_visible()
+    answers = page.locator(".answer").all_inner_texts()
+    page.get_by_placeholder("Ask something").fill("half a quest")
+    page.get_by_role("link", name="feature 3").click()
+    page.get_by_role("heading", name="Feature 3").wait_for()
+    examples = page.get_by_role("heading", name="Where it fires")
+    examples.scroll_into_view_if_needed()
+    scrolled = page.evaluate("scrollY")
+    assert scrolled > 100
+    page.go_back()
+    expect(page.locator(".answer")).to_have_count(2)
+    assert page.evaluate("scrollY") < scrolled
+    page.go_forward()
+    for _ in range(50):  # wait_for_function makes code in the page, which its policy forbids
+        page.wait_for_timeout(100)
+        if abs(page.evaluate("scrollY") - scrolled) < 3:
+            break
+    assert abs(page.evaluate("scrollY") - scrolled) < 3
+    page.get_by_role("link", name="Chat", exact=True).click()  # to the edits that were there
+    for _ in range(2):
+        expect(page.get_by_role("slider")).to_have_count(1)
+        expect(page.locator(".answer")).to_have_count(2)
+        assert page.locator(".answer").all_inner_texts() == answers
+        expect(page.get_by_placeholder("Ask something")).to_have_value("half a quest")
+        page.reload()
+
+
+def test_a_search_and_a_reading_are_kept_while_another_view_is_shown(page, address):
+    page.goto(address + "#/features?sort=maximum")
+    table = page.get_by_role("table", name="features")
+    expect(table.get_by_role("link")).not_to_have_count(0)
+    table.evaluate("node => node.scrollTo(0, 1500)")
+    link = table.get_by_role("link").nth(3)
+    number = link.inner_text()
+    link.click()
+    page.get_by_role("heading", name=f"Feature {number}", exact=True).wait_for()
+    page.go_back()
+    expect(table.get_by_role("link", name=number, exact=True)).to_be_visible()
+    assert table.evaluate("node => node.scrollTop") == 1500
+    page.get_by_role("link", name="Read", exact=True).click()
+    page.get_by_label("Text", exact=True).fill("the red bridge")
+    expect(page.locator(".trace")).to_have_text("the red bridge")
+    page.get_by_role("link", name="Features", exact=True).click()
+    expect(page).to_have_url(re.compile("sort=maximum"))
+    page.get_by_role("link", name="Read", exact=True).click()
+    expect(page.locator(".trace")).to_have_text("the red bridge")
+
+
+def test_a_call_that_fails_takes_nothing_away_and_is_made_again(browser, address, walk):
+    number = int(load_index(walk.index).statistics["density"].argmax())
+    page = browser.new_page()
+    page.route("**/api/index", lambda route: route.abort())
+    page.goto(f"{address}#/feature/{number}")
+    page.get_by_role("alert").get_by_text("The server does not answer").wait_for()
+    page.unroute("**/api/index")
+    expect(page.locator("ol li")).not_to_have_count(0)  # by itself
+    page.route("**/api/features/*?by=random", lambda route: route.abort())
+    page.get_by_label("Examples").select_option("random")
+    page.get_by_role("alert").wait_for()
+    expect(page.get_by_role("heading", name="Where it fires")).to_be_visible()
+    page.unroute("**/api/features/*?by=random")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    page.route("**/api/map/points", lambda route: route.abort())
+    go(page, "#/map")
+    page.get_by_role("alert").get_by_text("The server does not answer").wait_for()
+    expect(page.get_by_text("pip install")).to_have_count(0)
+    page.close()
+
+
+def test_a_running_answer_is_stopped(page, address):
+    page.route("**/v1/chat/completions", lambda route: None)  # never answered
+    page.goto(address + "#/chat?edit=feature:3=2max")
+    page.get_by_placeholder("Ask something").fill("who?")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".answer").first).to_have_text("(stopped)")
+    expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    go(page, "#/feature/3")
+    page.get_by_role("button", name="Ask").click()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".answer").first).to_contain_text("(stopped)")
+
+
+def test_rows_open_wherever_they_are_clicked(page, address):
+    page.goto(address + "#/features")
+    row = page.locator('[role="row"]').nth(2)
+    number = row.get_by_role("link").inner_text()
+    row.locator(".what").click()
+    page.get_by_role("heading", name=f"Feature {number}", exact=True).wait_for()
+    page.goto(address + "#/read?text=Anna+goes+to+town+and+sees+the+bridge")
+    second = page.locator("tbody tr").nth(1)
+    number = second.locator("a").inner_text()
+    second.locator(".said").click()
+    page.get_by_text(f"Feature {number} on the text").wait_for()
+
+
+def test_a_point_of_the_map_is_tapped_and_named(browser, address):
+    context = browser.new_context(has_touch=True, viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(address + "#/map")
+    plane = page.get_by_role("application")
+    expect(page.locator(".name", has_text="even")).to_be_visible()
+    plane.scroll_into_view_if_needed()
+    box = plane.bounding_box()
+    page.touchscreen.tap(box["x"] + box["width"] / 2 + 15, box["y"] + box["height"] / 2)  # near a point, as fingers are
+    page.get_by_role("heading", name="Chosen").wait_for()
+    expect(page.locator("main ul li")).to_have_count(1)
+    expect(page.locator(".name.hover")).to_contain_text(re.compile("feature [0-9]+: ."))
+    context.close()

@@ -262,7 +262,7 @@ def test_presets_are_kept_changed_and_refused(tmp_path):
     save_preset(tmp_path, "one", ["feature:1=2max"])
     save_preset(tmp_path, "one", ["feature:1=3"])
     assert [str(edit) for edit in load_presets(tmp_path)["one"]] == ["feature:1=3"]
-    for name in ("", "One", "a b", "../x", "x" * 41):
+    for name in ("", "One", "a b", "../x", "-a", "a_b", "x" * 41, "e\u0301", "Ä"):
         with pytest.raises(EditError, match="cannot be named"):
             save_preset(tmp_path, name, ["feature:1=2"])
     with pytest.raises(EditError, match="no edits"):
@@ -270,7 +270,10 @@ def test_presets_are_kept_changed_and_refused(tmp_path):
     with pytest.raises(EditError, match="did you mean one"):
         remove_preset(tmp_path, "ones")
     remove_preset(tmp_path, "one")
-    assert load_presets(tmp_path) == {}
+    names = {"brücke-2", "мост", "橋", "पुल-की"}
+    for name in names:
+        save_preset(tmp_path, name, ["feature:1=2"])
+    assert set(load_presets(tmp_path)) == names
 
 
 def test_pictures_are_sent_and_answered_under_edits(pictures, tmp_path):

@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
-import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from sonde.steering.apply import make_edits
 from sonde.steering.edits import Edit, EditLike, as_list, read_edit
 
 PRESETS = "presets.json"
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+MAX_NAME = 40
+"""longest name of a preset, in characters"""
 
 
 class Presets(dict[str, list[Edit]], Drawn):
@@ -85,9 +86,18 @@ def save_preset(folder: Path, name: str, edits: EditLike | Sequence[EditLike]) -
 
 
 def check_name(name: str) -> None:
-    """Raise EditError where a preset cannot be named so."""
-    if not _NAME.fullmatch(name):
-        raise EditError(f"a preset cannot be named {name!r}; use small letters, digits and hyphens, 40 at most")
+    """Raise EditError where a preset cannot be named so.
+
+    Names are of letters of any script with their marks, digits and hyphens; there are no two ways to write one, so
+    letters are small and composed (NFC).
+    """
+    kinds = ["-" if letter == "-" else unicodedata.category(letter)[0] for letter in name]
+    is_one = 0 < len(name) <= MAX_NAME and kinds[0] in "LN" and set(kinds) <= set("LMN-")
+    if not is_one or unicodedata.normalize("NFC", name.lower()) != name:
+        raise EditError(
+            f"a preset cannot be named {name!r}; "
+            f"use small letters of any script, digits and hyphens, {MAX_NAME} at most"
+        )
 
 
 def remove_preset(folder: Path, name: str) -> None:

@@ -29,6 +29,24 @@ MAX_BODY_BYTES = 1 << 20
 BODY_S = 20.0
 """how long a body may take to arrive"""
 _OPENAI = re.compile(r"(/at/[^/]+)?/v1(/|$)")
+_WORDS = {
+    "missing": "is missing",
+    "extra_forbidden": "is not known here",
+    "string_too_long": "may have {max_length} characters at most",
+    "string_too_short": "must not be empty",
+    "too_long": "there may be {max_length} at most, not {actual_length}",
+    "too_short": "there must be {min_length} at least, not {actual_length}",
+    "greater_than_equal": "must be {ge} or more",
+    "greater_than": "must be more than {gt}",
+    "less_than_equal": "must be {le} or less",
+    "less_than": "must be less than {lt}",
+    "finite_number": "must be a finite number",
+    "int_parsing": "must be a whole number",
+    "float_parsing": "must be a number",
+    "bool_parsing": "must be true or false",
+    "literal_error": "must be {expected}",
+}
+"""pydantic's type of an error -> what is said of the value"""
 _UNION_TAGS = ("str", "Edit")
 """parts of a place that name which of several types was tried"""
 
@@ -91,7 +109,13 @@ def _worst(errors: Sequence[Any]) -> tuple[str, str]:
     if chosen["type"] == "json_invalid":
         return "", f"the body is no JSON: {chosen.get('ctx', {}).get('error', chosen['msg'])}"
     place = [str(part) for part in chosen["loc"] if part not in ("body", "query", "path", *_UNION_TAGS)]
-    return ".".join(place), chosen["msg"].removeprefix("Value error, ")
+    return ".".join(place), _plain(chosen)
+
+
+def _plain(error: Any) -> str:
+    """What is wrong with a value, and what it may be, in words for people who have not read pydantic's."""
+    words = _WORDS.get(error["type"])
+    return words.format(**error.get("ctx", {})) if words else error["msg"].removeprefix("Value error, ")
 
 
 def _status(error: SondeError) -> int:

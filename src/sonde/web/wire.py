@@ -194,7 +194,17 @@ class AskPage(AskFeatures):
 
 class FeatureList(Wire):
     total: int
+    more: bool
+    """whether the search found more than it gives, so that `total` counts the best of them alone"""
     features: list[FeatureRow]
+
+
+class FoundNumbers(Wire):
+    """The numbers of the features that are found."""
+
+    numbers: list[int]
+    more: bool
+    """whether there are more than these"""
 
 
 class Logit(Wire):

@@ -26,15 +26,16 @@ router = APIRouter()
 @router.get("/api/features", responses=PROBLEMS)
 def get_features(served: ServedIndex, asked: Annotated[wire.AskPage, Query()]) -> wire.FeatureList:
     """Features in an order: all, those within bounds, and those that a query finds, best first."""
-    numbers = _find(served, asked)
+    numbers, more = _find(served, asked)
     rows = feature_rows(served.index, numbers[asked.offset : asked.offset + asked.limit])
-    return wire.FeatureList(total=len(numbers), features=rows)
+    return wire.FeatureList(total=len(numbers), more=more, features=rows)
 
 
 @router.get("/api/numbers", responses=PROBLEMS)
-def get_numbers(served: ServedIndex, asked: Annotated[wire.AskFeatures, Query()]) -> list[int]:
+def get_numbers(served: ServedIndex, asked: Annotated[wire.AskFeatures, Query()]) -> wire.FoundNumbers:
     """The numbers alone of the features that are found, 100,000 at most."""
-    return _find(served, asked)[:MAX_NUMBERS].tolist()
+    numbers, more = _find(served, asked)
+    return wire.FoundNumbers(numbers=numbers[:MAX_NUMBERS].tolist(), more=more or len(numbers) > MAX_NUMBERS)
 
 
 @router.get("/api/features/{number}", responses=PROBLEMS)
@@ -54,7 +55,7 @@ def post_activations(served: ServedIndex, number: Number, asked: wire.AskActivat
     return wire.ActivationsView(pieces=list(fired.pieces), values=fired.of(number).tolist())
 
 
-def _find(served: Served, asked: wire.AskFeatures) -> np.ndarray:
+def _find(served: Served, asked: wire.AskFeatures) -> tuple[np.ndarray, bool]:
     if asked.by != "text" or not asked.query.strip():
         return find_features(served.index, asked)
     with served.turn():
@@ -62,25 +63,30 @@ def _find(served: Served, asked: wire.AskFeatures) -> np.ndarray:
     return find_features(served.index, asked, activation)
 
 
-def find_features(index: Index, asked: wire.AskFeatures, activation: np.ndarray | None = None) -> np.ndarray:
-    """The numbers of the features that are asked for, in their order.
+def find_features(
+    index: Index, asked: wire.AskFeatures, activation: np.ndarray | None = None
+) -> tuple[np.ndarray, bool]:
+    """The numbers of the features that are asked for, in their order, and whether the query met more than are given.
 
     Args:
         activation: for a query by text, how strongly each feature fires on it [feature].
     """
     ranges, query = asked.ranges(), asked.query.strip()
     numbers = _ranked(index, asked, query, activation) if query else np.arange(index.n_features)
+    more = bool(query) and activation is None and len(numbers) > MAX_FOUND
+    if more:
+        numbers = numbers[:MAX_FOUND]
     if ranges:
         numbers = numbers[np.isin(numbers, index.numbers_where(ranges))]
     if asked.sort == "number":
         numbers = np.sort(numbers)
     elif asked.sort != "best":
         numbers = numbers[np.argsort(index.statistic(asked.sort)[numbers], kind="stable")]
-    return numbers[::-1] if asked.descending else numbers
+    return (numbers[::-1] if asked.descending else numbers), more
 
 
 def _ranked(index: Index, asked: wire.AskFeatures, query: str, activation: np.ndarray | None) -> np.ndarray:
-    """Features that meet a query, best first."""
+    """Features that meet a query, best first; of a search by words or likeness, one more than are given says so."""
     if activation is not None:
         order = np.argsort(-activation, kind="stable")
         return order[activation[order] > 0]
@@ -90,7 +96,7 @@ def _ranked(index: Index, asked: wire.AskFeatures, query: str, activation: np.nd
         return _nearest(index, index.directions[index.feature(int(query)).number])
     if asked.by == "vector":
         return _nearest(index, _parse_direction(query))
-    numbers = [hit.feature.number for hit in index.search(query, MAX_FOUND)]
+    numbers = [hit.feature.number for hit in index.search(query, MAX_FOUND + 1)]
     if query.isdecimal() and int(query) < index.n_features:  # a number finds the feature of that number first
         numbers = [int(query), *(number for number in numbers if number != int(query))]
     return np.array(numbers, dtype=int)
@@ -108,7 +114,7 @@ def _parse_direction(query: str) -> np.ndarray:
 
 
 def _nearest(index: Index, direction: np.ndarray) -> np.ndarray:
-    return np.array([hit.feature.number for hit in index.nearest(direction, MAX_FOUND)], dtype=int)
+    return np.array([hit.feature.number for hit in index.nearest(direction, MAX_FOUND + 1)], dtype=int)
 
 
 def feature_rows(index: Index, numbers: Sequence[int] | np.ndarray) -> list[wire.FeatureRow]:

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from sonde.steering.apply import make_edits
 from sonde.steering.dose import dose_response
-from sonde.steering.presets import load_presets, save_preset
+from sonde.steering.presets import load_presets, remove_preset, save_preset
 from sonde.web import wire
 from sonde.web.served import PROBLEMS, ServedIndex
 
@@ -35,4 +35,11 @@ def post_preset(served: ServedIndex, preset: wire.Preset) -> list[wire.Preset]:
     """Keep edits under a name; returns all presets."""
     make_edits(preset.edits, served.index, confined=True)
     save_preset(served.index.folder, preset.name, preset.edits)
+    return get_presets(served)
+
+
+@router.delete("/api/presets/{name}", responses=PROBLEMS)
+def delete_preset(served: ServedIndex, name: str) -> list[wire.Preset]:
+    """Remove the edits that are kept under a name; returns all presets that are left."""
+    remove_preset(served.index.folder, name)
     return get_presets(served)
