@@ -1,6 +1,7 @@
 """The index equals brute force, shows text as it is, and finds features by words."""
 
 import contextlib
+import json
 import random
 import shutil
 import sqlite3
@@ -13,7 +14,13 @@ import torch
 
 import sonde
 from sonde.dictionaries.load import load_dictionary
-from sonde.errors import ArtifactDamagedError, ArtifactMismatchError, FeatureError, UsageError
+from sonde.errors import (
+    ArtifactDamagedError,
+    ArtifactMismatchError,
+    ArtifactMissingError,
+    FeatureError,
+    UsageError,
+)
 from sonde.features.documents import IndexText
 from sonde.features.index import load_index
 from sonde.features.postings import Fires, pack, tokens_of
@@ -335,3 +342,18 @@ def test_sigkill_at_any_task_changes_no_bit(walk, tmp_path, n_points):
         if killed >= n_points:
             break
     assert killed >= n_points
+
+
+def test_an_installed_dictionary_is_found_wherever_sonde_now_is(walk, tmp_path, monkeypatch):
+    """An index remembers where its dictionary was, which for an installed one changes with each environment."""
+    from sonde.dictionaries import installed
+
+    folder = tmp_path / "index"
+    shutil.copytree(walk.index, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["parents"]["dictionary"]["path"] = "/an/environment/that/is/gone"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactMissingError, match="that/is/gone"):
+        sonde.load_index(folder).find_dictionary()
+    monkeypatch.setattr(installed, "_folder", lambda name: walk.topk)
+    assert sonde.load_index(folder).find_dictionary().folder == walk.topk

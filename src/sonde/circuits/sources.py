@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sonde.dictionaries.dictionary import Dictionary
-from sonde.dictionaries.load import built_in_dictionary, load_dictionary
+from sonde.dictionaries.installed import built_in_dictionary
+from sonde.dictionaries.load import load_dictionary
 from sonde.dictionaries.reading import Reading, split_site
 from sonde.errors import ArtifactMismatchError, UsageError
 from sonde.features.index import Index, load_index

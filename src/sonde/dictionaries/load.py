@@ -1,6 +1,5 @@
 """Dictionaries on disk: `dictionary.safetensors` beside a manifest that says how to read it."""
 
-from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +16,7 @@ from sonde.dictionaries.batchtopk import BatchTopK, Matryoshka
 from sonde.dictionaries.dictionary import Dictionary
 from sonde.dictionaries.gated import Gated
 from sonde.dictionaries.info import DictionaryInfo
+from sonde.dictionaries.installed import FORMAT, built_in_dictionary
 from sonde.dictionaries.jumprelu import JumpReLU
 from sonde.dictionaries.l1 import L1
 from sonde.dictionaries.topk import TopK
@@ -25,20 +25,10 @@ from sonde.manifests import VERSIONS, Artifact, Manifest, library_versions, read
 from sonde.remote import local_path
 from sonde.tensor_files import SCALE
 
-FORMAT = "dictionary"
 KINDS: dict[str, type[Dictionary]] = {kind.kind: kind for kind in (TopK, BatchTopK, Matryoshka, L1, JumpReLU, Gated)}
 """all kinds that can be loaded; registering a recipe adds one"""
 WEIGHTS = "dictionary.safetensors"
-BUILT_IN = ("smollm2",)
-"""models that have a dictionary in the package, made by tools/smollm2/make.py"""
 WeightFormat = Literal["float32", "int8"]
-
-
-def built_in_dictionary(name: str | Path) -> Path | None:
-    """The folder of a dictionary that is installed with sonde, by the name of its model; None for other names."""
-    if str(name) not in BUILT_IN or Path(name).exists():
-        return None
-    return Path(str(resources.files("sonde.dictionaries").joinpath("built_in", str(name))))
 
 
 @public()

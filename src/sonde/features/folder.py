@@ -8,6 +8,7 @@ coactive.safetensors  all that fires on some tokens; see coactivation.py
 index.sqlite          documents with the spans of their tokens, their pictures, and the text search over features
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sonde.activations.corpus import Document
+from sonde.dictionaries.installed import installed_with_id
 from sonde.errors import ArtifactMissingError, FeatureError
 from sonde.facts import ModelRef, read_facts
 from sonde.features.added import FeatureMap, Neurons
@@ -137,8 +139,16 @@ class IndexFolder:
         return Neurons.load(self.folder)
 
     def find_dictionary(self) -> Artifact:
-        """The dictionary that the index was made with; raises ArtifactMissingError where it has gone."""
-        return find_parent(self.manifest, "dictionary", self.folder, "dictionary")
+        """The dictionary that the index was made with; raises ArtifactMissingError where it has gone.
+
+        One that is installed with sonde is found wherever sonde now is.
+        """
+        try:
+            return find_parent(self.manifest, "dictionary", self.folder, "dictionary")
+        except ArtifactMissingError:
+            with contextlib.suppress(ArtifactMissingError):
+                return installed_with_id(self.manifest.parents["dictionary"]["id"])
+            raise
 
     def check_feature(self, number: int) -> int:
         """Return the feature number; raises FeatureError where the index has no such feature."""
