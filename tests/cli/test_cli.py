@@ -156,7 +156,8 @@ def test_every_verb_prints_for_people(walk, capsys):
 def test_labels_and_what_is_made_of_an_index(walk, tmp_path, capsys):
     index = shutil.copytree(walk.index, tmp_path / "i")
     report = result(capsys, "label", index, "--n", 20)
-    assert report["labelled"] == 20 and report["asked"] == 0
+    assert 0 < report["labelled"] <= 20 and report["asked"] == 0
+    load_index(index).labels.add(3, "by a person")
     code, out, _ = sonde(capsys, "label", index)
     assert code == 0 and "features got a label" in out and "sonde search" in out
     assert sonde(capsys, "label", index, "--export", tmp_path / "said.jsonl")[0] == 0
