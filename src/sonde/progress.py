@@ -234,7 +234,7 @@ def progress_line(
     parts[0] += f" {unit}"
     if total:
         parts.append(f"{done / total:.0%}")
-    parts.append(f"{amount(rate)} {unit}/s")
+    parts.append(speed(rate, unit))
     if total and rate > 0:
         parts.append(f"{duration(max(0.0, (total - done) / rate))} left")
     return "  ".join([*parts, note] if note else parts)
@@ -246,6 +246,13 @@ def amount(value: float) -> str:
         if value < limit:
             return f"{value:,.0f}" if scale == 1 else f"{value / scale:.1f}{unit}"
     return f"{value / 1e9:.2f}G"
+
+
+def speed(rate: float, unit: str) -> str:
+    """Things a second; of slow work the time that each takes."""
+    if 0 < rate < 1:
+        return f"{1 / rate:.1f} s each" if rate > 1 / 60 else f"{duration(1 / rate)} each"
+    return f"{rate:.1f} {unit}/s" if 0 < rate < 9.95 else f"{amount(rate)} {unit}/s"
 
 
 def duration(seconds: float) -> str:

@@ -23,6 +23,20 @@ def test_a_resumed_run_counts_its_rate_from_where_it_took_up():
     assert "10 tokens/s" in line and "10 s left" in line
 
 
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [
+        (25_000, "25.0k rows/s"),
+        (12.4, "12 rows/s"),
+        (1.26, "1.3 rows/s"),
+        (0.2, "5.0 s each"),
+        (0.01, "1 min 40 s each"),
+    ],
+)
+def test_slow_work_says_how_long_each_takes(rate, text):
+    assert progress.speed(rate, "rows") == text
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(3.2, "3 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
 def test_durations(seconds, text):
     assert progress.duration(seconds) == text
