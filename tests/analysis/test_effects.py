@@ -95,8 +95,8 @@ def test_what_makes_a_text_likely_is_found(reader):
     maxima = torch.full((dictionary.n_features,), 20.0)
     word = model.require_tokenizer().decode([token])
     one = Finder(model, changed, maxima, 1.0, "all", 8)
-    nothing = torch.zeros(dictionary.n_features)
-    found = one.find([word * 6] * 8, OTHERS[:8], (nothing, nothing), n=3, candidates=64, most=3)
+    areas = torch.full((dictionary.n_features,), 0.5)
+    found = one.find([word * 6] * 8, OTHERS[:8], (areas, areas), n=3, candidates=64, most=3)
     assert found[0].features == (7,) and 7 in found.set.features
     assert found[0].effect > 2 * max(0.0, found[1].effect) and found.set.effect >= found[0].effect
 

@@ -51,7 +51,7 @@ def effects(
     n: int
         Features to show.
     candidates: int
-        Features that are clamped; of all others the effect is estimated.
+        Features that are clamped, those that tell the texts best.
     most: int
         Features of the set, at most.
     texts: int
